@@ -1,0 +1,57 @@
+"""The command line: a thin layer that parses, calls and prints.
+
+Commands import what they need when they run, so that ``--help`` answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+from vae_anomaly.cli.datasets import datasets
+from vae_anomaly.cli.evaluate import evaluate
+from vae_anomaly.cli.fit import fit
+from vae_anomaly.cli.inspect import inspect
+from vae_anomaly.cli.sample import sample
+from vae_anomaly.cli.score import score
+
+from vae_anomaly import __version__
+
+DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
+
+
+class Commands(click.Group):
+    """A group whose commands fail with one message: exit code 1 for data, 2 (click's own) for usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            raise click.ClickException(describe(error)) from error
+
+
+def describe(error: Exception) -> str:
+    """One message for a person."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="vae-anomaly")
+def main() -> None:
+    """Anomaly detection with variational autoencoders.
+
+    Train on what is normal, then score what is new: higher is more anomalous.
+    """
+
+
+for command in (fit, score, evaluate, inspect, sample, datasets):
+    main.add_command(command)

@@ -1,0 +1,299 @@
+"""``vae-anomaly fit``: train, evaluate, calibrate, write the model."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from vae_anomaly.cli import options
+from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data
+
+if TYPE_CHECKING:
+    from vae_anomaly.datasets import Dataset
+
+    from vae_anomaly.detector import VAEDetector
+
+
+@click.command()
+@click.option(
+    "--normal", type=options.NameList(), help="Classes that are normal, such as 0,1,2; the rest is anomalous."
+)
+@click.option(
+    "--dataset",
+    type=click.Choice(options.DATASETS),
+    help="Data set by name.  [default: mnist, or digits offline]",
+)
+@options.data_dir_option
+@click.option("--data", type=options.data_path, help="Your own data: .npy, .npz, .csv, .parquet or a folder of images.")
+@options.labels_option
+@options.label_column_option
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of your own labelled normals kept for the test, beside all anomalies.",
+)
+@click.option(
+    "--output",
+    type=options.file_path,
+    default=Path("model.vae"),
+    show_default=True,
+    help="Model file to write.",
+)
+@click.option("--scores", type=options.file_path, help="Scores of the test part.  [default: OUTPUT with .scores.csv]")
+@click.option("--architecture", type=click.Choice(options.ARCHITECTURES), default="mlp", show_default=True)
+@click.option(
+    "--latent-dim",
+    type=click.IntRange(1),
+    help="Size of the latent space.  [default: 16, less for few features]",
+)
+@click.option("--likelihood", type=click.Choice(options.LIKELIHOODS), default="gaussian", show_default=True)
+@click.option("--preprocessing", type=click.Choice(options.PREPROCESSING), default="auto", show_default=True)
+@click.option("--image-shape", type=options.Shape(), help="Shape of images that come as flat rows.")
+@click.option(
+    "--input-noise",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Noise on training inputs.",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Most passes over the data.  [default: 30, more for few samples]"
+)
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Epochs without progress before stopping.",
+)
+@click.option(
+    "--contamination",
+    type=options.Contamination(),
+    default="auto",
+    show_default=True,
+    help="auto: 5 % false alarms on held-out normals; a number: that share of the training samples is flagged.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Same seed, same model, to the bit.",
+)
+@options.device_option
+@options.json_option
+def fit(
+    normal: tuple[str, ...] | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    data: Path | None,
+    labels: Path | None,
+    label_column: str | None,
+    test_fraction: float,
+    output: Path,
+    scores: Path | None,
+    seed: int,
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Train on normal samples, evaluate on unseen ones, write a model file.
+
+    \b
+    vae-anomaly fit --normal 0,1,2                       MNIST's own training and test parts
+    vae-anomaly fit --data normals.npy                   everything in the file is normal
+    vae-anomaly fit --data all.csv --label-column label  0 = normal, 1 = anomaly
+    """
+    if data is None:
+        if labels or label_column:
+            raise click.UsageError("--labels and --label-column go with --data")
+        if normal is None:
+            raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
+    elif dataset or data_dir:
+        raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
+    scores = scores or output.with_suffix(".scores.csv")
+    for path in (output, scores):
+        check_writable(path)
+
+    name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
+    from vae_anomaly.detector import VAEDetector
+
+    detector = VAEDetector(random_state=seed, verbose=True, **parameters)
+    started = time.perf_counter()
+    detector.fit(to_frame(training))
+    seconds = time.perf_counter() - started
+    about = {
+        "name": name,
+        "source": training.source,
+        "normal": None if normal is None else list(normal),
+        "n_normal": len(training),
+    }
+    detector.set_params(verbose=False)
+    detector.save(output, metadata={"data": about})
+    summary = {
+        "data": about,
+        "model": describe_model(detector, seconds),
+        "threshold": vars(detector.calibration_),
+        "test": None,
+        "files": {"model": str(output)},
+    }
+    if test is not None:
+        summary["test"] = judge(detector, test, normal, scores)
+        summary["files"] |= {"scores": str(scores)}
+    click.echo(json.dumps(summary, indent=2) if as_json else render(summary))
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the training, not after it, that a file cannot be written."""
+    from vae_anomaly.atomic import atomic_write
+
+    try:
+        with atomic_write(path):
+            raise InterruptedError
+    except InterruptedError:
+        pass
+
+
+def gather(
+    normal: tuple[str, ...] | None,
+    dataset: str | None,
+    data_dir: Path | None,
+    data: Path | None,
+    labels: Path | None,
+    label_column: str | None,
+    test_fraction: float,
+    seed: int,
+) -> tuple[str, Dataset, Dataset | None]:
+    """A name, the normals to train on, and the samples to judge the model by, if labels allow it."""
+    import numpy as np
+
+    if data is None:
+        name, training, test = named_parts(dataset, data_dir)
+        assert training.labels is not None
+        return name, training.take(is_normal(training.labels, normal, training.source)), test
+    own = own_data(data, labels, label_column)
+    if own.labels is None:
+        if normal is not None:
+            raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
+        return str(data), own, None
+    normals = is_normal(own.labels, normal, own.source)
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(normals))
+    n_test = round(test_fraction * len(rows))
+    if normals.all() or not n_test:
+        return str(data), own.take(normals), None
+    test_rows = np.sort(np.concatenate([rows[:n_test], np.flatnonzero(~normals)]))
+    return str(data), own.take(np.sort(rows[n_test:])), own.take(test_rows)
+
+
+def to_frame(data: Dataset) -> Any:
+    """The samples, with their column names if they have some."""
+    if data.feature_names is None:
+        return data.X
+    import pandas as pd
+
+    return pd.DataFrame(data.X, columns=list(data.feature_names))
+
+
+def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, path: Path) -> dict[str, Any] | None:
+    """Evaluate on the test part and write its scores."""
+    import pandas as pd
+    from vae_anomaly.reports import open_score_table
+
+    from vae_anomaly.evaluation import evaluate
+
+    assert test.labels is not None
+    anomalous = ~is_normal(test.labels, normal, test.source)
+    terms = detector.elbo_terms(to_frame(test))
+    anomaly_score = terms.kl - terms.reconstruction
+    threshold = detector.calibration_.threshold
+    with open_score_table(path) as write:
+        write(
+            pd.DataFrame(
+                {
+                    "index": range(len(test)),
+                    "label": test.labels,
+                    "anomaly": anomalous.astype(int),
+                    "anomaly_score": anomaly_score,
+                    "decision": (anomaly_score > threshold).astype(int),
+                    "reconstruction": terms.reconstruction,
+                    "kl": terms.kl,
+                }
+            )
+        )
+    if not anomalous.any() or anomalous.all():
+        return None
+    result = evaluate(anomaly_score, anomalous.astype(int), threshold, test.labels if normal else None)
+    return result.to_dict()
+
+
+def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
+    """What was trained, and how it went."""
+    history = detector.history_
+    best = max(history, key=lambda epoch: epoch["validation_reconstruction"] - epoch["validation_kl"])
+    return {
+        "architecture": detector.architecture,
+        "likelihood": detector.likelihood,
+        "latent_dim": detector.noise_.shape[-1],
+        "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
+        "n_features": detector.n_features_in_,
+        "image_shape": detector.image_shape_,
+        "seed": detector.random_state,
+        "device": str(detector.vae_.scaling.loc.device),
+        "seconds": round(seconds, 2),
+        "epochs": len(history),
+        "best_epoch": best["epoch"],
+        "validation_elbo": best["validation_reconstruction"] - best["validation_kl"],
+        "validation_reconstruction": best["validation_reconstruction"],
+        "validation_kl": best["validation_kl"],
+    }
+
+
+def render(summary: dict[str, Any]) -> str:
+    """The summary as text."""
+    data, model, threshold, test = (summary[key] for key in ("data", "model", "threshold", "test"))
+    shape = (
+        " x ".join(map(str, model["image_shape"])) + " images"
+        if model["image_shape"]
+        else f"{model['n_features']} features"
+    )
+    which = f", normal: {listed(data['normal'])}" if data["normal"] else ""
+    lines = [
+        f"data       {data['source']}{which}",
+        f"           {data['n_normal']:,} normal samples to train on, {shape}",
+        f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['latent_dim']} latents, "
+        f"{model['n_parameters']:,} weights",
+        f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, best epoch {model['best_epoch']}, "
+        f"seed {model['seed']}",
+        f"           validation ELBO {model['validation_elbo']:.1f} nats = reconstruction "
+        f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
+        f"threshold  anomaly score above {threshold['threshold']:.2f}: at most {threshold['rate']:.1%} false alarms promised, "
+        f"from {threshold['n']:,} held-out normals",
+    ]
+    if test is not None:
+        lines += render_test(test)
+    lines.append(f"wrote      {', '.join(summary['files'].values())}")
+    return "\n".join(lines)
+
+
+def render_test(test: dict[str, Any]) -> list[str]:
+    """An evaluation as lines of text."""
+    overall = test["roc_auc"]
+    lines = [
+        f"test       {overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples, none seen in training",
+        f"           ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f})",
+        f"           at the threshold: {test['detection_rate']:.1%} of the anomalies found, "
+        f"{test['false_alarm_rate']:.1%} false alarms",
+    ]
+    if test["per_class"]:
+        lines.append("           anomalous class   ROC-AUC   95 % interval      samples")
+    for name, auc in test["per_class"].items():
+        lines.append(
+            f"           {name:<15}   {auc['value']:.4f}    {auc['low']:.4f} to {auc['high']:.4f}   {auc['n_anomalous']:>6,}"
+        )
+    return lines

@@ -1,0 +1,39 @@
+"""``vae-anomaly inspect``: what a model file says about itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from vae_anomaly.cli import options
+
+
+@click.command()
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
+@options.json_option
+def inspect(model: Path, as_json: bool) -> None:
+    """Show what a model file was trained on, its threshold and versions. Loads no weights and no torch."""
+    from vae_anomaly.model_file import read_config
+
+    config = read_config(model)
+    click.echo(json.dumps(config, indent=2) if as_json else render(model, config))
+
+
+def render(model: Path, config: dict[str, Any]) -> str:
+    """The configuration as text."""
+    data, threshold, history = config["metadata"].get("data", {}), config["calibration"], config["history"]
+    normal = data.get("normal")
+    changed = {name: value for name, value in config["parameters"].items() if value is not None}
+    lines = [
+        f"model      {model}",
+        f"trained on {data.get('source', 'not recorded')}" + (f", normal: {', '.join(normal)}" if normal else ""),
+        f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
+        f"training   {len(history)} epochs",
+        f"threshold  anomaly score above {threshold['threshold']:.2f}: at most {threshold['rate']:.1%} false alarms promised, "
+        f"from {threshold['n']:,} samples",
+        "parameters " + ", ".join(f"{name}={value}" for name, value in changed.items()),
+        "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""Parameter types and options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+# Names that importing the library would also give, at the price of importing torch; a test compares them.
+ARCHITECTURES = ("mlp", "conv", "article")
+LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
+PREPROCESSING = ("auto", "standardize", "unit_range", "none")
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+
+CHUNK_BYTES = 64 << 20
+
+
+class NameList(click.ParamType):
+    """Class names separated by commas."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in value.split(","))
+        if not all(names):
+            self.fail(f"{value!r} is not a list of class names such as 0,1,2", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+
+class Shape(click.ParamType):
+    """Height x width, or height x width x channels."""
+
+    name = "HxW[xC]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        sides = value.lower().split("x")
+        if len(sides) not in (2, 3) or not all(side.isdigit() and int(side) for side in sides):
+            self.fail(f"{value!r} is not a shape such as 28x28 or 32x32x3", param, ctx)
+        return tuple(map(int, sides))
+
+
+class Contamination(click.ParamType):
+    """The word auto, or a share."""
+
+    name = "auto|FLOAT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
+        if value == "auto":
+            return "auto"
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not 0 < share <= 0.5:
+            self.fail(f"{value!r} is neither 'auto' nor a number in (0, 0.5]", param, ctx)
+        return share
+
+
+data_path = click.Path(exists=True, allow_dash=True, path_type=Path)
+file_path = click.Path(dir_okay=False, path_type=Path)
+
+model_option = click.option(
+    "--model",
+    type=file_path,
+    default=Path("model.vae"),
+    show_default=True,
+    help="Model file that fit wrote.",
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with mnist/train-images-idx3-ubyte.gz and so on; also VAE_ANOMALY_DATA.",
+)
+labels_option = click.option(
+    "--labels", type=data_path, help="Labels of the data: a .npy or one-column .csv, one a row."
+)
+label_column_option = click.option(
+    "--label-column",
+    help="Column of a table that holds the labels (its number from 0 where there is no header).",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, or another name torch knows."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def load_model(path: Path, device: str) -> Any:
+    """The detector in a model file, or a message that says where one comes from."""
+    if not path.exists():
+        raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
+    from vae_anomaly.detector import VAEDetector
+
+    return VAEDetector.load(path, device=device)

@@ -1,0 +1,56 @@
+"""``vae-anomaly sample``: what a model believes normal is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from vae_anomaly.cli import options
+
+
+@click.command()
+@click.option(
+    "-n",
+    "n_samples",
+    type=click.IntRange(1, 100_000),
+    default=64,
+    show_default=True,
+    help="How many samples.",
+)
+@click.option(
+    "--output",
+    type=options.file_path,
+    required=True,
+    help="A .png grid for images; .npy or .csv for anything.",
+)
+@options.model_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@options.device_option
+def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) -> None:
+    """Draw samples from the model: latents from the prior, decoded to their expected value."""
+    import numpy as np
+    import pandas as pd
+    from vae_anomaly.reports import image_grid
+
+    from vae_anomaly.atomic import atomic_write
+
+    if output.suffix not in (".png", ".npy", ".csv"):
+        raise click.BadParameter(f"{output} is neither .png, .npy nor .csv", param_hint="--output")
+    detector = options.load_model(model, device)
+    samples = detector.sample(n_samples, random_state=seed)
+    if output.suffix == ".png":
+        if detector.image_shape_ is None or detector.image_shape_[2] not in (1, 3):
+            raise click.ClickException("the model's samples are no images that a .png can show: use .npy or .csv")
+        figure = image_grid(samples.reshape(-1, *detector.image_shape_))
+        with atomic_write(output) as file:
+            figure.savefig(file, format="png", dpi=100)
+    elif output.suffix == ".npy":
+        with atomic_write(output) as file:
+            np.save(file, samples, allow_pickle=False)
+    else:
+        names = getattr(detector, "feature_names_in_", None)
+        with atomic_write(output, "w", encoding="utf-8", newline="") as file:
+            pd.DataFrame(samples.reshape(len(samples), -1), columns=names).to_csv(
+                file, index=False, header=names is not None
+            )
+    click.echo(f"wrote {output}")

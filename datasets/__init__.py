@@ -1,0 +1,17 @@
+"""Names and paths to arrays."""
+
+from vae_anomaly.datasets.dataset import Dataset
+from vae_anomaly.datasets.files import chunks, load_file, load_labels
+from vae_anomaly.datasets.named import DATA_DIR_VARIABLE, NAMED, Named, load_named, locate
+
+__all__ = [
+    "DATA_DIR_VARIABLE",
+    "NAMED",
+    "Dataset",
+    "Named",
+    "chunks",
+    "load_file",
+    "load_labels",
+    "load_named",
+    "locate",
+]

@@ -1,0 +1,102 @@
+"""What every source of data gives: an array, perhaps labels, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from vae_anomaly.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples with what is known about them.
+
+    Parameters
+    ----------
+    X
+        Rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``; finite numbers.
+    source
+        Where they came from, for people: a data set's name, or a path.
+    labels
+        Class names ``(N,)`` of str, if any.
+    feature_names
+        Column names, if the source has them.
+    row_names
+        File names of the samples ``(N,)``, for a folder of images.
+    """
+
+    X: np.ndarray
+    source: str
+    labels: np.ndarray | None = None
+    feature_names: tuple[str, ...] | None = None
+    row_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The samples with these indices, or where this mask is true."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        names = self.row_names
+        return replace(
+            self,
+            X=self.X[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            row_names=None if names is None else tuple(names[i] for i in rows),
+        )
+
+
+def class_names(values: np.ndarray, source: str) -> np.ndarray:
+    """Labels of any simple type as names: 3, 3.0 and "3" are all "3"; true is "1".
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or is neither text nor a whole number.
+    """
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise DataError(f"{source}: labels must be one column, got an array of shape {values.shape}")
+    if values.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))
+        if len(bad):
+            raise DataError(f"{source}: label of row {bad[0]} is {values[bad[0]]}, not a class name or whole number")
+    if values.dtype.kind in "fbiu":
+        return values.astype(np.int64).astype(str)
+    if values.dtype.kind in "UO" and all(isinstance(value, str) and value.strip() for value in values.tolist()):
+        return np.array([value.strip() for value in values.tolist()], dtype=str)
+    raise DataError(f"{source}: labels must be text or whole numbers without gaps, got type {values.dtype}")
+
+
+def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None) -> None:
+    """Refuse what no model can be given: wrong kind or shape, nothing at all, NaN and infinity.
+
+    Raises
+    ------
+    DataError
+        Naming the first row and column at fault; rows count from 0, after any header.
+    """
+    if X.dtype.kind not in "fiub":
+        raise DataError(f"{source}: needs real numbers, got values of type {X.dtype}")
+    if X.ndim not in (2, 3, 4):
+        raise DataError(
+            f"{source}: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got an array of shape {X.shape}"
+        )
+    if X.size == 0:
+        raise DataError(f"{source}: holds no samples (shape {X.shape})")
+    if X.dtype.kind != "f":
+        return
+    step = max(1, 4_000_000 // (X.size // len(X)))
+    for start in range(0, len(X), step):
+        finite = np.isfinite(X[start : start + step])
+        if not finite.all():
+            row, *place = np.argwhere(~finite)[0].tolist()
+            value = X[(start + row, *place)]
+            where = columns[place[0]] if columns is not None else ", ".join(map(str, place))
+            raise DataError(
+                f"{source}: row {first_row + start + row}, column {where} is {value}: "
+                "fill in or drop missing and infinite values first"
+            )

@@ -1,0 +1,116 @@
+"""Score tables, written a piece at a time: CSV, JSON lines, parquet or NumPy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from vae_anomaly.atomic import atomic_write
+from vae_anomaly.errors import DataError
+
+ScoreTable: TypeAlias = Callable[[pd.DataFrame], None]
+SUFFIXES = (".csv", ".jsonl", ".npy", ".parquet")
+
+
+@contextlib.contextmanager
+def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
+    """A function that appends a DataFrame's rows to a table.
+
+    Parameters
+    ----------
+    output
+        A text stream gets CSV. A path gets the format of its suffix, and the file appears only once the block has
+        ended well. A ``.npy`` file holds one structured array with a field a column; floats keep every bit in all
+        four formats.
+
+    Raises
+    ------
+    DataError
+        If the suffix is unknown, or pyarrow is missing for parquet.
+    OSError
+        If the file cannot be written.
+    """
+    if not isinstance(output, Path):
+        yield csv_table(output)
+    elif output.suffix == ".csv":
+        with atomic_write(output, "w", encoding="utf-8", newline="") as file:
+            yield csv_table(file)
+    elif output.suffix == ".jsonl":
+        with atomic_write(output, "w", encoding="utf-8", newline="") as file:
+            yield lambda frame: file.writelines(json.dumps(row) + "\n" for row in frame.to_dict("records"))
+    elif output.suffix == ".npy":
+        with atomic_write(output) as file:
+            yield from npy_table(file)
+    elif output.suffix == ".parquet":
+        with atomic_write(output) as file:
+            yield from parquet_table(file)
+    else:
+        raise DataError(
+            f"{output}: scores are written as {', '.join(SUFFIXES)}, not {output.suffix or 'without suffix'!r}"
+        )
+
+
+def csv_table(file: IO[str]) -> ScoreTable:
+    """Rows as CSV, a header before the first."""
+    header = True
+
+    def write(frame: pd.DataFrame) -> None:
+        nonlocal header
+        frame.to_csv(file, header=header, index=False, lineterminator="\n")
+        header = False
+
+    return write
+
+
+def npy_table(file: IO[bytes]) -> Iterator[ScoreTable]:
+    """Rows as one structured array; the header, of a size that no row count changes, is set right at the end."""
+    dtype: np.dtype[np.void] | None = None
+    n_rows = 0
+
+    def header() -> None:
+        if dtype is not None:
+            described = {
+                "descr": np.lib.format.dtype_to_descr(dtype),
+                "fortran_order": False,
+                "shape": (n_rows,),
+            }
+            np.lib.format.write_array_header_1_0(file, described)
+
+    def write(frame: pd.DataFrame) -> None:
+        nonlocal dtype, n_rows
+        records = frame.drop(columns="file", errors="ignore").to_records(index=False)
+        if dtype is None:
+            dtype = np.dtype([(name, records.dtype[name]) for name in records.dtype.names or ()])
+            header()
+        file.write(np.ascontiguousarray(records).tobytes())
+        n_rows += len(frame)
+
+    yield write
+    file.seek(0)
+    header()
+
+
+def parquet_table(file: IO[bytes]) -> Iterator[ScoreTable]:
+    """Rows as parquet, a row group a piece."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError("writing parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+
+        def write(frame: pd.DataFrame) -> None:
+            nonlocal writer
+            piece = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(file, piece.schema))
+            writer.write_table(piece)
+
+        yield write

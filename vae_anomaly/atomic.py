@@ -1,0 +1,43 @@
+"""Files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+    """Open a file beside ``path``; move it there once the block ends well, remove it otherwise.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to, or the disk is full: what stood at ``path`` is then untouched.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    with tempfile.NamedTemporaryFile(
+        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, **options
+    ) as file:
+        part = Path(file.name)
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(0o666 & ~current_umask())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def current_umask() -> int:
+    """The process's file-mode mask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,609 @@
+"""`VAEDetector`: the scikit-learn estimator, the only border of torch and NumPy."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from vae_anomaly import model_file, scaling
+from vae_anomaly.calibration import Calibration, conformal
+from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.likelihoods import LIKELIHOODS
+from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.objectives import elbo_terms
+from vae_anomaly.scores import SCORES, Score, antithetic_noise, by_block
+from vae_anomaly.training import Recipe, train
+from vae_anomaly.vae import VAE, reset_parameters
+
+AUTO_RATE = 0.05
+AUTO_LATENT = 16
+AUTO_STEPS = 2000
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of each sample's ELBO, ``(N,)`` float64, in nats: ELBO = reconstruction - kl."""
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
+
+
+class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Anomaly detection by a variational autoencoder trained on normal samples.
+
+    Samples are rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``. Scores follow scikit-learn: higher is more
+    normal. They are the ELBO in nats, a lower bound on the log-density of the scaled sample.
+
+    Parameters
+    ----------
+    architecture : {"mlp", "conv", "article"}
+        Encoder and decoder. "conv" needs images of at least 8 x 8 with 1 or 3 channels. "article" is the network and
+        the loss of an introductory article, kept for comparison; it brings its own likelihood.
+    latent_dim : int or None
+        Size of the latent space. None: 10 for "article", otherwise 16, but at most half the features.
+    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}
+        p(x|z). The last two need data in [0, 1] after preprocessing.
+    preprocessing : {"auto", "standardize", "unit_range", "none"}
+        "standardize": zero mean, unit variance a feature. "unit_range": one range for all features onto [0, 1]; [0, 255]
+        for 8-bit data, [0, 1] for data inside it, otherwise the training data's own. "auto": "unit_range" for images,
+        8-bit data and the article; "none" for other data with a likelihood on [0, 1]; otherwise "standardize".
+    image_shape : (int, int) or (int, int, int), optional
+        Height, width and channels of images that arrive as flat rows.
+    input_noise : float
+        Standard deviation of noise added to the encoder's input in training, in scaled units.
+    epochs : int or None
+        Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200.
+    batch_size : int
+        Rows a training step.
+    learning_rate : float
+        Peak learning rate of AdamW.
+    patience : int
+        Epochs without a better validation ELBO before training stops.
+    validation_fraction, calibration_fraction : float
+        Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
+        threshold.
+    contamination : "auto" or float
+        "auto": ``offset_`` promises at most 5 % false alarms on new normals, from the calibration samples. A float in
+        (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
+    n_draws : int
+        Fixed latent draws that estimate the ELBO's reconstruction term.
+    random_state : int, RandomState instance or None
+        Seed of everything random in ``fit``. No global random state is read (unless None) or changed.
+    device : str
+        "auto" (CUDA where there is one, else CPU) or a name that torch knows.
+    verbose : bool
+        Show a progress bar on stderr, on a terminal only.
+
+    Attributes
+    ----------
+    offset_ : float
+        ``score_samples`` below it means anomaly.
+    history_ : list of dict
+        One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample.
+    calibration_ : Calibration
+        Threshold on the anomaly score (``-score_samples``), promised false-alarm rate, and samples it rests on.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        ``score_samples`` of the calibration samples, which nothing was fitted on.
+    vae_ : VAE
+        The fitted module.
+    noise_ : Tensor of shape (n_draws, 1, latent_dim)
+        The latent draws of every score.
+    image_shape_ : tuple of int or None
+        Height, width, channels, if samples are images.
+    n_features_in_ : int
+        Features a sample; height x width x channels for images.
+    feature_names_in_ : ndarray of str
+        Column names, where ``fit`` saw a DataFrame.
+
+    References
+    ----------
+    Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from vae_anomaly import VAEDetector
+    >>> X = np.random.default_rng(0).normal(size=(500, 8))
+    >>> detector = VAEDetector(epochs=5).fit(X)
+    >>> detector.predict(np.vstack([np.zeros(8), np.full(8, 9.0)]))
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: str = "mlp",
+        latent_dim: int | None = None,
+        likelihood: str = "gaussian",
+        preprocessing: str = "auto",
+        image_shape: tuple[int, ...] | None = None,
+        input_noise: float = 0.0,
+        epochs: int | None = None,
+        batch_size: int = 128,
+        learning_rate: float = 1e-3,
+        patience: int = 10,
+        validation_fraction: float = 0.1,
+        calibration_fraction: float = 0.1,
+        contamination: str | float = "auto",
+        n_draws: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
+        device: str = "auto",
+        verbose: bool = False,
+    ) -> None:
+        self.architecture = architecture
+        self.latent_dim = latent_dim
+        self.likelihood = likelihood
+        self.preprocessing = preprocessing
+        self.image_shape = image_shape
+        self.input_noise = input_noise
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.calibration_fraction = calibration_fraction
+        self.contamination = contamination
+        self.n_draws = n_draws
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Train on normal samples and set the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, D), (N, H, W) or (N, H, W, C)
+            At least 3 finite samples. float64 is computed in float64, float32 and uint8 in float32, other numbers
+            become float64.
+        y : ignored
+
+        Returns
+        -------
+        VAEDetector
+            This detector.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data cannot be used, or the loss stops being finite.
+        """
+        self._check_parameters()
+        rows = self._rows(X, reset=True)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        generator = torch.Generator().manual_seed(seed)
+        training, validation, calibration = self._split(rows, generator)
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        device = self._device()
+
+        self.vae_ = self._build(scaling_of(self._preprocessing(rows), training))
+        self._check_support(rows)
+        reset_parameters(self.vae_, generator)
+        self.vae_.to(device, dtype)
+        latent_dim = self._latent_dim()
+        self.noise_ = antithetic_noise(self.n_draws, latent_dim, generator)
+        self._n_features_out = latent_dim
+        self.history_ = train(
+            self.vae_,
+            training,
+            validation,
+            self._recipe(len(training)),
+            self.noise_[:2].to(device, dtype),
+            torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
+            progress=self.verbose,
+        )
+        self.calibration_scores_ = self._score(calibration, SCORES["elbo"])
+        if isinstance(self.contamination, str):
+            self.calibration_ = conformal(-self.calibration_scores_, AUTO_RATE)
+        else:
+            quantile = np.percentile(self._score(rows, SCORES["elbo"]), 100.0 * self.contamination)
+            self.calibration_ = Calibration(-float(quantile), float(self.contamination), len(rows))
+        self.offset_ = -self.calibration_.threshold
+        return self
+
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
+        """ELBO of each sample, ``(N,)`` float64, in nats: higher is more normal."""
+        return self._score(self._rows(X), SCORES["elbo"])
+
+    def decision_function(self, X: ArrayLike) -> np.ndarray:
+        """``score_samples(X) - offset_``, ``(N,)``: negative means anomaly."""
+        decision: np.ndarray = self.score_samples(X) - self.offset_
+        return decision
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """+1 for normal samples, -1 for anomalies, ``(N,)`` int."""
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def elbo_terms(self, X: ArrayLike) -> ElboTerms:
+        """Reconstruction term and KL term of each sample's ELBO, each ``(N,)`` float64, in nats."""
+        terms = self._by_block(self._rows(X), lambda vae, x, noise: elbo_terms(vae, x, noise))
+        return ElboTerms(*(term.astype(np.float64) for term in terms))
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Mean ELBO of the samples, in nats, so that model selection works without a scorer."""
+        return float(self.score_samples(X).mean())
+
+    def transform(self, X: ArrayLike) -> np.ndarray:
+        """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
+        return self._by_block(self._rows(X), lambda vae, x, noise: (vae.encode(x).mu,))[0]
+
+    def reconstruct(self, X: ArrayLike) -> np.ndarray:
+        """Expected samples given the posterior means, shaped as ``X`` and in its units."""
+        rows = self._rows(X)
+        function = lambda vae, x, noise: (vae.scaling.inverse(vae.reconstruct(x)),)  # noqa: E731
+        return self._by_block(rows, function)[0].reshape(np.shape(X))
+
+    def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
+        """What the model believes normal is: means of p(x|z) for latents drawn from the prior.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many, at least 1.
+        random_state : int, RandomState instance or None
+            Seed of the draws; None takes the detector's own.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, ...)
+            Samples in the shape and the units of the training data.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
+        rng = check_random_state(self.random_state if random_state is None else random_state)
+        return self._generate(rng.standard_normal((n_samples, self.noise_.shape[-1])))
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> np.ndarray:
+        """Samples on the straight line between the posterior means of two samples, both ends included.
+
+        Parameters
+        ----------
+        a, b : array-like of shape (D,), (H, W) or (H, W, C)
+            One sample each.
+        n_steps : int
+            How many samples, at least 2.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, ...)
+            In the shape and the units of the training data.
+        """
+        if not isinstance(n_steps, Integral) or n_steps < 2:
+            raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
+        ends = self._by_block(
+            self._rows(np.stack([np.asarray(a), np.asarray(b)])), lambda vae, x, noise: (vae.encode(x).mu,)
+        )[0]
+        along = np.linspace(0, 1, n_steps)[:, None]
+        return self._generate((1 - along) * ends[:1] + along * ends[1:])
+
+    def save(self, path: str | Path, *, metadata: dict[str, Any] | None = None) -> None:
+        """Write the fitted detector to one safetensors file, all or nothing.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; replaced if it is there.
+        metadata : dict, optional
+            Anything JSON can hold, to be kept with the model (where the data came from, ...).
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params()
+        if not isinstance(self.random_state, Integral):
+            parameters["random_state"] = None
+        names = getattr(self, "feature_names_in_", None)
+        config = {
+            "versions": versions(),
+            "parameters": parameters,
+            "sample_shape": list(self._sample_shape),
+            "feature_names": None if names is None else [str(name) for name in names],
+            "dtype": str(self.vae_.scaling.loc.dtype).removeprefix("torch."),
+            "scaling_shape": list(self.vae_.scaling.loc.shape),
+            "latent_dim": self._n_features_out,
+            "calibration": vars(self.calibration_),
+            "history": self.history_,
+            "metadata": metadata or {},
+        }
+        tensors = {f"vae.{name}": value for name, value in self.vae_.state_dict().items()}
+        tensors |= {"noise": self.noise_, "calibration_scores": torch.from_numpy(self.calibration_scores_)}
+        model_file.write(Path(path), tensors, jsonable(config))
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | None = None) -> Self:
+        """Read a detector that `save` wrote; its scores are the same to the bit.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. Nothing in it can run code.
+        device : str, optional
+            Where to put the model; by default what its ``device`` parameter says.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not a model file, is damaged, or comes from a later version.
+        OSError
+            If it cannot be read.
+        """
+        tensors, config = model_file.read(Path(path))
+        try:
+            return cls._restore(tensors, config, device)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            raise ModelFileError(f"{path} does not describe a model that this version can build: {error}") from error
+
+    @classmethod
+    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], device: str | None) -> Self:
+        parameters = config["parameters"]
+        if isinstance(parameters.get("image_shape"), list):
+            parameters["image_shape"] = tuple(parameters["image_shape"])
+        detector = cls(**parameters)
+        if device is not None:
+            detector.device = device
+        detector._check_parameters()
+        detector._sample_shape = tuple(int(side) for side in config["sample_shape"])
+        detector._set_shape(detector._sample_shape)
+        detector.n_features_in_ = math.prod(detector._sample_shape)
+        if config["feature_names"] is not None:
+            detector.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        detector._n_features_out = int(config["latent_dim"])
+        detector.noise_ = tensors.pop("noise")
+        detector.calibration_scores_ = tensors.pop("calibration_scores").numpy()
+        detector.calibration_ = Calibration(**config["calibration"])
+        detector.offset_ = -detector.calibration_.threshold
+        detector.history_ = config["history"]
+        if detector.noise_.shape != (detector.n_draws, 1, detector._n_features_out):
+            raise ValueError(f"noise of shape {tuple(detector.noise_.shape)}")
+        shape = tuple(config["scaling_shape"])
+        if shape not in ((), (detector.n_features_in_,)):
+            raise ValueError(f"scaling of shape {shape}")
+        with torch.device("meta"):
+            detector.vae_ = detector._build(scaling.Scaling(torch.empty(shape), torch.empty(shape)))
+        dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
+        state = {name.removeprefix("vae."): value for name, value in tensors.items()}
+        if wrong := {name: value.dtype for name, value in state.items() if value.dtype != dtype}:
+            raise ValueError(f"tensors of another type than {dtype}: {wrong}")
+        detector.vae_.load_state_dict(state, assign=True)
+        detector.vae_.requires_grad_(True).eval().to(detector._device())
+        return detector
+
+    def _rows(self, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
+        """Validated flat rows, ``(N, D)``: float64, float32 or uint8."""
+        if not reset:
+            check_is_fitted(self)
+        ndim = getattr(X, "ndim", 2)
+        if ndim in (3, 4):
+            images = np.asarray(X)
+            if reset:
+                self._sample_shape = images.shape[1:]
+            elif math.prod(images.shape[1:]) != self.n_features_in_ or (
+                images.shape[1:] != self._sample_shape and (*images.shape[1:], 1)[:3] != self.image_shape_
+            ):
+                raise DataError(
+                    f"VAEDetector was fitted on samples of shape {self._sample_shape}, "
+                    f"got images of shape {images.shape[1:]}"
+                )
+            X = images.reshape(len(images), -1)
+        rows: np.ndarray = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32, np.uint8],
+            ensure_min_samples=3 if reset else 1,
+        )
+        if reset:
+            if ndim not in (3, 4):
+                self._sample_shape = (rows.shape[1],)
+            self._set_shape(self._sample_shape)
+        else:
+            self._check_support(rows)
+        return rows
+
+    def _set_shape(self, sample_shape: tuple[int, ...]) -> None:
+        """Derive ``image_shape_`` from what a sample looks like and what ``image_shape`` says."""
+        shape = self.image_shape
+        if len(sample_shape) > 1:
+            shape = sample_shape
+        elif shape is not None and math.prod(shape) != sample_shape[0]:
+            raise DataError(
+                f"image_shape={shape} has {math.prod(shape)} pixels, the samples have {sample_shape[0]} features"
+            )
+        self.image_shape_ = None if shape is None else (*shape, 1)[:3]
+
+    def _split(self, rows: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Disjoint rows to train on, to stop the training with, and to calibrate with."""
+        n = len(rows)
+        order = torch.randperm(n, generator=generator).numpy()
+        n_validation = max(1, round(self.validation_fraction * n))
+        n_calibration = max(1, round(self.calibration_fraction * n))
+        if n_validation + n_calibration >= n:
+            raise DataError(
+                f"of {n} samples, validation_fraction={self.validation_fraction} and "
+                f"calibration_fraction={self.calibration_fraction} leave none to train on: lower them"
+            )
+        held_out = n_validation + n_calibration
+        parts = order[held_out:], order[:n_validation], order[n_validation:held_out]
+        training, validation, calibration = (rows[np.sort(part)] for part in parts)
+        return training, validation, calibration
+
+    def _preprocessing(self, rows: np.ndarray) -> str:
+        if self.preprocessing != "auto":
+            return self.preprocessing
+        if self.image_shape_ is not None or rows.dtype == np.uint8 or self.architecture == "article":
+            return "unit_range"
+        return "standardize" if LIKELIHOODS[self.likelihood].support is None else "none"
+
+    def _latent_dim(self) -> int:
+        if self.latent_dim is not None:
+            return int(self.latent_dim)
+        return 10 if self.architecture == "article" else max(1, min(AUTO_LATENT, self.n_features_in_ // 2))
+
+    def _recipe(self, n: int) -> Recipe:
+        steps = math.ceil(n / self.batch_size)
+        return Recipe(
+            epochs=min(200, max(30, math.ceil(AUTO_STEPS / steps))) if self.epochs is None else int(self.epochs),
+            batch_size=int(self.batch_size),
+            learning_rate=float(self.learning_rate),
+            patience=int(self.patience),
+            input_noise=float(self.input_noise),
+        )
+
+    def _build(self, rows_to_units: scaling.Scaling) -> VAE:
+        """The module, its weights not yet drawn; building it reads no random state."""
+        likelihood = "squared_error" if self.architecture == "article" else self.likelihood
+        with torch.device("meta"):
+            encoder, decoder = ARCHITECTURES[self.architecture](
+                self.image_shape_ or (self.n_features_in_,), self._latent_dim()
+            )
+        vae = VAE(encoder, decoder, LIKELIHOODS[likelihood](), rows_to_units)
+        if rows_to_units.loc.device.type != "meta":
+            encoder.to_empty(device="cpu")
+            decoder.to_empty(device="cpu")
+        return vae
+
+    def _check_support(self, rows: np.ndarray) -> None:
+        """Refuse values that the likelihood gives no density to."""
+        support = self.vae_.likelihood.support
+        if support is None:
+            return
+        low, high = (
+            self.vae_.scaling(torch.tensor(extreme).double()) for extreme in (rows.min(axis=0), rows.max(axis=0))
+        )
+        if low.min() < support[0] or high.max() > support[1]:
+            raise DataError(
+                f"likelihood={self.likelihood!r} needs values in {list(support)} after preprocessing, found "
+                f"{float(low.min()):.6g} to {float(high.max()):.6g}: scale the data, or use likelihood='gaussian'"
+            )
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"device={self.device!r} cannot be used ({reason}): try 'auto' or 'cpu'") from error
+        return torch.device(self.device)
+
+    def _by_block(
+        self, rows: np.ndarray, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
+        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+        vae = self.vae_ if self.vae_.scaling.loc.dtype == dtype else copy.deepcopy(self.vae_).to(dtype)
+        noise = self.noise_.to(vae.scaling.loc.device, dtype)
+        return by_block(vae, rows, lambda x: function(vae, x, noise))
+
+    def _score(self, rows: np.ndarray, score: Score) -> np.ndarray:
+        scores = self._by_block(rows, lambda vae, x, noise: (score(vae, x, noise),))[0]
+        return scores.astype(np.float64)
+
+    def _generate(self, z: np.ndarray) -> np.ndarray:
+        """Latents ``(N, latent_dim)`` to samples in the data's own shape and units."""
+        loc = self.vae_.scaling.loc
+        with torch.inference_mode():
+            x = self.vae_.scaling.inverse(self.vae_.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
+        return x.cpu().numpy().reshape(len(z), *self._sample_shape)
+
+    def _check_parameters(self) -> None:
+        """Refuse a bad parameter with its name, its constraint and its value."""
+
+        def integer(value: Any) -> bool:
+            return isinstance(value, Integral) and not isinstance(value, bool)
+
+        def real(value: Any) -> bool:
+            return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+        def one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+            return lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(map(repr, names))
+
+        def at_least_one(v: Any) -> bool:
+            return integer(v) and v >= 1
+
+        def fraction(v: Any) -> bool:
+            return real(v) and 0 < v < 1
+
+        def image_shape(v: Any) -> bool:
+            return v is None or (
+                isinstance(v, tuple | list) and len(v) in (2, 3) and all(at_least_one(side) for side in v)
+            )
+
+        def contamination(v: Any) -> bool:
+            return v == "auto" if isinstance(v, str) else real(v) and 0 < v <= 0.5
+
+        public = [name for name in LIKELIHOODS if name != "squared_error"]
+        constraints: dict[str, tuple[Callable[[Any], bool], str]] = {
+            "architecture": one_of(*ARCHITECTURES),
+            "latent_dim": (lambda v: v is None or at_least_one(v), "an int of at least 1, or None"),
+            "likelihood": one_of(*public),
+            "preprocessing": one_of("auto", *PREPROCESSING),
+            "image_shape": (image_shape, "(height, width) or (height, width, channels), or None"),
+            "input_noise": (lambda v: real(v) and v >= 0, "a number of at least 0"),
+            "epochs": (lambda v: v is None or at_least_one(v), "an int of at least 1, or None"),
+            "batch_size": (at_least_one, "an int of at least 1"),
+            "learning_rate": (lambda v: real(v) and v > 0, "a number above 0"),
+            "patience": (at_least_one, "an int of at least 1"),
+            "validation_fraction": (fraction, "a number between 0 and 1"),
+            "calibration_fraction": (fraction, "a number between 0 and 1"),
+            "contamination": (contamination, "'auto' or a number in (0, 0.5]"),
+            "n_draws": (at_least_one, "an int of at least 1"),
+            "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
+        }
+        for name, (holds, text) in constraints.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise ValueError(f"{name} must be {text}, got {value!r}")
+        if self.architecture == "article" and self.likelihood != "gaussian":
+            raise ValueError("architecture='article' brings its own likelihood: leave likelihood='gaussian'")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+PREPROCESSING: dict[str, Callable[[np.ndarray], scaling.Scaling]] = {
+    "standardize": scaling.standardize,
+    "unit_range": scaling.unit_range,
+    "none": scaling.identity,
+}
+
+
+def scaling_of(name: str, rows: np.ndarray) -> scaling.Scaling:
+    """The named preprocessing, fitted to the training rows."""
+    return PREPROCESSING[name](rows)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made a model."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("vae-anomaly", "torch", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def jsonable(value: Any) -> Any:
+    """The same value with NumPy scalars and tuples as JSON's own types."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

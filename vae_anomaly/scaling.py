@@ -1,0 +1,54 @@
+"""Scaling of raw rows: part of the model, so that training, scoring and files cannot disagree about it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+CLIP = 1e6
+
+
+class Scaling(nn.Module):
+    """The map x -> (x - loc) / scale, with results clipped to ±1e6 so that no score overflows.
+
+    Parameters
+    ----------
+    loc, scale : Tensor
+        Shape ``(D,)`` for one pair a feature, ``()`` for one pair in all.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("loc", loc)
+        self.register_buffer("scale", scale)
+        self.loc: Tensor
+        self.scale: Tensor
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return ((raw - self.loc) / self.scale).clamp(-CLIP, CLIP)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Scaled rows back in the data's own units."""
+        return x * self.scale + self.loc
+
+
+def standardize(X: np.ndarray) -> Scaling:
+    """Zero mean and unit variance a feature; a constant feature is only centred (scikit-learn's rule).
+
+    So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
+    """
+    scaler = StandardScaler().fit(X)
+    return Scaling(torch.tensor(scaler.mean_), torch.tensor(scaler.scale_))
+
+
+def unit_range(X: np.ndarray) -> Scaling:
+    """One range for all features: [0, 255] for 8-bit data, otherwise the data's own, onto [0, 1]."""
+    low, high = (0.0, 255.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
+    return Scaling(torch.tensor(low), torch.tensor(high - low if high > low else 1.0))
+
+
+def identity(X: np.ndarray) -> Scaling:
+    """Leave values as they are."""
+    return Scaling(torch.tensor(0.0), torch.tensor(1.0))
