@@ -28,8 +28,8 @@ def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, 
         if name is not None:
             raise
         click.echo(
-            "note: MNIST is neither on disk nor reachable, so this runs on scikit-learn's built-in digits (8x8) instead; "
-            "--dataset mnist says how to get it",
+            "note: MNIST is neither on disk nor reachable, so this runs on scikit-learn's built-in digits (8x8) "
+            "instead; --dataset mnist says how to get it",
             err=True,
         )
         return ("digits", *load_named("digits"))

@@ -67,11 +67,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
 @click.option(
-    "--patience",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="Epochs without progress before stopping.",
+    "--patience", type=click.IntRange(1), help="Epochs without progress before stopping.  [default: a third of them]"
 )
 @click.option(
     "--contamination",
@@ -103,7 +99,7 @@ def fit(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Train on normal samples, evaluate on unseen ones, write a model file.
+    r"""Train on normal samples, evaluate on unseen ones, write a model file.
 
     \b
     vae-anomaly fit --normal 0,1,2                       MNIST's own training and test parts
@@ -136,16 +132,18 @@ def fit(
     }
     detector.set_params(verbose=False)
     detector.save(output, metadata={"data": about})
+    files = {"model": str(output)}
+    judged = None
+    if test is not None:
+        judged = judge(detector, test, normal, scores)
+        files["scores"] = str(scores)
     summary = {
         "data": about,
         "model": describe_model(detector, seconds),
         "threshold": vars(detector.calibration_),
-        "test": None,
-        "files": {"model": str(output)},
+        "test": judged,
+        "files": files,
     }
-    if test is not None:
-        summary["test"] = judge(detector, test, normal, scores)
-        summary["files"] |= {"scores": str(scores)}
     click.echo(json.dumps(summary, indent=2) if as_json else render(summary))
 
 
@@ -256,24 +254,22 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
 
 def render(summary: dict[str, Any]) -> str:
     """The summary as text."""
-    data, model, threshold, test = (summary[key] for key in ("data", "model", "threshold", "test"))
-    shape = (
-        " x ".join(map(str, model["image_shape"])) + " images"
-        if model["image_shape"]
-        else f"{model['n_features']} features"
-    )
+    from vae_anomaly.calibration import Calibration
+
+    data, model, test = summary["data"], summary["model"], summary["test"]
+    images = model["image_shape"]
+    shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     which = f", normal: {listed(data['normal'])}" if data["normal"] else ""
     lines = [
         f"data       {data['source']}{which}",
         f"           {data['n_normal']:,} normal samples to train on, {shape}",
         f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['latent_dim']} latents, "
         f"{model['n_parameters']:,} weights",
-        f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, best epoch {model['best_epoch']}, "
-        f"seed {model['seed']}",
+        f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, "
+        f"best epoch {model['best_epoch']}, seed {model['seed']}",
         f"           validation ELBO {model['validation_elbo']:.1f} nats = reconstruction "
         f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
-        f"threshold  anomaly score above {threshold['threshold']:.2f}: at most {threshold['rate']:.1%} false alarms promised, "
-        f"from {threshold['n']:,} held-out normals",
+        f"threshold  {Calibration(**summary['threshold'])}",
     ]
     if test is not None:
         lines += render_test(test)
@@ -285,7 +281,8 @@ def render_test(test: dict[str, Any]) -> list[str]:
     """An evaluation as lines of text."""
     overall = test["roc_auc"]
     lines = [
-        f"test       {overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples, none seen in training",
+        f"test       {overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples, "
+        "none seen in training",
         f"           ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f})",
         f"           at the threshold: {test['detection_rate']:.1%} of the anomalies found, "
         f"{test['false_alarm_rate']:.1%} false alarms",
@@ -293,7 +290,6 @@ def render_test(test: dict[str, Any]) -> list[str]:
     if test["per_class"]:
         lines.append("           anomalous class   ROC-AUC   95 % interval      samples")
     for name, auc in test["per_class"].items():
-        lines.append(
-            f"           {name:<15}   {auc['value']:.4f}    {auc['low']:.4f} to {auc['high']:.4f}   {auc['n_anomalous']:>6,}"
-        )
+        interval = f"{auc['low']:.4f} to {auc['high']:.4f}"
+        lines.append(f"           {name:<15}   {auc['value']:.4f}    {interval}   {auc['n_anomalous']:>6,}")
     return lines

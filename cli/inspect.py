@@ -23,7 +23,9 @@ def inspect(model: Path, as_json: bool) -> None:
 
 def render(model: Path, config: dict[str, Any]) -> str:
     """The configuration as text."""
-    data, threshold, history = config["metadata"].get("data", {}), config["calibration"], config["history"]
+    from vae_anomaly.calibration import Calibration
+
+    data, history = config["metadata"].get("data", {}), config["history"]
     normal = data.get("normal")
     changed = {name: value for name, value in config["parameters"].items() if value is not None}
     lines = [
@@ -31,8 +33,7 @@ def render(model: Path, config: dict[str, Any]) -> str:
         f"trained on {data.get('source', 'not recorded')}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
         f"training   {len(history)} epochs",
-        f"threshold  anomaly score above {threshold['threshold']:.2f}: at most {threshold['rate']:.1%} false alarms promised, "
-        f"from {threshold['n']:,} samples",
+        f"threshold  {Calibration(**config['calibration'])}",
         "parameters " + ", ".join(f"{name}={value}" for name, value in changed.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]

@@ -17,7 +17,7 @@ DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 CHUNK_BYTES = 64 << 20
 
 
-class NameList(click.ParamType):
+class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
     """Class names separated by commas."""
 
     name = "list"
@@ -31,7 +31,7 @@ class NameList(click.ParamType):
         return tuple(dict.fromkeys(names))
 
 
-class Shape(click.ParamType):
+class Shape(click.ParamType):  # type: ignore[type-arg]
     """Height x width, or height x width x channels."""
 
     name = "HxW[xC]"
@@ -45,7 +45,7 @@ class Shape(click.ParamType):
         return tuple(map(int, sides))
 
 
-class Contamination(click.ParamType):
+class Contamination(click.ParamType):  # type: ignore[type-arg]
     """The word auto, or a share."""
 
     name = "auto|FLOAT"

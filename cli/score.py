@@ -22,9 +22,9 @@ from vae_anomaly.cli.fit import to_frame
 def score(data: Path, model: Path, output: Path | None, label_column: str | None, device: str) -> None:
     """Score samples: higher is more anomalous.
 
-    DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row comes
-    out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), and the ELBO's two terms,
-    so that anomaly_score = kl - reconstruction. Memory does not grow with the file.
+    DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
+    comes out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), and the ELBO's
+    two terms: anomaly_score = kl - reconstruction. Memory does not grow with the file.
     """
     import sys
 

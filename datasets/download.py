@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -92,7 +93,13 @@ def fetch(
     name: str, expected: str, mirrors: Sequence[str], folder: Path, *, hash_of_gzip: bool, progress: bool
 ) -> None:
     """Fetch one file from the first mirror that has the right one; raises as `download`."""
-    get = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+    responses: list[requests.Response] = []
+    get = pooch.HTTPDownloader(
+        progressbar=progress and sys.stderr.isatty(),
+        chunk_size=1 << 16,
+        timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        hooks={"response": lambda response, *_, **__: responses.append(response)},
+    )
     failures: list[Exception] = []
     for mirror in mirrors:
         for _ in range(ATTEMPTS):
@@ -108,6 +115,9 @@ def fetch(
             except (requests.RequestException, DataError) as error:
                 failures.append(error)
                 time.sleep(0.2)
+            finally:
+                for response in responses:  # pooch leaves failed ones open
+                    response.close()
     wrong = [error for error in failures if isinstance(error, WrongHashError)]
     if wrong:
         raise wrong[0]
@@ -120,6 +130,6 @@ def verify(path: Path, what: str, expected: str, *, hash_of_gzip: bool) -> None:
     found = hashlib.sha256(path.read_bytes() if hash_of_gzip else content).hexdigest()
     if found != expected:
         raise WrongHashError(
-            f"{what}.gz has SHA-256 {found}, expected {expected}: nothing was kept. The mirror or the connection altered "
-            "it: try again, or put the right files in place by hand and give --data-dir"
+            f"{what}.gz has SHA-256 {found}, expected {expected}: nothing was kept. The mirror or the connection "
+            "altered it: try again, or put the right files in place by hand and give --data-dir"
         )

@@ -142,11 +142,11 @@ def open_npy(path: Path) -> np.ndarray:
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Arrays ``X`` and, if there, ``y`` of an ``.npz`` file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile) or "X" not in archive:
                 found = ", ".join(archive.files) if isinstance(archive, np.lib.npyio.NpzFile) else "one bare array"
                 raise DataError(f"{path}: needs an array named X (and, with labels, y), found: {found or 'nothing'}")
-            return archive["X"], archive["y"] if "y" in archive else None
+            return archive["X"], archive.get("y")
     except DataError:
         raise
     except (ValueError, EOFError, OSError, OverflowError, SyntaxError, zipfile.BadZipFile) as error:
@@ -156,7 +156,7 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def explain_numpy(error: Exception) -> str:
     """What a failure to read a NumPy file means for its owner."""
     text = str(error)
-    if "allow_pickle" in text or "pickle" in text:
+    if "pickle" in text or "Python objects" in text:
         return "holds Python objects (or is no NumPy file), which could run code and are never read: save plain numbers"
     if "mmap length" in text or "reshape" in text or isinstance(error, EOFError):
         return f"cut short ({text})"
@@ -177,7 +177,7 @@ def array_chunks(X: np.ndarray, y: np.ndarray | None, source: str, n_rows: int) 
 
 def stdin_chunks(stream: IO[bytes], n_rows: int, label_column: str | None) -> Iterator[Dataset]:
     """Standard input: a ``.npy`` array, kept in a temporary file, or else CSV as it arrives."""
-    buffered = io.BufferedReader(stream)  # type: ignore[type-var]
+    buffered: io.BufferedReader = io.BufferedReader(stream)  # type: ignore[arg-type]
     if buffered.peek(len(NPY_MAGIC))[: len(NPY_MAGIC)] != NPY_MAGIC:
         yield from csv_chunks(buffered, n_rows, label_column, "standard input")
         return
@@ -218,11 +218,12 @@ def csv_chunks(source: Path | io.BufferedReader, n_rows: int, label_column: str 
                     index_col=False,
                     chunksize=n_rows,
                     encoding="utf-8",
-                    float_precision="round_trip",
                     skipinitialspace=True,
                 ) as reader:
                     seen = 0
                     for frame in reader:
+                        if frame.empty:
+                            return
                         yield table(frame, name, seen, label_column, names if has_header else None)
                         seen += len(frame)
         except pd.errors.EmptyDataError:

@@ -138,14 +138,12 @@ def load_named(name: str, data_dir: Path | None = None, *, progress: bool = Fals
                 f"files ({FILES[0]}.gz, ...) into DIR/{name} and give --data-dir DIR or set {DATA_DIR_VARIABLE}=DIR"
             ) from error
     arrays = [read_file(named, folder, file, 3 if "images" in file else 1) for file in FILES]
-    for images, labels, part in ((*arrays[:2], "training"), (*arrays[2:], "test")):
-        if len(images) != len(labels):
-            raise DataError(f"{folder}: {len(images)} {part} images but {len(labels)} labels")
     source = f"{name} ({folder})"
-    return (
-        Dataset(arrays[0], source, arrays[1].astype(str)),
-        Dataset(arrays[2], source, arrays[3].astype(str)),
-    )
+    training, test = (Dataset(arrays[i], source, arrays[i + 1].astype(str)) for i in (0, 2))
+    for part in (training, test):
+        if part.labels is None or len(part) != len(part.labels):
+            raise DataError(f"{folder}: images and labels differ in number")
+    return training, test
 
 
 def locate(name: str, data_dir: Path | None = None) -> Path | None:

@@ -20,17 +20,27 @@ class Calibration:
 
     Parameters
     ----------
+    method
+        "conformal": P(flag a new normal) is at most ``rate``, from ``n`` held-out normals. "contamination": the share
+        ``rate`` of the ``n`` samples fitted on is flagged, as scikit-learn defines it; no promise about new ones.
     threshold
         Anomaly score above which a sample is flagged.
     rate
-        The false-alarm rate promised: P(flag a new normal) is at most this.
+        As the method says.
     n
-        Held-out normals the promise rests on.
+        Samples it rests on.
     """
 
+    method: str
     threshold: float
     rate: float
     n: int
+
+    def __str__(self) -> str:
+        above = f"anomaly score above {self.threshold:.2f}"
+        if self.method == "contamination":
+            return f"{above}: flags {self.rate:.1%} of the {self.n:,} training samples"
+        return f"{above}: at most {self.rate:.1%} false alarms promised, from {self.n:,} held-out normals"
 
 
 def conformal(scores: np.ndarray, rate: float) -> Calibration:
@@ -62,4 +72,4 @@ def conformal(scores: np.ndarray, rate: float) -> Calibration:
     if n == 0 or not np.isfinite(scores).all():
         raise DataError(f"calibration needs finite scores of held-out normals, got {n} scores")
     k = math.ceil((n + 1) * (1 - rate) - 1e-9)
-    return Calibration(float(scores[min(k, n) - 1]), max(rate, 1 / (n + 1)), n)
+    return Calibration("conformal", float(scores[min(k, n) - 1]), max(rate, 1 / (n + 1)), n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,12 +17,14 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from vae_anomaly import model_file, scaling
+from vae_anomaly import model_file
 from vae_anomaly.calibration import Calibration, conformal
 from vae_anomaly.errors import DataError, ModelFileError
-from vae_anomaly.likelihoods import LIKELIHOODS
+from vae_anomaly.likelihoods import LIKELIHOODS, Likelihood, SquaredError
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.objectives import elbo_terms
+from vae_anomaly.parameters import check_parameters, is_count
+from vae_anomaly.scaling import PREPROCESSING, Scaling
 from vae_anomaly.scores import SCORES, Score, antithetic_noise, by_block
 from vae_anomaly.training import Recipe, train
 from vae_anomaly.vae import VAE, reset_parameters
@@ -49,7 +51,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     ----------
     architecture : {"mlp", "conv", "article"}
         Encoder and decoder. "conv" needs images of at least 8 x 8 with 1 or 3 channels. "article" is the network and
-        the loss of an introductory article, kept for comparison; it brings its own likelihood.
+        the loss of an introductory article, for comparison; it brings its own likelihood.
     latent_dim : int or None
         Size of the latent space. None: 10 for "article", otherwise 16, but at most half the features.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}
@@ -68,8 +70,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Rows a training step.
     learning_rate : float
         Peak learning rate of AdamW.
-    patience : int
-        Epochs without a better validation ELBO before training stops.
+    patience : int or None
+        Epochs without a better validation ELBO before training stops. None: a third of ``epochs``.
     validation_fraction, calibration_fraction : float
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
         threshold.
@@ -92,7 +94,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     history_ : list of dict
         One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample.
     calibration_ : Calibration
-        Threshold on the anomaly score (``-score_samples``), promised false-alarm rate, and samples it rests on.
+        Threshold on the anomaly score (``-score_samples``), what it promises, and the samples that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of the calibration samples, which nothing was fitted on.
     vae_ : VAE
@@ -132,7 +134,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         epochs: int | None = None,
         batch_size: int = 128,
         learning_rate: float = 1e-3,
-        patience: int = 10,
+        patience: int | None = None,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
         contamination: str | float = "auto",
@@ -179,7 +181,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         ValueError
             If a parameter or the data cannot be used, or the loss stops being finite.
         """
-        self._check_parameters()
+        check_parameters(self.get_params())
         rows = self._rows(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
@@ -187,7 +189,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         device = self._device()
 
-        self.vae_ = self._build(scaling_of(self._preprocessing(rows), training))
+        self.vae_ = self._build(PREPROCESSING[self._preprocessing(rows)](training))
         self._check_support(rows)
         reset_parameters(self.vae_, generator)
         self.vae_.to(device, dtype)
@@ -208,7 +210,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self.calibration_ = conformal(-self.calibration_scores_, AUTO_RATE)
         else:
             quantile = np.percentile(self._score(rows, SCORES["elbo"]), 100.0 * self.contamination)
-            self.calibration_ = Calibration(-float(quantile), float(self.contamination), len(rows))
+            self.calibration_ = Calibration("contamination", -float(quantile), float(self.contamination), len(rows))
         self.offset_ = -self.calibration_.threshold
         return self
 
@@ -260,7 +262,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             Samples in the shape and the units of the training data.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
+        if not is_count(n_samples):
             raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
         rng = check_random_state(self.random_state if random_state is None else random_state)
         return self._generate(rng.standard_normal((n_samples, self.noise_.shape[-1])))
@@ -280,7 +282,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         ndarray of shape (n_steps, ...)
             In the shape and the units of the training data.
         """
-        if not isinstance(n_steps, Integral) or n_steps < 2:
+        if not is_count(n_steps) or n_steps < 2:
             raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
         ends = self._by_block(
             self._rows(np.stack([np.asarray(a), np.asarray(b)])), lambda vae, x, noise: (vae.encode(x).mu,)
@@ -304,7 +306,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             If the file cannot be written.
         """
         check_is_fitted(self)
-        parameters = self.get_params()
+        parameters = self.get_params() | {"device": "auto"}  # a file is not bound to where it was made
         if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
         names = getattr(self, "feature_names_in_", None)
@@ -314,8 +316,6 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             "sample_shape": list(self._sample_shape),
             "feature_names": None if names is None else [str(name) for name in names],
             "dtype": str(self.vae_.scaling.loc.dtype).removeprefix("torch."),
-            "scaling_shape": list(self.vae_.scaling.loc.shape),
-            "latent_dim": self._n_features_out,
             "calibration": vars(self.calibration_),
             "history": self.history_,
             "metadata": metadata or {},
@@ -325,15 +325,15 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         model_file.write(Path(path), tensors, jsonable(config))
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str | None = None) -> Self:
+    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
         """Read a detector that `save` wrote; its scores are the same to the bit.
 
         Parameters
         ----------
         path : str or Path
             The file. Nothing in it can run code.
-        device : str, optional
-            Where to put the model; by default what its ``device`` parameter says.
+        device : str
+            Where to put the model, as the parameter of that name.
 
         Raises
         ------
@@ -349,38 +349,42 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             raise ModelFileError(f"{path} does not describe a model that this version can build: {error}") from error
 
     @classmethod
-    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], device: str | None) -> Self:
-        parameters = config["parameters"]
+    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], device: str) -> Self:
+        parameters = config["parameters"] | {"device": device}
         if isinstance(parameters.get("image_shape"), list):
             parameters["image_shape"] = tuple(parameters["image_shape"])
         detector = cls(**parameters)
-        if device is not None:
-            detector.device = device
-        detector._check_parameters()
+        check_parameters(parameters)
         detector._sample_shape = tuple(int(side) for side in config["sample_shape"])
         detector._set_shape(detector._sample_shape)
         detector.n_features_in_ = math.prod(detector._sample_shape)
-        if config["feature_names"] is not None:
-            detector.feature_names_in_ = np.array(config["feature_names"], dtype=object)
-        detector._n_features_out = int(config["latent_dim"])
         detector.noise_ = tensors.pop("noise")
+        detector._n_features_out = detector.noise_.shape[-1]
         detector.calibration_scores_ = tensors.pop("calibration_scores").numpy()
         detector.calibration_ = Calibration(**config["calibration"])
         detector.offset_ = -detector.calibration_.threshold
         detector.history_ = config["history"]
-        if detector.noise_.shape != (detector.n_draws, 1, detector._n_features_out):
-            raise ValueError(f"noise of shape {tuple(detector.noise_.shape)}")
-        shape = tuple(config["scaling_shape"])
-        if shape not in ((), (detector.n_features_in_,)):
-            raise ValueError(f"scaling of shape {shape}")
-        with torch.device("meta"):
-            detector.vae_ = detector._build(scaling.Scaling(torch.empty(shape), torch.empty(shape)))
+        names = config["feature_names"]
+        if names is not None:
+            detector.feature_names_in_ = np.array(names, dtype=object)
         dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
         state = {name.removeprefix("vae."): value for name, value in tensors.items()}
-        if wrong := {name: value.dtype for name, value in state.items() if value.dtype != dtype}:
-            raise ValueError(f"tensors of another type than {dtype}: {wrong}")
+        for what, agrees in {
+            "sample_shape": all(side > 0 for side in detector._sample_shape),
+            "noise": detector.noise_.shape == (detector.n_draws, 1, detector._latent_dim()),
+            "calibration_scores": detector.calibration_scores_.ndim == 1,
+            "history": isinstance(detector.history_, list),
+            "feature_names": names is None or [type(name) for name in names] == [str] * detector.n_features_in_,
+            "scaling": state["scaling.loc"].shape in ((), (detector.n_features_in_,)),
+            "dtype": all(value.dtype == dtype for value in state.values()),
+        }.items():
+            if not agrees:
+                raise ValueError(f"its {what} does not fit the rest")
+        with torch.device("meta"):
+            scaling = Scaling(*(torch.empty(state["scaling.loc"].shape) for _ in range(2)))
+            detector.vae_ = detector._build(scaling)
         detector.vae_.load_state_dict(state, assign=True)
-        detector.vae_.requires_grad_(True).eval().to(detector._device())
+        detector.vae_.eval().to(detector._device())
         return detector
 
     def _rows(self, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
@@ -456,22 +460,24 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def _recipe(self, n: int) -> Recipe:
         steps = math.ceil(n / self.batch_size)
+        epochs = min(200, max(30, math.ceil(AUTO_STEPS / steps))) if self.epochs is None else int(self.epochs)
         return Recipe(
-            epochs=min(200, max(30, math.ceil(AUTO_STEPS / steps))) if self.epochs is None else int(self.epochs),
+            epochs=epochs,
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate),
-            patience=int(self.patience),
+            patience=math.ceil(epochs / 3) if self.patience is None else int(self.patience),
             input_noise=float(self.input_noise),
         )
 
-    def _build(self, rows_to_units: scaling.Scaling) -> VAE:
+    def _build(self, rows_to_units: Scaling) -> VAE:
         """The module, its weights not yet drawn; building it reads no random state."""
-        likelihood = "squared_error" if self.architecture == "article" else self.likelihood
+        article = self.architecture == "article"
+        likelihood: Likelihood = SquaredError() if article else LIKELIHOODS[self.likelihood]()
         with torch.device("meta"):
             encoder, decoder = ARCHITECTURES[self.architecture](
                 self.image_shape_ or (self.n_features_in_,), self._latent_dim()
             )
-        vae = VAE(encoder, decoder, LIKELIHOODS[likelihood](), rows_to_units)
+        vae = VAE(encoder, decoder, likelihood, rows_to_units)
         if rows_to_units.loc.device.type != "meta":
             encoder.to_empty(device="cpu")
             decoder.to_empty(device="cpu")
@@ -521,74 +527,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             x = self.vae_.scaling.inverse(self.vae_.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
         return x.cpu().numpy().reshape(len(z), *self._sample_shape)
 
-    def _check_parameters(self) -> None:
-        """Refuse a bad parameter with its name, its constraint and its value."""
-
-        def integer(value: Any) -> bool:
-            return isinstance(value, Integral) and not isinstance(value, bool)
-
-        def real(value: Any) -> bool:
-            return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-        def one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
-            return lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(map(repr, names))
-
-        def at_least_one(v: Any) -> bool:
-            return integer(v) and v >= 1
-
-        def fraction(v: Any) -> bool:
-            return real(v) and 0 < v < 1
-
-        def image_shape(v: Any) -> bool:
-            return v is None or (
-                isinstance(v, tuple | list) and len(v) in (2, 3) and all(at_least_one(side) for side in v)
-            )
-
-        def contamination(v: Any) -> bool:
-            return v == "auto" if isinstance(v, str) else real(v) and 0 < v <= 0.5
-
-        public = [name for name in LIKELIHOODS if name != "squared_error"]
-        constraints: dict[str, tuple[Callable[[Any], bool], str]] = {
-            "architecture": one_of(*ARCHITECTURES),
-            "latent_dim": (lambda v: v is None or at_least_one(v), "an int of at least 1, or None"),
-            "likelihood": one_of(*public),
-            "preprocessing": one_of("auto", *PREPROCESSING),
-            "image_shape": (image_shape, "(height, width) or (height, width, channels), or None"),
-            "input_noise": (lambda v: real(v) and v >= 0, "a number of at least 0"),
-            "epochs": (lambda v: v is None or at_least_one(v), "an int of at least 1, or None"),
-            "batch_size": (at_least_one, "an int of at least 1"),
-            "learning_rate": (lambda v: real(v) and v > 0, "a number above 0"),
-            "patience": (at_least_one, "an int of at least 1"),
-            "validation_fraction": (fraction, "a number between 0 and 1"),
-            "calibration_fraction": (fraction, "a number between 0 and 1"),
-            "contamination": (contamination, "'auto' or a number in (0, 0.5]"),
-            "n_draws": (at_least_one, "an int of at least 1"),
-            "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
-        }
-        for name, (holds, text) in constraints.items():
-            value = getattr(self, name)
-            if not holds(value):
-                raise ValueError(f"{name} must be {text}, got {value!r}")
-        if self.architecture == "article" and self.likelihood != "gaussian":
-            raise ValueError("architecture='article' brings its own likelihood: leave likelihood='gaussian'")
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-PREPROCESSING: dict[str, Callable[[np.ndarray], scaling.Scaling]] = {
-    "standardize": scaling.standardize,
-    "unit_range": scaling.unit_range,
-    "none": scaling.identity,
-}
-
-
-def scaling_of(name: str, rows: np.ndarray) -> scaling.Scaling:
-    """The named preprocessing, fitted to the training rows."""
-    return PREPROCESSING[name](rows)
 
 
 def versions() -> dict[str, str]:

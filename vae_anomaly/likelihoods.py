@@ -77,8 +77,9 @@ class SquaredError(Likelihood):
 
 
 class Bernoulli(Likelihood):
-    """Independent binary features; the decoder gives logits. Values inside [0, 1] are taken as probabilities,
-    which makes it a cross-entropy: for grey values `ContinuousBernoulli` is the density.
+    """Independent binary features; the decoder gives logits.
+
+    Values inside [0, 1] make it a cross-entropy and no density: for grey values there is `ContinuousBernoulli`.
     """
 
     support = (0.0, 1.0)
@@ -128,5 +129,4 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
-    "squared_error": SquaredError,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
@@ -44,11 +46,26 @@ def standardize(X: np.ndarray) -> Scaling:
 
 
 def unit_range(X: np.ndarray) -> Scaling:
-    """One range for all features: [0, 255] for 8-bit data, otherwise the data's own, onto [0, 1]."""
-    low, high = (0.0, 255.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
+    """One range for all features onto [0, 1].
+
+    It is [0, 255] for 8-bit data, [0, 1] for data that lies inside it, and otherwise the data's own.
+    """
+    if X.dtype == np.uint8:
+        low, high = 0.0, 255.0
+    else:
+        low, high = float(X.min()), float(X.max())
+        if 0 <= low and high <= 1:
+            low, high = 0.0, 1.0
     return Scaling(torch.tensor(low), torch.tensor(high - low if high > low else 1.0))
 
 
 def identity(X: np.ndarray) -> Scaling:
     """Leave values as they are."""
     return Scaling(torch.tensor(0.0), torch.tensor(1.0))
+
+
+PREPROCESSING: dict[str, Callable[[np.ndarray], Scaling]] = {
+    "standardize": standardize,
+    "unit_range": unit_range,
+    "none": identity,
+}

@@ -47,7 +47,7 @@ class Recipe:
     learning_rate
         Its peak, reached after the first tenth of the steps.
     patience
-        Epochs without a better validation ELBO after which training stops.
+        Epochs without a better validation ELBO after which training stops; those of the warm-up do not count.
     input_noise
         Standard deviation of the noise added to the encoder's input, in scaled units (1511.06406).
     """
@@ -129,7 +129,7 @@ def train(
             bar.update()
             if validation[0] - validation[1] > best:
                 best, best_state, best_epoch = validation[0] - validation[1], clone_state(vae), epoch
-            elif epoch - best_epoch >= recipe.patience:
+            elif epoch - max(best_epoch, recipe.epochs // 10) >= recipe.patience:
                 break
     vae.load_state_dict(best_state)
     settle_likelihood(vae, X, recipe.batch_size, generator)

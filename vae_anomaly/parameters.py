@@ -1,0 +1,85 @@
+"""What `VAEDetector`'s parameters may be; checked in `fit`, as scikit-learn does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+from vae_anomaly.likelihoods import LIKELIHOODS
+from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.scaling import PREPROCESSING
+
+Constraint: TypeAlias = tuple[Callable[[Any], bool], str]
+
+
+def is_integer(value: Any) -> bool:
+    """A whole number, and not a truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    """A finite number, and not a truth value."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+
+
+def is_count(value: Any) -> bool:
+    """A whole number of at least 1."""
+    return is_integer(value) and value >= 1
+
+
+def is_image_shape(value: Any) -> bool:
+    """Two or three sizes of at least 1."""
+    return isinstance(value, tuple | list) and len(value) in (2, 3) and all(map(is_count, value))
+
+
+def one_of(*names: str) -> Constraint:
+    """One of these words."""
+    return lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(map(repr, names))
+
+
+def optional(constraint: Constraint) -> Constraint:
+    """None, or what the constraint says."""
+    holds, text = constraint
+    return lambda v: v is None or holds(v), f"{text}, or None"
+
+
+COUNT: Constraint = (is_count, "an int of at least 1")
+FRACTION: Constraint = (lambda v: is_real(v) and 0 < v < 1, "a number between 0 and 1")
+
+CONSTRAINTS: dict[str, Constraint] = {
+    "architecture": one_of(*ARCHITECTURES),
+    "latent_dim": optional(COUNT),
+    "likelihood": one_of(*LIKELIHOODS),
+    "preprocessing": one_of("auto", *PREPROCESSING),
+    "image_shape": optional((is_image_shape, "(height, width) or (height, width, channels)")),
+    "input_noise": (lambda v: is_real(v) and v >= 0, "a number of at least 0"),
+    "epochs": optional(COUNT),
+    "batch_size": COUNT,
+    "learning_rate": (lambda v: is_real(v) and v > 0, "a number above 0"),
+    "patience": optional(COUNT),
+    "validation_fraction": FRACTION,
+    "calibration_fraction": FRACTION,
+    "contamination": (
+        lambda v: v == "auto" if isinstance(v, str) else is_real(v) and 0 < v <= 0.5,
+        "'auto' or a number in (0, 0.5]",
+    ),
+    "n_draws": COUNT,
+    "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
+}
+
+
+def check_parameters(parameters: Mapping[str, Any]) -> None:
+    """Refuse a bad parameter with its name, its constraint and its value.
+
+    Raises
+    ------
+    ValueError
+        For the first parameter that cannot be used.
+    """
+    for name, (holds, text) in CONSTRAINTS.items():
+        if not holds(parameters[name]):
+            raise ValueError(f"{name} must be {text}, got {parameters[name]!r}")
+    if parameters["architecture"] == "article" and parameters["likelihood"] != "gaussian":
+        raise ValueError("architecture='article' brings its own likelihood: leave likelihood='gaussian'")
