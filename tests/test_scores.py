@@ -66,7 +66,8 @@ def test_scores_are_the_same_in_another_process(tmp_path: Path, table_detector: 
     np.save(tmp_path / "X.npy", X)
     table_detector.save(tmp_path / "model.vae")
     script = (
-        "import sys, hashlib, numpy as np, torch; from vae_anomaly import VAEDetector; torch.set_num_threads(int(sys.argv[2]))\n"
+        "import sys, hashlib, numpy as np, torch; from vae_anomaly import VAEDetector\n"
+        "torch.set_num_threads(int(sys.argv[2]))\n"
         "d = VAEDetector.load(sys.argv[1] + '/model.vae'); s = d.score_samples(np.load(sys.argv[1] + '/X.npy'))\n"
         "print(hashlib.sha256(s.tobytes()).hexdigest())"
     )

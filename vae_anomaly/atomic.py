@@ -21,19 +21,24 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file")
-    with tempfile.NamedTemporaryFile(
-        mode, dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False, **options
-    ) as file:
-        part = Path(file.name)
-        try:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        with part.open(mode, **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            part.chmod(0o666 & ~current_umask())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        part.chmod(0o666 & ~current_umask())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def current_umask() -> int:

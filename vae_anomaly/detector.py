@@ -57,9 +57,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}
         p(x|z). The last two need data in [0, 1] after preprocessing.
     preprocessing : {"auto", "standardize", "unit_range", "none"}
-        "standardize": zero mean, unit variance a feature. "unit_range": one range for all features onto [0, 1]; [0, 255]
-        for 8-bit data, [0, 1] for data inside it, otherwise the training data's own. "auto": "unit_range" for images,
-        8-bit data and the article; "none" for other data with a likelihood on [0, 1]; otherwise "standardize".
+        "standardize": zero mean and unit variance a feature. "unit_range": one range for all onto [0, 1], which is
+        [0, 255] for 8-bit data, [0, 1] for data inside it, otherwise the training data's own. "auto": "unit_range" for
+        images, 8-bit data and the article; "none" for other data with a likelihood on [0, 1]; else "standardize".
     image_shape : (int, int) or (int, int, int), optional
         Height, width and channels of images that arrive as flat rows.
     input_noise : float

@@ -54,7 +54,7 @@ def unit_range(X: np.ndarray) -> Scaling:
         low, high = 0.0, 255.0
     else:
         low, high = float(X.min()), float(X.max())
-        if 0 <= low and high <= 1:
+        if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
     return Scaling(torch.tensor(low), torch.tensor(high - low if high > low else 1.0))
 

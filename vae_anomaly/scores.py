@@ -23,9 +23,12 @@ Score: TypeAlias = Callable[[VAE, Tensor, Tensor], Tensor]
 
 
 def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """Reconstruction term minus KL term: a lower bound on log p(x) (https://arxiv.org/abs/1312.6114)."""
+    """Reconstruction term minus KL term: a lower bound on log p(x) (https://arxiv.org/abs/1312.6114).
+
+    Subtracted in double precision, so that it equals the difference of the terms as anyone computes it.
+    """
     reconstruction, kl = elbo_terms(vae, x, noise)
-    return reconstruction - kl
+    return reconstruction.double() - kl.double()
 
 
 def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:

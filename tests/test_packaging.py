@@ -1,0 +1,133 @@
+"""The house: what ships, who imports whom, and what start-up costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"vae_anomaly": "vae_anomaly"} | {f"vae_anomaly.{name}": name for name in ("cli", "datasets", "reports")}
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_folder_with_code_ships(project: dict) -> None:
+    found = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/**/__init__.py")}
+    found -= {folder for folder in found if folder.startswith((".", "build", "tests"))}
+    setuptools = project["tool"]["setuptools"]
+    assert found == set(FOLDERS.values())
+    assert set(setuptools["packages"]) == set(FOLDERS)
+    assert setuptools["package-dir"] == {name: folder for name, folder in FOLDERS.items() if "." in name}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of this project that a file imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+# in the order of who may import whom: each module only those before it
+LIBRARY = (
+    "errors",
+    "atomic",
+    "likelihoods",
+    "scaling",
+    "networks",
+    "vae",
+    "objectives",
+    "scores",
+    "training",
+    "calibration",
+    "evaluation",
+    "model_file",
+    "parameters",
+    "detector",
+)
+
+
+def test_the_library_imports_in_one_direction() -> None:
+    modules = {path.stem for path in (ROOT / "vae_anomaly").glob("*.py")} - {"__init__"}
+    assert modules == set(LIBRARY)
+    for i, module in enumerate(LIBRARY):
+        used = {
+            name.split(".")[1]
+            for name in imports(ROOT / "vae_anomaly" / f"{module}.py")
+            if name.startswith("vae_anomaly.")
+        }
+        assert used <= set(LIBRARY[:i]), f"{module} imports {used - set(LIBRARY[:i])}"
+
+
+@pytest.mark.parametrize("module", ["calibration", "evaluation"])
+def test_calibration_and_evaluation_know_arrays_only(module: str) -> None:
+    used = imports(ROOT / "vae_anomaly" / f"{module}.py")
+    assert not any(name.split(".")[0] in ("torch", "sklearn", "pandas") for name in used)
+    assert {name for name in used if name.startswith("vae_anomaly.")} <= {
+        "vae_anomaly.errors",
+        "vae_anomaly.errors.DataError",
+    }
+
+
+@pytest.mark.parametrize("folder", ["datasets", "reports"])
+def test_datasets_and_reports_import_no_model(folder: str) -> None:
+    for path in (ROOT / folder).glob("*.py"):
+        used = {name for name in imports(path) if name.startswith("vae_anomaly.")}
+        assert all(name.split(".")[1] in (folder, "errors", "atomic") for name in used), (path, used)
+        assert "torch" not in imports(path)
+
+
+def test_nothing_imports_the_command_line() -> None:
+    for folder in ("vae_anomaly", "datasets", "reports"):
+        for path in (ROOT / folder).glob("*.py"):
+            assert not any(name.startswith("vae_anomaly.cli") for name in imports(path)), path
+
+
+def loaded_after(code: str, *names: str) -> list[str]:
+    script = f"import sys\n{code}\nprint([name for name in {names!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return ast.literal_eval(run.stdout.splitlines()[-1])
+
+
+def test_importing_the_package_stays_light() -> None:
+    heavy = ("torch", "sklearn", "pandas", "matplotlib", "numpy", "scipy")
+    assert loaded_after("import vae_anomaly; vae_anomaly.__version__; dir(vae_anomaly)", *heavy) == []
+    assert loaded_after("import vae_anomaly.cli", *heavy) == []
+    assert loaded_after("from vae_anomaly import VAEDetector", "torch", "matplotlib") == ["torch"]
+
+
+def test_unknown_names_are_refused() -> None:
+    import vae_anomaly
+
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        vae_anomaly.Nothing  # noqa: B018
+    assert "VAEDetector" in dir(vae_anomaly)
+
+
+def test_constraints_pin_every_dependency(project: dict) -> None:
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    wanted = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
+    names = {requirement.split(">")[0].split("<")[0].strip().lower() for part in wanted for requirement in part}
+    assert names <= pinned
+
+
+def test_nothing_reads_pickles() -> None:
+    for folder in FOLDERS.values():
+        for path in (ROOT / folder).glob("*.py"):
+            text = path.read_text()
+            assert "allow_pickle=True" not in text
+            assert not imports(path) & {"pickle", "joblib", "cloudpickle", "dill", "torch.load", "marshal", "shelve"}
+            assert "torch.load(" not in text
