@@ -9,14 +9,14 @@ import os
 from typing import Any
 
 import click
+
+from vae_anomaly import __version__
 from vae_anomaly.cli.datasets import datasets
 from vae_anomaly.cli.evaluate import evaluate
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
-
-from vae_anomaly import __version__
 
 DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
 

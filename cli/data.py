@@ -12,6 +12,7 @@ from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
     import numpy as np
+
     from vae_anomaly.datasets import Dataset
 
 

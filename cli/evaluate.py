@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import click
+
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data
 from vae_anomaly.cli.fit import render_test, to_frame
-
 from vae_anomaly.errors import DataError
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
-
     from vae_anomaly.detector import VAEDetector
 
 
@@ -201,9 +201,9 @@ def to_frame(data: Dataset) -> Any:
 def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, path: Path) -> dict[str, Any] | None:
     """Evaluate on the test part and write its scores."""
     import pandas as pd
-    from vae_anomaly.reports import open_score_table
 
     from vae_anomaly.evaluation import evaluate
+    from vae_anomaly.reports import open_score_table
 
     assert test.labels is not None
     anomalous = ~is_normal(test.labels, normal, test.source)

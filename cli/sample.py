@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from vae_anomaly.cli import options
 
 
@@ -30,9 +31,9 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
     """Draw samples from the model: latents from the prior, decoded to their expected value."""
     import numpy as np
     import pandas as pd
-    from vae_anomaly.reports import image_grid
 
     from vae_anomaly.atomic import atomic_write
+    from vae_anomaly.reports import image_grid
 
     if output.suffix not in (".png", ".npy", ".csv"):
         raise click.BadParameter(f"{output} is neither .png, .npy nor .csv", param_hint="--output")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from vae_anomaly.cli import options
 from vae_anomaly.cli.fit import to_frame
 
@@ -30,6 +31,7 @@ def score(data: Path, model: Path, output: Path | None, label_column: str | None
 
     import pandas as pd
     from tqdm import tqdm
+
     from vae_anomaly.datasets import chunks
     from vae_anomaly.reports import open_score_table
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pooch
 import requests
-from vae_anomaly.datasets import idx
 
 from vae_anomaly.atomic import atomic_write
+from vae_anomaly.datasets import idx
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 CONNECT_TIMEOUT = 3.0

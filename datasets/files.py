@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+
 from vae_anomaly.datasets.dataset import Dataset, check_samples, class_names
 from vae_anomaly.datasets.images import image_chunks
-
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:

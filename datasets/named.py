@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from vae_anomaly.datasets import idx
 from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.datasets.download import download
-
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 DATA_DIR_VARIABLE = "VAE_ANOMALY_DATA"

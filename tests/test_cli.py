@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 from sklearn.metrics import roc_auc_score
-from vae_anomaly.cli import main, options
-from vae_anomaly.datasets import NAMED, load_named
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.cli import main, options
+from vae_anomaly.datasets import NAMED, load_named
 from vae_anomaly.likelihoods import LIKELIHOODS
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.scaling import PREPROCESSING

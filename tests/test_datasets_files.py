@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from vae_anomaly.datasets import chunks, load_file, load_labels
 
+from vae_anomaly.datasets import chunks, load_file, load_labels
 from vae_anomaly.errors import DataError
 
 X = np.random.default_rng(0).normal(size=(23, 3))

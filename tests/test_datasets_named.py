@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vae_anomaly.datasets import NAMED, download, idx, load_named, locate, named
 
+from vae_anomaly.datasets import NAMED, download, idx, load_named, locate, named
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 

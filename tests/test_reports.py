@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from vae_anomaly.reports import image_grid, open_score_table
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.reports import image_grid, open_score_table
 
 FRAMES = [
     pd.DataFrame({"index": [0, 1], "anomaly_score": [1 / 3, -2e-300], "decision": [1, 0]}),
