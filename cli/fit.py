@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option("--likelihood", type=click.Choice(options.LIKELIHOODS), default="gaussian", show_default=True)
 @click.option("--preprocessing", type=click.Choice(options.PREPROCESSING), default="auto", show_default=True)
-@click.option("--image-shape", type=options.Shape(), help="Shape of images that come as flat rows.")
+@click.option("--image-shape", type=options.Shape(), metavar="HxW[xC]", help="Shape of images that come as flat rows.")
 @click.option(
     "--input-noise",
     type=click.FloatRange(0),
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 @click.option(
     "--contamination",
     type=options.Contamination(),
+    metavar="auto|SHARE",
     default="auto",
     show_default=True,
     help="auto: 5 % false alarms on held-out normals; a number: that share of the training samples is flagged.",
@@ -99,13 +100,13 @@ def fit(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    r"""Train on normal samples, evaluate on unseen ones, write a model file.
+    """Train on normal samples, evaluate on unseen ones, write a model file.
 
     \b
     vae-anomaly fit --normal 0,1,2                       MNIST's own training and test parts
     vae-anomaly fit --data normals.npy                   everything in the file is normal
     vae-anomaly fit --data all.csv --label-column label  0 = normal, 1 = anomaly
-    """
+    """  # noqa: D301 - click reads the control character
     if data is None:
         if labels or label_column:
             raise click.UsageError("--labels and --label-column go with --data")
@@ -241,6 +242,8 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
         "n_features": detector.n_features_in_,
         "image_shape": detector.image_shape_,
+        "validation_fraction": detector.validation_fraction,
+        "calibration_fraction": detector.calibration_fraction,
         "seed": detector.random_state,
         "device": str(detector.vae_.scaling.loc.device),
         "seconds": round(seconds, 2),
@@ -254,22 +257,21 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
 
 def render(summary: dict[str, Any]) -> str:
     """The summary as text."""
-    from vae_anomaly.calibration import Calibration
-
     data, model, test = summary["data"], summary["model"], summary["test"]
     images = model["image_shape"]
     shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     which = f", normal: {listed(data['normal'])}" if data["normal"] else ""
     lines = [
         f"data       {data['source']}{which}",
-        f"           {data['n_normal']:,} normal samples to train on, {shape}",
+        f"           {data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to "
+        f"stop the training, {model['calibration_fraction']:.0%} to set the threshold",
         f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['latent_dim']} latents, "
         f"{model['n_parameters']:,} weights",
         f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, "
         f"best epoch {model['best_epoch']}, seed {model['seed']}",
         f"           validation ELBO {model['validation_elbo']:.1f} nats = reconstruction "
         f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
-        f"threshold  {Calibration(**summary['threshold'])}",
+        f"threshold  {options.describe_threshold(summary['threshold'])}",
     ]
     if test is not None:
         lines += render_test(test)

@@ -24,8 +24,6 @@ def inspect(model: Path, as_json: bool) -> None:
 
 def render(model: Path, config: dict[str, Any]) -> str:
     """The configuration as text."""
-    from vae_anomaly.calibration import Calibration
-
     data, history = config["metadata"].get("data", {}), config["history"]
     normal = data.get("normal")
     changed = {name: value for name, value in config["parameters"].items() if value is not None}
@@ -34,7 +32,7 @@ def render(model: Path, config: dict[str, Any]) -> str:
         f"trained on {data.get('source', 'not recorded')}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
         f"training   {len(history)} epochs",
-        f"threshold  {Calibration(**config['calibration'])}",
+        f"threshold  {options.describe_threshold(config['calibration'])}",
         "parameters " + ", ".join(f"{name}={value}" for name, value in changed.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]

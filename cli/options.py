@@ -34,7 +34,7 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in la
 class Shape(click.ParamType):  # type: ignore[type-arg]
     """Height x width, or height x width x channels."""
 
-    name = "HxW[xC]"
+    name = "shape"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
@@ -48,7 +48,7 @@ class Shape(click.ParamType):  # type: ignore[type-arg]
 class Contamination(click.ParamType):  # type: ignore[type-arg]
     """The word auto, or a share."""
 
-    name = "auto|FLOAT"
+    name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
         if value == "auto":
@@ -97,3 +97,13 @@ def load_model(path: Path, device: str) -> Any:
     from vae_anomaly.detector import VAEDetector
 
     return VAEDetector.load(path, device=device)
+
+
+def describe_threshold(calibration: dict[str, Any]) -> str:
+    """What a threshold is and promises, in one line."""
+    above = f"anomaly score above {calibration['threshold']:.2f}"
+    if calibration["method"] == "contamination":
+        return f"{above}: flags {calibration['rate']:.1%} of the {calibration['n']:,} training samples"
+    return (
+        f"{above}: at most {calibration['rate']:.1%} false alarms promised, from {calibration['n']:,} held-out normals"
+    )

@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def image_grid(images: np.ndarray) -> Figure:
+def image_grid(images: np.ndarray, limits: tuple[float, float] | None = None) -> Figure:
     """Images side by side in a near-square grid, all on one grey scale.
 
     Parameters
     ----------
     images
         ``(N, H, W)`` grey, or ``(N, H, W, C)`` with 1 channel (grey) or 3 (colour), in any units.
+    limits
+        Values shown as black and as white, those beyond cut off; by default the smallest and the largest.
 
     Returns
     -------
@@ -25,8 +27,8 @@ def image_grid(images: np.ndarray) -> Figure:
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     pixels = images.reshape(n, height, width, -1).astype(np.float64)
-    low, high = pixels.min(), pixels.max()
-    pixels = (pixels - low) / (high - low if high > low else 1.0)
+    low, high = limits or (pixels.min(), pixels.max())
+    pixels = np.clip((pixels - low) / (high - low if high > low else 1.0), 0, 1)
     gap = max(1, height // 14)
     canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 3))
     for i, image in enumerate(pixels):

@@ -82,3 +82,8 @@ def test_image_grid_holds_every_image_once(shape: tuple[int, ...]) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     assert buffer.getvalue().startswith(b"\x89PNG")
+
+
+def test_image_grid_cuts_off_what_lies_beyond_its_limits() -> None:
+    (axes,) = image_grid(np.array([[[-5.0, 0.0], [50.0, 300.0]]]), (0.0, 100.0)).axes
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array())[..., 0], [[0, 0], [0.5, 1]])

@@ -36,12 +36,6 @@ class Calibration:
     rate: float
     n: int
 
-    def __str__(self) -> str:
-        above = f"anomaly score above {self.threshold:.2f}"
-        if self.method == "contamination":
-            return f"{above}: flags {self.rate:.1%} of the {self.n:,} training samples"
-        return f"{above}: at most {self.rate:.1%} false alarms promised, from {self.n:,} held-out normals"
-
 
 def conformal(scores: np.ndarray, rate: float) -> Calibration:
     """Threshold at the conformal quantile of the held-out normals' anomaly scores.

@@ -123,8 +123,7 @@ def train(
                 )
             )
             bar.set_postfix_str(
-                f"ELBO {reconstruction - kl:.1f} = reconstruction {reconstruction:.1f} - KL {kl:.1f}"
-                f", validation ELBO {validation[0] - validation[1]:.1f}"
+                f"reconstruction {reconstruction:.1f}, KL {kl:.1f}, validation ELBO {validation[0] - validation[1]:.1f}"
             )
             bar.update()
             if validation[0] - validation[1] > best:
