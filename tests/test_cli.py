@@ -88,7 +88,7 @@ def test_every_help_answers_without_torch(command: str) -> None:
         "finally: assert not {'torch', 'numpy', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     arguments = [*([command] if command else []), "--help"]
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-P", "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert result.stdout.startswith("Usage: ")
     for option in main.commands[command].params if command else []:
         if isinstance(option, click.Option):
@@ -248,7 +248,7 @@ def test_inspect_needs_no_torch(digits_model: Path) -> None:
         "try: main(['inspect', sys.argv[1]])\n"
         "finally: assert not {'torch', 'sklearn', 'pandas'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(digits_model)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-P", "-c", code, str(digits_model)], check=True, capture_output=True)
 
 
 def test_datasets_tells_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:

@@ -96,7 +96,7 @@ def test_nothing_imports_the_command_line() -> None:
 
 def loaded_after(code: str, *names: str) -> list[str]:
     script = f"import sys\n{code}\nprint([name for name in {names!r} if name in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     return ast.literal_eval(run.stdout.splitlines()[-1])
 
 

@@ -72,7 +72,7 @@ def test_scores_are_the_same_in_another_process(tmp_path: Path, table_detector: 
         "print(hashlib.sha256(s.tobytes()).hexdigest())"
     )
     run = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), str(threads)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", script, str(tmp_path), str(threads)], capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == hashlib.sha256(table_detector.score_samples(X).tobytes()).hexdigest()
 
