@@ -45,7 +45,6 @@ def evaluate(
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
     from vae_anomaly.evaluation import evaluate as judge
-    from vae_anomaly.model_file import read_config
 
     if (data is None) == (dataset is None):
         raise click.UsageError("give either DATA or --dataset")
@@ -57,7 +56,7 @@ def evaluate(
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
     detector = options.load_model(model, device)
-    trained_on = read_config(model)["metadata"].get("data", {}).get("normal")
+    trained_on = detector.metadata_.get("data", {}).get("normal")
     if normal is None and trained_on is not None:
         if dataset is None and set(samples.labels) <= {"0", "1"}:
             raise DataError(

@@ -131,8 +131,8 @@ def fit(
         "normal": None if normal is None else list(normal),
         "n_normal": len(training),
     }
-    detector.set_params(verbose=False)
-    detector.save(output, metadata={"data": about})
+    detector.metadata_ = {"data": about}
+    detector.save(output)
     files = {"model": str(output)}
     judged = None
     if test is not None:

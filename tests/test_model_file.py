@@ -19,7 +19,8 @@ from vae_anomaly.errors import ModelFileError
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory, table_detector: VAEDetector) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.vae"
-    table_detector.save(path, metadata={"data": {"source": "here"}})
+    table_detector.metadata_ = {"data": {"source": "here"}}
+    table_detector.save(path)
     return path
 
 
@@ -66,6 +67,17 @@ def test_feature_names_come_back(make_table, tmp_path: Path) -> None:
         loaded.predict(frame.rename(columns={"a": "z"}))
 
 
+def test_parameters_changed_after_the_fit_are_not_what_is_saved(make_table, tmp_path: Path) -> None:
+    X = make_table(40)
+    detector = VAEDetector(epochs=1, latent_dim=2).fit(X)
+    detector.set_params(latent_dim=5, architecture="article", n_draws=7, likelihood="bernoulli").save(
+        tmp_path / "m.vae"
+    )
+    loaded = VAEDetector.load(tmp_path / "m.vae")
+    assert loaded.latent_dim == 2
+    np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
+
+
 def test_the_same_fit_gives_the_same_file(make_table, tmp_path: Path) -> None:
     for name in ("a.vae", "b.vae"):
         VAEDetector(epochs=2).fit(make_table()).save(tmp_path / name)
@@ -75,6 +87,7 @@ def test_the_same_fit_gives_the_same_file(make_table, tmp_path: Path) -> None:
 def test_configuration_is_readable_without_the_tensors(saved: Path) -> None:
     config = model_file.read_config(saved)
     assert config["metadata"] == {"data": {"source": "here"}}
+    assert VAEDetector.load(saved).metadata_ == config["metadata"]
     assert set(config["versions"]) == {"python", "vae-anomaly", "torch", "numpy", "scikit-learn"}
 
 

@@ -101,6 +101,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         The fitted module.
     noise_ : Tensor of shape (n_draws, 1, latent_dim)
         The latent draws of every score.
+    metadata_ : dict
+        Anything JSON can hold that is to be kept with the model, such as where the data came from.
     image_shape_ : tuple of int or None
         Height, width, channels, if samples are images.
     n_features_in_ : int
@@ -182,6 +184,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             If a parameter or the data cannot be used, or the loss stops being finite.
         """
         check_parameters(self.get_params())
+        # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
+        self._parameters = self.get_params() | {"device": "auto", "verbose": False}
+        if not isinstance(self.random_state, Integral):
+            self._parameters["random_state"] = None
+        self.metadata_: dict[str, Any] = {}
         rows = self._rows(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
@@ -290,15 +297,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         along = np.linspace(0, 1, n_steps)[:, None]
         return self._generate((1 - along) * ends[:1] + along * ends[1:])
 
-    def save(self, path: str | Path, *, metadata: dict[str, Any] | None = None) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the fitted detector to one safetensors file, all or nothing.
 
         Parameters
         ----------
         path : str or Path
             The file; replaced if it is there.
-        metadata : dict, optional
-            Anything JSON can hold, to be kept with the model (where the data came from, ...).
 
         Raises
         ------
@@ -306,23 +311,19 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             If the file cannot be written.
         """
         check_is_fitted(self)
-        parameters = self.get_params() | {"device": "auto"}  # a file is not bound to where it was made
-        if not isinstance(self.random_state, Integral):
-            parameters["random_state"] = None
         names = getattr(self, "feature_names_in_", None)
         config = {
-            "versions": versions(),
-            "parameters": parameters,
+            "parameters": self._parameters,
             "sample_shape": list(self._sample_shape),
             "feature_names": None if names is None else [str(name) for name in names],
             "dtype": str(self.vae_.scaling.loc.dtype).removeprefix("torch."),
             "calibration": vars(self.calibration_),
             "history": self.history_,
-            "metadata": metadata or {},
+            "metadata": self.metadata_,
         }
         tensors = {f"vae.{name}": value for name, value in self.vae_.state_dict().items()}
         tensors |= {"noise": self.noise_, "calibration_scores": torch.from_numpy(self.calibration_scores_)}
-        model_file.write(Path(path), tensors, jsonable(config))
+        model_file.write(Path(path), tensors, config)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
@@ -355,6 +356,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             parameters["image_shape"] = tuple(parameters["image_shape"])
         detector = cls(**parameters)
         check_parameters(parameters)
+        detector._parameters = config["parameters"]
+        detector.metadata_ = config["metadata"]
         detector._sample_shape = tuple(int(side) for side in config["sample_shape"])
         detector._set_shape(detector._sample_shape)
         detector.n_features_in_ = math.prod(detector._sample_shape)
@@ -374,6 +377,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             "noise": detector.noise_.shape == (detector.n_draws, 1, detector._latent_dim()),
             "calibration_scores": detector.calibration_scores_.ndim == 1,
             "history": isinstance(detector.history_, list),
+            "metadata": isinstance(detector.metadata_, dict),
             "feature_names": names is None or [type(name) for name in names] == [str] * detector.n_features_in_,
             "scaling": state["scaling.loc"].shape in ((), (detector.n_features_in_,)),
             "dtype": all(value.dtype == dtype for value in state.values()),
@@ -532,21 +536,3 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made a model."""
-    import platform
-    from importlib.metadata import version
-
-    names = ("vae-anomaly", "torch", "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def jsonable(value: Any) -> Any:
-    """The same value with NumPy scalars and tuples as JSON's own types."""
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value

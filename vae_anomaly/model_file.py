@@ -29,7 +29,7 @@ MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
 def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write a model file, all or nothing.
+    """Write a model file, all or nothing; the configuration may hold what JSON can, and gains ``versions``.
 
     Raises
     ------
@@ -38,6 +38,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Non
     """
     from safetensors.torch import save
 
+    config = config | {"versions": versions()}
     about = {"format_version": FORMAT_VERSION, "sha256": "", "config": config}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header, data = split(save(tensors, {KEY: dumps(about)}), path)
@@ -76,8 +77,8 @@ def parse(path: Path) -> tuple[dict[str, Any], bytes]:
     """Configuration and raw bytes of a file whose hash and version are right."""
     blob = path.read_bytes()
     header, data = split(blob, path)
-    metadata = header.get("__metadata__")
-    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    entries = header.get("__metadata__")
+    text = entries.get(KEY) if isinstance(entries, dict) else None
     if not isinstance(text, str):
         raise ModelFileError(f"{path} is a safetensors file, but not one that vae-anomaly wrote")
     try:
@@ -128,5 +129,14 @@ def loads(text: str | bytes) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """JSON in one canonical form; floats come back to the bit."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """JSON in one canonical form, NumPy's numbers included; floats come back to the bit."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda v: v.item())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what makes a model."""
+    import platform
+    from importlib import metadata
+
+    names = ("vae-anomaly", "torch", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
