@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shutil
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def unchecked_chunks(path: Path, n_rows: int, label_column: str | None) -> Itera
     if path.is_dir():
         return image_chunks(path, n_rows)
     if path.suffix == ".npy":
-        return array_chunks(open_npy(path), None, str(path), n_rows)
+        return npy_chunks(path, str(path), n_rows)
     if path.suffix == ".npz":
         return array_chunks(*read_npz(path), str(path), n_rows)
     raise DataError(f"{path}: no known kind of data: give {SUFFIXES}")
@@ -163,6 +164,19 @@ def explain_numpy(error: Exception) -> str:
     return f"not a readable NumPy file ({text})"
 
 
+def npy_chunks(path: Path, source: str, n_rows: int) -> Iterator[Dataset]:
+    """Rows of a ``.npy`` file, read piece by piece: mapped pages would stay in memory once touched."""
+    array = open_npy(path)
+    if not (array.ndim and array.size and array.flags.c_contiguous and isinstance(array, np.memmap)):
+        yield from array_chunks(array, None, source, n_rows)
+        return
+    with path.open("rb") as file:
+        file.seek(array.offset)
+        for start in range(0, len(array), n_rows):
+            shape = (min(n_rows, len(array) - start), *array.shape[1:])
+            yield Dataset(np.fromfile(file, array.dtype, math.prod(shape)).reshape(shape), source)
+
+
 def array_chunks(X: np.ndarray, y: np.ndarray | None, source: str, n_rows: int) -> Iterator[Dataset]:
     """Slices of an array in memory or mapped into it."""
     if X.ndim == 0:
@@ -185,7 +199,7 @@ def stdin_chunks(stream: IO[bytes], n_rows: int, label_column: str | None) -> It
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         shutil.copyfileobj(buffered, file)
         file.flush()
-        yield from array_chunks(open_npy(Path(file.name)), None, "standard input", n_rows)
+        yield from npy_chunks(Path(file.name), "standard input", n_rows)
 
 
 def csv_chunks(source: Path | io.BufferedReader, n_rows: int, label_column: str | None, name: str) -> Iterator[Dataset]:
