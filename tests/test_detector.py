@@ -124,7 +124,7 @@ def test_article_preset_trains_with_its_own_loss(make_images: Make) -> None:
 
 def test_auto_threshold_rests_on_held_out_normals(make_table: Make) -> None:
     detector = VAEDetector(epochs=3, calibration_fraction=0.25).fit(make_table(400))
-    assert detector.calibration_.n == len(detector.calibration_scores_) == 100
+    assert detector.calibration_.n_normal == len(detector.calibration_scores_) == 100
     assert detector.calibration_.rate == 0.05
     # the 96th smallest anomaly score of 100: k = ceil(101 * 0.95)
     assert detector.offset_ == np.sort(detector.calibration_scores_)[4]
@@ -157,6 +157,40 @@ def test_contamination_is_a_quantile_of_the_training_scores(make_table: Make) ->
     assert (detector.predict(X) == -1).sum() == 20
     assert detector.offset_ == np.percentile(detector.score_samples(X), 10)
     assert detector.calibration_.method == "contamination"
+
+
+@pytest.mark.parametrize("options", [{"rate": 0.1}, {"rate": 0.2, "delta": 0.1}])
+def test_recalibration_moves_predictions_and_agrees_with_p_values(make_table: Make, options: dict) -> None:
+    detector = VAEDetector(epochs=3, calibration_fraction=0.3).fit(make_table(400))
+    before = detector.score_samples(make_table(50))
+    X = np.vstack([make_table(300, seed=1), 3 * make_table(100, seed=2)])
+    assert detector.calibrate(**options) is detector
+    p = detector.p_values(X)
+    assert 0 < np.mean(p <= options["rate"]) < 1
+    np.testing.assert_array_equal(detector.predict(X) == -1, p <= options["rate"])
+    np.testing.assert_array_equal(detector.score_samples(make_table(50)), before)
+
+
+def test_calibration_with_new_normals_and_anomalies(make_table: Make) -> None:
+    detector = VAEDetector(epochs=3).fit(make_table(300))
+    held_out = detector.calibration_scores_
+    normal, anomalous = make_table(150, seed=1), 9 * np.random.default_rng(0).normal(size=(40, 6))
+    y = np.repeat([1, -1], [150, 40])
+    detector.calibrate(anomalous, np.full(40, -1), method="youden")
+    np.testing.assert_array_equal(detector.calibration_scores_, held_out)
+    assert (detector.calibration_.n_normal, detector.calibration_.n_anomalous) == (len(held_out), 40)
+    detector.calibrate(np.vstack([normal, anomalous]), y, method="cost", miss=10.0)
+    np.testing.assert_array_equal(detector.calibration_scores_, detector.score_samples(normal))
+    assert detector.calibration_.detection_rate > 0.8
+    detector.calibrate(normal, rate=0.01)
+    assert detector.calibration_.rate == 0.01
+    with pytest.raises(DataError, match="needs at least 999 held-out normals, there are 150"):
+        detector.calibrate(rate=0.001)
+    with pytest.raises(DataError, match=r"y must hold \+1 \(normal\) or -1 \(anomaly\) for each of the 150 samples"):
+        detector.calibrate(normal, np.zeros(150))
+    with pytest.raises(DataError, match="y was given without X"):
+        detector.calibrate(y=y)
+    assert detector.calibration_.rate == 0.01
 
 
 def test_sampling_and_interpolation(image_detector: VAEDetector, make_images: Make) -> None:

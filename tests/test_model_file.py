@@ -78,6 +78,16 @@ def test_parameters_changed_after_the_fit_are_not_what_is_saved(make_table, tmp_
     np.testing.assert_array_equal(loaded.score_samples(X), detector.score_samples(X))
 
 
+def test_a_calibration_comes_back(make_table, tmp_path: Path) -> None:
+    X = make_table(300)
+    detector = VAEDetector(epochs=2, calibration_fraction=0.3).fit(X).calibrate(rate=0.2, delta=0.1)
+    detector.save(tmp_path / "m.vae")
+    loaded = VAEDetector.load(tmp_path / "m.vae")
+    assert loaded.calibration_ == detector.calibration_
+    np.testing.assert_array_equal(loaded.p_values(X), detector.p_values(X))
+    np.testing.assert_array_equal(loaded.predict(X), detector.predict(X))
+
+
 def test_the_same_fit_gives_the_same_file(make_table, tmp_path: Path) -> None:
     for name in ("a.vae", "b.vae"):
         VAEDetector(epochs=2).fit(make_table()).save(tmp_path / name)

@@ -17,8 +17,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from vae_anomaly import model_file
-from vae_anomaly.calibration import Calibration, conformal
+from vae_anomaly import conformal, model_file
+from vae_anomaly.calibration import Calibration, calibrate
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.likelihoods import LIKELIHOODS, Likelihood, SquaredError
 from vae_anomaly.networks import ARCHITECTURES
@@ -94,9 +94,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     history_ : list of dict
         One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample.
     calibration_ : Calibration
-        Threshold on the anomaly score (``-score_samples``), what it promises, and the samples that rests on.
+        Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        ``score_samples`` of the calibration samples, which nothing was fitted on.
+        ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
     vae_ : VAE
         The fitted module.
     noise_ : Tensor of shape (n_draws, 1, latent_dim)
@@ -214,12 +214,87 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         )
         self.calibration_scores_ = self._score(calibration, SCORES["elbo"])
         if isinstance(self.contamination, str):
-            self.calibration_ = conformal(-self.calibration_scores_, AUTO_RATE)
+            rate = max(AUTO_RATE, 1 / (len(self.calibration_scores_) + 1))
+            self.set_calibration(calibrate("conformal", -self.calibration_scores_, rate=rate))
         else:
-            quantile = np.percentile(self._score(rows, SCORES["elbo"]), 100.0 * self.contamination)
-            self.calibration_ = Calibration("contamination", -float(quantile), float(self.contamination), len(rows))
-        self.offset_ = -self.calibration_.threshold
+            scores = self._score(rows, SCORES["elbo"])
+            self.set_calibration(calibrate("contamination", -scores, rate=float(self.contamination)))
         return self
+
+    def calibrate(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        *,
+        method: str = "conformal",
+        rate: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """Set the threshold anew, without training; `predict` follows it.
+
+        Parameters
+        ----------
+        X : array-like, optional
+            Samples that nothing was fitted on; their normals replace ``calibration_scores_``. Without normals among
+            them, or without X, the held-out normals of the fit serve.
+        y : array-like of shape (N,), optional
+            +1 for the normals in X, -1 for the anomalies; None: all are normal.
+        method : str
+            A key of `vae_anomaly.calibration.METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
+            alone; "youden", "f_beta", "cost", "fixed_tpr" and "fixed_fpr" some anomalies too.
+        rate : float, optional
+            The rate that the method takes; None: its default.
+        **options
+            What else the method takes: ``delta``, ``beta``, ``miss``, ``false_alarm``, ``prevalence``.
+
+        Returns
+        -------
+        VAEDetector
+            This detector, with ``calibration_`` and ``offset_`` set.
+
+        Raises
+        ------
+        DataError
+            If the method, its options or the data cannot be used, such as too few normals for the rate.
+        """
+        check_is_fitted(self)
+        normal, anomalous = self.calibration_scores_, np.empty(0)
+        if X is not None:
+            scores = self.score_samples(X)
+            signs = np.ones(len(scores)) if y is None else np.asarray(y)
+            if signs.shape != scores.shape or not np.isin(signs, (-1, 1)).all():
+                raise DataError(f"y must hold +1 (normal) or -1 (anomaly) for each of the {len(scores)} samples")
+            normal, anomalous = scores[signs == 1], scores[signs == -1]
+            if not len(normal):
+                normal = self.calibration_scores_
+        elif y is not None:
+            raise DataError("y was given without X")
+        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+        options |= {} if rate is None else {"rate": rate}
+        calibration = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
+        self.calibration_scores_ = normal
+        return self.set_calibration(calibration)
+
+    def set_calibration(self, calibration: Calibration) -> Self:
+        """Take a threshold from anywhere; `predict` follows it."""
+        self.calibration_ = calibration
+        self.offset_ = -calibration.threshold
+        return self
+
+    def p_values(self, X: ArrayLike) -> np.ndarray:
+        """Conformal p-values ``(N,)`` against the held-out normals; small is anomalous.
+
+        A new normal gets a value of at most t with probability at most t. After a conformal calibration, the samples
+        predicted as anomalies are those with a p-value of at most its rate.
+        """
+        return self.p_values_of(self.score_samples(X))
+
+    def p_values_of(self, scores: np.ndarray) -> np.ndarray:
+        """As `p_values`, from what `score_samples` gave."""
+        check_is_fitted(self)
+        p = conformal.p_values(-self.calibration_scores_, -scores)
+        delta = self.calibration_.delta
+        return p if delta is None else conformal.conditional(p, len(self.calibration_scores_), delta)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """ELBO of each sample, ``(N,)`` float64, in nats: higher is more normal."""
@@ -364,8 +439,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         detector.noise_ = tensors.pop("noise")
         detector._n_features_out = detector.noise_.shape[-1]
         detector.calibration_scores_ = tensors.pop("calibration_scores").numpy()
-        detector.calibration_ = Calibration(**config["calibration"])
-        detector.offset_ = -detector.calibration_.threshold
+        detector.set_calibration(Calibration(**config["calibration"]))
         detector.history_ = config["history"]
         names = config["feature_names"]
         if names is not None:

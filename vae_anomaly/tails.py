@@ -1,0 +1,103 @@
+r"""Peaks over threshold: a generalised-Pareto tail for rates rarer than the data shows.
+
+Beyond a high quantile u the excesses of nearly every distribution approach a generalised Pareto law with shape
+:math:`\gamma` and scale :math:`\sigma`; the level exceeded with probability q is then
+
+.. math:: z_q = u + \frac{\sigma}{\gamma}\left(\left(\frac{q n}{N_u}\right)^{-\gamma} - 1\right)
+
+where N_u of n scores exceed u.
+
+References
+----------
+Anomaly Detection in Streams with Extreme Value Theory (Siffer et al., 2017), doi:10.1145/3097983.3098144
+A New and Efficient Estimation Method for the Generalized Pareto Distribution (Zhang & Stephens, 2009),
+doi:10.1198/tech.2009.08017
+Pareto Smoothed Importance Sampling (Vehtari et al., 2024), https://arxiv.org/abs/1507.02646, for the size of the tail
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import genpareto
+
+from vae_anomaly.errors import DataError
+
+SMALLEST_TAIL = 10
+
+
+@dataclass(frozen=True)
+class Tail:
+    """A generalised-Pareto tail: beyond ``start`` lie ``n_tail`` of ``n`` scores."""
+
+    start: float
+    shape: float
+    scale: float
+    n_tail: int
+    n: int
+
+    def level(self, rate: float) -> float:
+        """The score that a new one exceeds with probability ``rate``; below ``n_tail / n`` only."""
+        ratio = rate * self.n / self.n_tail
+        if abs(self.shape) < 1e-9:
+            return self.start - self.scale * math.log(ratio)
+        return self.start + self.scale / self.shape * math.expm1(-self.shape * math.log(ratio))
+
+
+def fit_tail(scores: np.ndarray) -> Tail:
+    """Fit the largest min(n / 5, 3 sqrt(n)) scores.
+
+    Raises
+    ------
+    DataError
+        If fewer than 10 scores would be in the tail, or it has no spread.
+    """
+    ordered = np.sort(scores)
+    n = len(ordered)
+    n_tail = int(min(n / 5, 3 * math.sqrt(n)))
+    if n_tail < SMALLEST_TAIL:
+        raise DataError(f"a tail needs at least {5 * SMALLEST_TAIL} held-out normals, there are {n}")
+    start = float(ordered[-n_tail - 1])
+    excesses = ordered[-n_tail:] - start
+    if excesses[max(0, n_tail // 4 - 1)] <= 0 or excesses[0] == excesses[-1]:
+        raise DataError("the largest scores are all alike: there is no tail to fit")
+    shape, scale = zhang_stephens(excesses)
+    return Tail(start, shape, scale, n_tail, n)
+
+
+def zhang_stephens(excesses: np.ndarray) -> tuple[float, float]:
+    """Shape and scale of a generalised Pareto law from sorted positive excesses.
+
+    The profile likelihood in theta = -shape / scale, averaged over a grid with a weak data-based prior: quicker
+    than maximising it, defined for every sample, and with a smaller error.
+    """
+    n = len(excesses)
+    m = 20 + int(math.sqrt(n))
+    grid = 1 / excesses[-1] + (1 - np.sqrt(m / (np.arange(m) + 0.5))) / (3 * excesses[int(n / 4 + 0.5) - 1])
+    shapes = np.log1p(-grid[:, None] * excesses).mean(axis=1)
+    log_likelihood = n * (np.log(-grid / shapes) - shapes - 1)
+    weights = np.exp(log_likelihood - log_likelihood.max())
+    theta = float(weights @ grid / weights.sum())
+    shape = float(np.log1p(-theta * excesses).mean())
+    return shape, -shape / theta
+
+
+def goodness_of_fit(tail: Tail, scores: np.ndarray, n_simulations: int = 199) -> float:
+    """p-value of the Cramer-von Mises test that the tail is generalised Pareto, by parametric bootstrap."""
+    rng = np.random.default_rng(0)
+    excesses = np.sort(scores)[-tail.n_tail :] - tail.start
+    observed = cramer_von_mises(excesses, tail.shape, tail.scale)
+    simulated = np.sort(
+        genpareto.rvs(tail.shape, scale=tail.scale, size=(n_simulations, tail.n_tail), random_state=rng)
+    )
+    larger = sum(cramer_von_mises(sample, *zhang_stephens(sample)) >= observed for sample in simulated)
+    return (1 + larger) / (1 + n_simulations)
+
+
+def cramer_von_mises(excesses: np.ndarray, shape: float, scale: float) -> float:
+    """Distance between sorted excesses and a generalised Pareto law."""
+    n = len(excesses)
+    u = genpareto.cdf(excesses, shape, scale=scale)
+    return float(1 / (12 * n) + np.sum((u - (np.arange(n) + 0.5) / n) ** 2))
