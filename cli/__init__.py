@@ -11,10 +11,14 @@ from typing import Any
 import click
 
 from vae_anomaly import __version__
+from vae_anomaly.cli.calibrate import calibrate
+from vae_anomaly.cli.compare import compare
 from vae_anomaly.cli.datasets import datasets
+from vae_anomaly.cli.drift import drift
 from vae_anomaly.cli.evaluate import evaluate
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
+from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
 
@@ -53,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (fit, score, evaluate, inspect, sample, datasets):
+for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, datasets):
     main.add_command(command)

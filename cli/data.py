@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -67,6 +67,15 @@ def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -
     if unknown:
         raise DataError(f"{source} has no samples of class {listed(unknown)}; its classes are {listed(classes)}")
     return np.isin(labels, normal)
+
+
+def to_frame(data: Dataset) -> Any:
+    """The samples, with their column names if they have some."""
+    if data.feature_names is None:
+        return data.X
+    import pandas as pd
+
+    return pd.DataFrame(data.X, columns=list(data.feature_names))
 
 
 def listed(names: list[str] | tuple[str, ...]) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data
-from vae_anomaly.cli.fit import render_test, to_frame
+from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data, to_frame
 from vae_anomaly.errors import DataError
 
 
@@ -22,11 +22,10 @@ from vae_anomaly.errors import DataError
 @options.labels_option
 @options.label_column_option
 @click.option(
-    "--normal",
-    type=options.NameList(),
-    help="Classes that are normal.  [default: those the model was trained on]",
+    "--normal", type=options.NameList(), help="Classes that are normal.  [default: those the model was trained on]"
 )
 @options.model_option
+@click.option("--output", type=options.file_path, help="Save everything, curves included, as .json.")
 @options.device_option
 @options.json_option
 def evaluate(
@@ -37,6 +36,7 @@ def evaluate(
     label_column: str | None,
     normal: tuple[str, ...] | None,
     model: Path,
+    output: Path | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -44,6 +44,7 @@ def evaluate(
 
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
+    from vae_anomaly.atomic import atomic_write
     from vae_anomaly.evaluation import evaluate as judge
 
     if (data is None) == (dataset is None):
@@ -65,10 +66,45 @@ def evaluate(
             )
         normal = tuple(trained_on)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
-    scores = -detector.score_samples(to_frame(samples))
-    result = judge(scores, anomalous.astype(int), detector.calibration_.threshold, samples.labels).to_dict()
+    scores = detector.score_samples(to_frame(samples))
+    result = judge(
+        -scores,
+        anomalous.astype(int),
+        samples.labels if normal else None,
+        threshold=detector.calibration_.threshold,
+        p_values=detector.p_values_of(scores),
+    )
+    about = {"data": samples.source, "model": str(model)}
+    if output is not None:
+        with atomic_write(output, "w", encoding="utf-8") as file:
+            json.dump(about | {"test": result.to_dict(curves=True)}, file)
     if as_json:
-        click.echo(json.dumps({"data": samples.source, "model": str(model), "test": result}, indent=2))
+        click.echo(json.dumps(about | {"test": result.to_dict()}, indent=2))
         return
-    lines = [f"data       {samples.source}", f"model      {model}", *render_test(result)]
-    click.echo("\n".join(lines))
+    lines = [f"data       {samples.source}", f"model      {model}"]
+    click.echo("\n".join(lines + options.column("test", describe_evaluation(result.to_dict()))))
+
+
+def describe_evaluation(test: dict[str, Any]) -> list[str]:
+    """An evaluation as lines of text."""
+    overall, precision, decisions = test["roc_auc"], test["average_precision"], test["decisions"]
+    lines = [
+        f"{overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples",
+        f"ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f})",
+        f"average precision {precision['value']:.4f} ({precision['low']:.4f} to {precision['high']:.4f}; "
+        f"{test['average_precision_chance']:.4f} by chance)",
+        f"{test['fpr_at_95_tpr']:.1%} false alarms where 95 % of the anomalies are found; "
+        f"{test['tpr_at_1_fpr']:.1%} found at 1 % false alarms",
+    ]
+    if decisions is not None:
+        found, alarms = decisions["detection_rate"], decisions["false_alarm_rate"]
+        lines.append(
+            f"at the threshold {found['value']:.1%} of anomalies found ({found['low']:.1%} to {found['high']:.1%}), "
+            f"{alarms['value']:.1%} false alarms ({alarms['low']:.1%} to {alarms['high']:.1%})"
+        )
+    if test["per_group"]:
+        lines.append("anomalous class   ROC-AUC   95 % interval      samples")
+    for name, auc in test["per_group"].items():
+        interval = f"{auc['low']:.4f} to {auc['high']:.4f}"
+        lines.append(f"{name:<15}   {auc['value']:.4f}    {interval}   {auc['n_anomalous']:>6,}")
+    return lines

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data
+from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data, to_frame
+from vae_anomaly.cli.evaluate import describe_evaluation
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
@@ -190,15 +191,6 @@ def gather(
     return str(data), own.take(np.sort(rows[n_test:])), own.take(test_rows)
 
 
-def to_frame(data: Dataset) -> Any:
-    """The samples, with their column names if they have some."""
-    if data.feature_names is None:
-        return data.X
-    import pandas as pd
-
-    return pd.DataFrame(data.X, columns=list(data.feature_names))
-
-
 def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, path: Path) -> dict[str, Any] | None:
     """Evaluate on the test part and write its scores."""
     import pandas as pd
@@ -220,6 +212,7 @@ def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, 
                     "anomaly": anomalous.astype(int),
                     "anomaly_score": anomaly_score,
                     "decision": (anomaly_score > threshold).astype(int),
+                    "p_value": detector.p_values_of(-anomaly_score),
                     "reconstruction": terms.reconstruction,
                     "kl": terms.kl,
                 }
@@ -227,7 +220,13 @@ def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, 
         )
     if not anomalous.any() or anomalous.all():
         return None
-    result = evaluate(anomaly_score, anomalous.astype(int), threshold, test.labels if normal else None)
+    result = evaluate(
+        anomaly_score,
+        anomalous.astype(int),
+        test.labels if normal else None,
+        threshold=threshold,
+        p_values=detector.p_values_of(-anomaly_score),
+    )
     return result.to_dict()
 
 
@@ -271,27 +270,9 @@ def render(summary: dict[str, Any]) -> str:
         f"best epoch {model['best_epoch']}, seed {model['seed']}",
         f"           validation ELBO {model['validation_elbo']:.1f} nats = reconstruction "
         f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
-        f"threshold  {options.describe_threshold(summary['threshold'])}",
+        *options.column("threshold", options.describe_calibration(summary["threshold"])),
     ]
     if test is not None:
-        lines += render_test(test)
+        lines += options.column("test", describe_evaluation(test))
     lines.append(f"wrote      {', '.join(summary['files'].values())}")
     return "\n".join(lines)
-
-
-def render_test(test: dict[str, Any]) -> list[str]:
-    """An evaluation as lines of text."""
-    overall = test["roc_auc"]
-    lines = [
-        f"test       {overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples, "
-        "none seen in training",
-        f"           ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f})",
-        f"           at the threshold: {test['detection_rate']:.1%} of the anomalies found, "
-        f"{test['false_alarm_rate']:.1%} false alarms",
-    ]
-    if test["per_class"]:
-        lines.append("           anomalous class   ROC-AUC   95 % interval      samples")
-    for name, auc in test["per_class"].items():
-        interval = f"{auc['low']:.4f} to {auc['high']:.4f}"
-        lines.append(f"           {name:<15}   {auc['value']:.4f}    {interval}   {auc['n_anomalous']:>6,}")
-    return lines

@@ -14,6 +14,18 @@ LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 PREPROCESSING = ("auto", "standardize", "unit_range", "none")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 
+METHODS = (
+    "quantile",
+    "conformal",
+    "pot",
+    "contamination",
+    "youden",
+    "f_beta",
+    "cost",
+    "fixed_tpr",
+    "fixed_fpr",
+)
+
 CHUNK_BYTES = 64 << 20
 
 
@@ -99,11 +111,39 @@ def load_model(path: Path, device: str) -> Any:
     return VAEDetector.load(path, device=device)
 
 
-def describe_threshold(calibration: dict[str, Any]) -> str:
-    """What a threshold is and promises, in one line."""
-    above = f"anomaly score above {calibration['threshold']:.2f}"
-    if calibration["method"] == "contamination":
-        return f"{above}: flags {calibration['rate']:.1%} of the {calibration['n']:,} training samples"
-    return (
-        f"{above}: at most {calibration['rate']:.1%} false alarms promised, from {calibration['n']:,} held-out normals"
-    )
+def describe_calibration(calibration: dict[str, Any]) -> list[str]:
+    """What a threshold is, what it promises, and what to expect from it."""
+    c = calibration
+    spread = f"{c['threshold_low']:.2f} to {c['threshold_high']:.2f}"
+    rate = "" if c["rate"] is None else f"{c['rate']:.3g}"
+    says = {
+        "conformal": f"a new normal is flagged with probability at most {rate}"
+        + ("" if c["delta"] is None else f", for all but {c['delta']:.3g} of the draws of held-out normals"),
+        "quantile": f"at most {rate} of the held-out normals lie above",
+        "pot": f"exceeded with probability {rate} by the tail fitted to the held-out normals",
+        "contamination": f"flags {rate} of the {c['n_normal']:,} samples it was fitted on",
+        "fixed_tpr": f"at least {rate} of the labelled anomalies lie above",
+        "fixed_fpr": f"at most {rate} of the labelled normals lie above",
+    }.get(c["method"], "best for the labelled samples")
+    lines = [
+        f"anomaly score above {c['threshold']:.2f} (95 % interval {spread})",
+        f"{c['method']}: {says}",
+        "expect "
+        + share("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
+    ]
+    if c["detection_rate"] is not None:
+        found = share("anomalies found", c["detection_rate"], c["detection_low"], c["detection_high"], c["n_anomalous"])
+        lines.append(f"expect {found}")
+    if c["note"]:
+        lines.append(f"warning: {c['note']}")
+    return lines
+
+
+def share(what: str, value: float, low: float, high: float, n: int) -> str:
+    """A share with its interval."""
+    return f"{value:.2%} {what} (95 % interval {low:.2%} to {high:.2%}), from {n:,} samples"
+
+
+def column(title: str, lines: list[str]) -> list[str]:
+    """Lines beside a title in the first column."""
+    return [f"{title if i == 0 else '':<10} {line}" for i, line in enumerate(lines)]

@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.fit import to_frame
+from vae_anomaly.cli.data import to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.reports import ScoreTable
+
+ANOMALY_EXIT_CODE = 3
 
 
 @click.command()
 @click.argument("data", type=options.data_path)
 @options.model_option
 @click.option(
-    "--output",
-    type=options.file_path,
-    help="File to write: .csv, .parquet, .jsonl or .npy.  [default: CSV on stdout]",
+    "--output", type=options.file_path, help="File to write: .csv, .parquet, .jsonl or .npy.  [default: CSV on stdout]"
 )
 @options.label_column_option
+@click.option(
+    "--fdr",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Decide the whole batch by Benjamini-Hochberg: of the samples flagged, at most this share is normal.",
+)
+@click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {ANOMALY_EXIT_CODE} if a sample is flagged.")
 @options.device_option
-def score(data: Path, model: Path, output: Path | None, label_column: str | None, device: str) -> None:
+@click.pass_context
+def score(
+    ctx: click.Context,
+    data: Path,
+    model: Path,
+    output: Path | None,
+    label_column: str | None,
+    fdr: float | None,
+    fail_on_anomaly: bool,
+    device: str,
+) -> None:
     """Score samples: higher is more anomalous.
 
     DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
-    comes out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), and the ELBO's
-    two terms: anomaly_score = kl - reconstruction. Memory does not grow with the file.
+    comes out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), p_value (among
+    held-out normals), and the ELBO's two terms: anomaly_score = kl - reconstruction. Memory does not grow with the
+    file, but for 8 bytes a row with --fdr.
     """
     import sys
 
+    from vae_anomaly.reports import open_score_table
+
+    detector = options.load_model(model, device)
+    with open_score_table(output or sys.stdout) as write:
+        frames = score_chunks(detector, data, label_column)
+        n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
+    if fail_on_anomaly and n_flagged:
+        ctx.exit(ANOMALY_EXIT_CODE)
+
+
+def score_chunks(detector: VAEDetector, data: Path, label_column: str | None) -> Iterator[pd.DataFrame]:
+    """The score table, a chunk at a time, with progress on stderr."""
     import pandas as pd
     from tqdm import tqdm
 
     from vae_anomaly.datasets import chunks
-    from vae_anomaly.reports import open_score_table
 
-    detector = options.load_model(model, device)
     n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
-    with (
-        open_score_table(output or sys.stdout) as write,
-        tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar,
-    ):
+    with tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar:
         start = 0
         for part in chunks(data, n_rows, label_column):
             terms = detector.elbo_terms(to_frame(part))
@@ -49,11 +81,47 @@ def score(data: Path, model: Path, output: Path | None, label_column: str | None
                 "index": range(start, start + len(part)),
                 "anomaly_score": anomaly_score,
                 "decision": (anomaly_score > detector.calibration_.threshold).astype(int),
+                "p_value": detector.p_values_of(-anomaly_score),
                 "reconstruction": terms.reconstruction,
                 "kl": terms.kl,
             }
             if part.row_names is not None:
                 columns["file"] = part.row_names
-            write(pd.DataFrame(columns))
+            yield pd.DataFrame(columns)
             start += len(part)
             bar.update(len(part))
+
+
+def write_frames(frames: Iterator[pd.DataFrame], write: ScoreTable) -> int:
+    """Write as they come; returns how many samples are flagged."""
+    n_flagged = 0
+    for frame in frames:
+        write(frame)
+        n_flagged += int(frame["decision"].sum())
+    return n_flagged
+
+
+def write_batch(frames: Iterator[pd.DataFrame], write: ScoreTable, fdr: float) -> int:
+    """Keep the table in a temporary file until all p-values are known, then decide and write."""
+    import tempfile
+
+    import numpy as np
+    import pandas as pd
+
+    from vae_anomaly.conformal import benjamini_hochberg
+
+    with tempfile.TemporaryFile() as spool:
+        p_values = []
+        for frame in frames:
+            p_values.append(frame["p_value"].to_numpy())
+            names = {"file": f"U{frame['file'].str.len().max()}"} if "file" in frame else {}
+            np.save(spool, frame.to_records(index=False, column_dtypes=names), allow_pickle=False)
+        flagged = benjamini_hochberg(np.concatenate(p_values), fdr)
+        spool.seek(0)
+        start = 0
+        for part in p_values:
+            frame = pd.DataFrame(np.load(spool, allow_pickle=False))
+            frame["decision"] = flagged[start : start + len(part)].astype(int)
+            write(frame)
+            start += len(part)
+    return int(flagged.sum())

@@ -56,6 +56,34 @@ def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
         )
 
 
+def read_score_table(path: Path) -> pd.DataFrame:
+    """Read a table that `open_score_table` wrote, or any other with a column ``anomaly_score``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is empty, or its scores are missing or not finite numbers.
+    """
+    readers: dict[str, Callable[[], pd.DataFrame]] = {
+        ".csv": lambda: pd.read_csv(path),
+        ".jsonl": lambda: pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").splitlines()]),
+        ".npy": lambda: pd.DataFrame(np.load(path, allow_pickle=False)),
+        ".parquet": lambda: pd.read_parquet(path),
+    }
+    if path.suffix not in readers:
+        raise DataError(f"{path}: scores are read from {', '.join(readers)}")
+    try:
+        table = readers[path.suffix]()
+    except (ValueError, OSError, ImportError) as error:
+        raise DataError(f"{path}: not a readable score table ({error})") from error
+    if "anomaly_score" not in table:
+        raise DataError(f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns))}")
+    scores = table["anomaly_score"]
+    if not len(table) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
+        raise DataError(f"{path}: the column anomaly_score must hold finite numbers, at least one")
+    return table
+
+
 def csv_table(file: IO[str]) -> ScoreTable:
     """Rows as CSV, a header before the first."""
     header = True

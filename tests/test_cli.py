@@ -110,7 +110,8 @@ def test_fit_evaluates_and_writes_model_and_scores(own_folder: Path) -> None:
     np.testing.assert_array_equal(scores["anomaly_score"], scores["kl"] - scores["reconstruction"])
     auc = summary["test"]["roc_auc"]
     assert auc["value"] == pytest.approx(roc_auc_score(scores["anomaly"], scores["anomaly_score"]))
-    assert sorted(summary["test"]["per_class"]) == list("3456789")
+    assert sorted(summary["test"]["per_group"]) == list("3456789")
+    np.testing.assert_array_equal(scores["p_value"], detector.p_values(test.X))
     assert summary["data"]["name"] == "digits"
     assert summary["threshold"]["threshold"] == -detector.offset_
 
@@ -169,7 +170,8 @@ def test_fit_without_labels_takes_everything_as_normal(table_model: Path) -> Non
     assert not table_model.with_suffix(".scores.csv").exists()
     text = run("inspect", table_model).stdout
     assert "normal.npy" in text
-    assert "at most 5.0% false alarms promised, from 30 held-out normals" in text
+    assert "conformal: a new normal is flagged with probability at most 0.05" in text
+    assert "from 30 samples" in text
 
 
 def test_fit_on_folders_of_classes(own_folder: Path, make_images) -> None:
@@ -202,7 +204,7 @@ def test_score_writes_every_format(table_model: Path, make_table, suffix: str) -
         if suffix in readers
         else pd.DataFrame(map(json.loads, Path(path).read_text().splitlines()))
     )
-    assert list(scores.columns) == ["index", "anomaly_score", "decision", "reconstruction", "kl"]
+    assert list(scores.columns) == ["index", "anomaly_score", "decision", "p_value", "reconstruction", "kl"]
     np.testing.assert_array_equal(scores["anomaly_score"], -VAEDetector.load(table_model).score_samples(X))
 
 
@@ -222,6 +224,149 @@ def test_score_reads_a_pipe_and_stands_a_closed_one(table_model: Path, make_tabl
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr == ""
+
+
+def test_calibrate_writes_another_model(digits_model: Path, own_folder: Path) -> None:
+    before = digits_model.read_bytes()
+    result = run("calibrate", digits_model, "--rate", "0.2", "--output", "c.vae")
+    assert result.exit_code == 0, result.output
+    assert "a new normal is flagged with probability at most 0.2" in result.stdout
+    assert "% of 36 held-out normals lie above" in result.stdout
+    assert digits_model.read_bytes() == before
+    old, new = VAEDetector.load(digits_model), VAEDetector.load("c.vae")
+    assert new.offset_ > old.offset_
+    assert new.metadata_ == old.metadata_
+    _, test = load_named("digits")
+    np.testing.assert_array_equal(new.score_samples(test.X), old.score_samples(test.X))
+    assert "needs at least 99 held-out normals, there are 36" in fails(1, "calibrate", digits_model, "--rate", "0.01")
+    np.save("X.npy", test.X)
+    np.save("y.npy", test.labels)
+    with_data = ("--data", "X.npy", "--labels", "y.npy", "--normal", "0,1,2", "--output", "d.vae", "--json")
+    summary = json.loads(run("calibrate", digits_model, "--method", "cost", "--miss", "5", *with_data).stdout)
+    assert (summary["n_normal"], summary["n_anomalous"]) == (172, 427)
+    assert summary["detection_rate"] > 0.9
+    assert summary["threshold"] == VAEDetector.load("d.vae").calibration_.threshold
+    assert "method 'youden' does not take rate" in fails(
+        1, "calibrate", digits_model, "--method", "youden", "--rate", "0.1", *with_data
+    )
+
+
+def test_options_of_calibrate_agree_with_the_library() -> None:
+    import inspect
+
+    from vae_anomaly.calibration import METHODS
+
+    assert tuple(METHODS) == options.METHODS
+    taken = {name for method in METHODS.values() for name in inspect.signature(method).parameters}
+    offered = {option.name for option in main.commands["calibrate"].params}
+    assert taken <= offered
+
+
+def test_review_and_back_into_calibrate(digits_model: Path, own_folder: Path) -> None:
+    _, test = load_named("digits")
+    np.save("X.npy", test.X)
+    assert run("score", "X.npy", "--model", digits_model, "--output", "scores.csv").exit_code == 0
+    result = run("review", "scores.csv", "-k", 15, "--model", digits_model)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv("review.csv")
+    scores = pd.read_csv("scores.csv")
+    assert table["reason"].value_counts().to_dict() == {"anomalous": 15, "uncertain": 15}
+    assert table["anomaly_score"].tolist()[:15] == scores["anomaly_score"].nlargest(15).tolist()
+    assert table["index"].is_unique
+    threshold = VAEDetector.load(digits_model).calibration_.threshold
+    nearest = (scores["anomaly_score"] - threshold).abs().nsmallest(15).index
+    assert set(table["index"][15:]) == set(nearest)
+    assert table["label"].isna().all()
+    table["label"] = (~np.isin(test.labels[table["index"]], ["0", "1", "2"])).astype(int)
+    table.loc[3, "label"] = np.nan
+    table.to_csv("review.csv", index=False)
+    calibrated = run(
+        "calibrate", digits_model, "--reviewed", "review.csv", "--method", "youden", "--output", "r.vae", "--json"
+    )
+    assert calibrated.exit_code == 0, calibrated.output
+    summary = json.loads(calibrated.stdout)
+    assert summary["n_normal"] == 36
+    assert summary["n_anomalous"] == (table["label"] == 1).sum()
+    table["label"] = "yes"
+    table.to_csv("review.csv", index=False)
+    assert "labels must be 1 (anomaly), 0 (normal) or nothing" in fails(
+        1, "calibrate", digits_model, "--reviewed", "review.csv"
+    )
+    pd.DataFrame({"a": [1]}).to_csv("other.csv", index=False)
+    assert "has no column anomaly_score" in fails(1, "review", "other.csv", "--model", digits_model)
+
+
+def test_fdr_decides_the_whole_batch(table_model: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vae_anomaly.conformal import benjamini_hochberg
+
+    np.save("X.npy", np.vstack([make_table(80, seed=1), 20 * make_table(60, seed=2)]))
+    whole = run("score", "X.npy", "--model", table_model, "--fdr", "0.1").stdout
+    scores = pd.read_csv(io.StringIO(whole))
+    flagged = benjamini_hochberg(scores["p_value"].to_numpy(), 0.1)
+    assert 0 < flagged.sum() < 140
+    np.testing.assert_array_equal(scores["decision"], flagged.astype(int))
+    monkeypatch.setattr(options, "CHUNK_BYTES", 8 * 6 * 7)
+    assert run("score", "X.npy", "--model", table_model, "--fdr", "0.1").stdout == whole
+
+
+def test_fdr_on_a_folder_of_images(own_folder: Path, make_images) -> None:
+    from PIL import Image
+
+    (own_folder / "images").mkdir()
+    for i, image in enumerate(make_images(30)):
+        Image.fromarray(image).save(own_folder / "images" / f"{i:02}.png")
+    assert run("fit", "--data", "images", *QUICK).exit_code == 0
+    scores = pd.read_csv(io.StringIO(run("score", "images", "--fdr", "0.3").stdout))
+    assert scores["file"].tolist() == [f"{i:02}.png" for i in range(30)]
+
+
+def test_fail_on_anomaly_sets_the_exit_code(table_model: Path, make_table) -> None:
+    np.save("far.npy", 50 * make_table(5, seed=1))
+    np.save("near.npy", np.zeros((1, 6)))
+    arguments = ("--model", table_model, "--fail-on-anomaly", "--output", "s.csv")
+    assert run("score", "far.npy", *arguments).exit_code == 3
+    assert pd.read_csv("s.csv")["decision"].all()
+    assert run("score", "near.npy", *arguments).exit_code == 0
+
+
+def test_compare_models_and_score_files(digits_model: Path, own_folder: Path) -> None:
+    fitted = run("fit", "--normal", "0,1,2", "--dataset", "digits", "--output", "b.vae", *QUICK)
+    assert fitted.exit_code == 0
+    a_scores = digits_model.with_suffix(".scores.csv")
+    files = json.loads(run("compare", a_scores, "b.scores.csv", "--json").stdout)
+    assert files["difference"]["value"] == files["a"]["value"] - files["b"]["value"] > 0
+    _, test = load_named("digits")
+    np.save("X.npy", test.X)
+    np.save("y.npy", test.labels)
+    labelled = ("--data", "X.npy", "--labels", "y.npy", "--normal", "0,1,2", "--json")
+    assert json.loads(run("compare", digits_model, "b.vae", *labelled).stdout) == files
+    by_labels = run("compare", a_scores, "b.scores.csv", "--labels", "y.npy", "--normal", "0,1,2")
+    assert f"difference {files['difference']['value']:+.4f}" in by_labels.stdout
+    assert "two models need --data" in fails(2, "compare", digits_model, "b.vae")
+    assert "two models or two score files" in fails(2, "compare", digits_model, "b.scores.csv")
+
+
+def test_drift_against_a_model_and_a_score_file(table_model: Path, make_table) -> None:
+    np.save("same.npy", make_table(300))
+    np.save("moved.npy", 2 * make_table(300, seed=3))
+    for name in ("same", "moved"):
+        assert run("score", f"{name}.npy", "--model", table_model, "--output", f"{name}.csv").exit_code == 0
+    quiet = run("drift", table_model, "same.csv", "--fail-on-drift")
+    assert quiet.exit_code == 0
+    assert "no alarm" in quiet.stdout
+    moved = run("drift", "same.csv", "moved.csv", "--fail-on-drift")
+    assert moved.exit_code == 3
+    assert "ALARM at row" in moved.stdout
+    assert json.loads(run("drift", "same.csv", "moved.csv", "--json").stdout)["alarm"] is not None
+
+
+def test_evaluate_saves_everything(digits_model: Path) -> None:
+    result = run("evaluate", "--dataset", "digits", "--model", digits_model, "--output", "e.json")
+    assert result.exit_code == 0, result.output
+    saved = json.loads(Path("e.json").read_text())["test"]
+    assert saved["roc"]["y"][-1] == 1
+    assert saved["p_value_check"]["p_value"] > 0
+    assert f"average precision {saved['average_precision']['value']:.4f}" in result.stdout
 
 
 def test_sample_draws_grids_and_tables(digits_model: Path, table_model: Path) -> None:

@@ -1,0 +1,40 @@
+"""``vae-anomaly review``: the rows that a person should look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vae_anomaly.cli import options
+
+
+@click.command()
+@click.argument("scores", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-k", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many of each kind.")
+@options.model_option
+@click.option("--output", type=options.file_path, default=Path("review.csv"), show_default=True)
+def review(scores: Path, n_rows: int, model: Path, output: Path) -> None:
+    """Write the most anomalous rows of a score file, and the most uncertain ones, for a person to label.
+
+    Fill in the column label (1 = anomaly, 0 = normal), then: vae-anomaly calibrate MODEL --reviewed review.csv --method
+    youden. Uncertain are the rows whose scores lie nearest to the model's threshold.
+    """
+    import pandas as pd
+
+    from vae_anomaly.model_file import read_config
+    from vae_anomaly.reports import open_score_table, read_score_table
+
+    if not model.exists():
+        raise click.ClickException(f"{model} does not exist: give --model")
+    if output.suffix != ".csv":
+        raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
+    threshold = read_config(model)["calibration"]["threshold"]
+    table = read_score_table(scores).drop(columns="label", errors="ignore")
+    top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
+    rest = table.drop(index=top.index)
+    nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index
+    chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
+    with open_score_table(output) as write:
+        write(chosen)
+    click.echo(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")
