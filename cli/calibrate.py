@@ -112,4 +112,6 @@ def reviewed_anomalies(path: Path) -> np.ndarray:
     if not labels.dropna().isin([0, 1]).all():
         raise DataError(f"{path}: labels must be 1 (anomaly), 0 (normal) or nothing")
     scores: np.ndarray = table.loc[labels == 1, "anomaly_score"].to_numpy()
+    if not len(scores):
+        raise DataError(f"{path}: no row is labelled 1: fill in the column label first")
     return scores

@@ -45,6 +45,7 @@ def evaluate(
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
     from vae_anomaly.atomic import atomic_write
+    from vae_anomaly.calibration import promised_alarms
     from vae_anomaly.evaluation import evaluate as judge
 
     if (data is None) == (dataset is None):
@@ -75,14 +76,15 @@ def evaluate(
         p_values=detector.p_values_of(scores),
     )
     about = {"data": samples.source, "model": str(model)}
+    promised = {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
     if output is not None:
         with atomic_write(output, "w", encoding="utf-8") as file:
-            json.dump(about | {"test": result.to_dict(curves=True)}, file)
+            json.dump(about | {"test": result.to_dict(curves=True) | promised}, file)
     if as_json:
-        click.echo(json.dumps(about | {"test": result.to_dict()}, indent=2))
+        click.echo(json.dumps(about | {"test": result.to_dict() | promised}, indent=2))
         return
     lines = [f"data       {samples.source}", f"model      {model}"]
-    click.echo("\n".join(lines + options.column("test", describe_evaluation(result.to_dict()))))
+    click.echo("\n".join(lines + options.column("test", describe_evaluation(result.to_dict() | promised))))
 
 
 def describe_evaluation(test: dict[str, Any]) -> list[str]:
@@ -101,6 +103,16 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
         lines.append(
             f"at the threshold {found['value']:.1%} of anomalies found ({found['low']:.1%} to {found['high']:.1%}), "
             f"{alarms['value']:.1%} false alarms ({alarms['low']:.1%} to {alarms['high']:.1%})"
+        )
+    if test["promised_false_alarms"] is not None:
+        low, high = test["promised_false_alarms"]
+        lines.append(
+            f"promised for {overall['n_normal']:,} normals: {low:.1%} to {high:.1%} false alarms, 19 times in 20"
+        )
+    if test["p_value_check"] is not None:
+        check = test["p_value_check"]
+        lines.append(
+            f"p-values of the normals: {check['distance']:.3f} from uniform (KS test, p = {check['p_value']:.2g})"
         )
     if test["per_group"]:
         lines.append("anomalous class   ROC-AUC   95 % interval      samples")

@@ -195,6 +195,7 @@ def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, 
     """Evaluate on the test part and write its scores."""
     import pandas as pd
 
+    from vae_anomaly.calibration import promised_alarms
     from vae_anomaly.evaluation import evaluate
     from vae_anomaly.reports import open_score_table
 
@@ -227,7 +228,7 @@ def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, 
         threshold=threshold,
         p_values=detector.p_values_of(-anomaly_score),
     )
-    return result.to_dict()
+    return result.to_dict() | {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
 
 
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:

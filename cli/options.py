@@ -141,7 +141,8 @@ def describe_calibration(calibration: dict[str, Any]) -> list[str]:
 
 def share(what: str, value: float, low: float, high: float, n: int) -> str:
     """A share with its interval."""
-    return f"{value:.2%} {what} (95 % interval {low:.2%} to {high:.2%}), from {n:,} samples"
+    shown = [f"{100 * x:.3g}%" for x in (value, low, high)]
+    return f"{shown[0]} {what} (95 % interval {shown[1]} to {shown[2]}), from {n:,} samples"
 
 
 def column(title: str, lines: list[str]) -> list[str]:

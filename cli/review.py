@@ -30,7 +30,7 @@ def review(scores: Path, n_rows: int, model: Path, output: Path) -> None:
     if output.suffix != ".csv":
         raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
     threshold = read_config(model)["calibration"]["threshold"]
-    table = read_score_table(scores).drop(columns="label", errors="ignore")
+    table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
     rest = table.drop(index=top.index)
     nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index

@@ -13,7 +13,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import fbeta_score
 
 from vae_anomaly import conformal
-from vae_anomaly.calibration import METHODS, Calibration, Conformal, Cost, Quantile, calibrate, clopper_pearson
+from vae_anomaly.calibration import (
+    METHODS,
+    Calibration,
+    Conformal,
+    Cost,
+    Quantile,
+    calibrate,
+    clopper_pearson,
+    promised_alarms,
+)
 from vae_anomaly.errors import DataError
 
 Draw = Callable[..., np.ndarray]
@@ -317,6 +326,18 @@ def test_what_cannot_be_calibrated_is_refused(method, scores, labels, options, m
 
     with pytest.raises(DataError, match=re.escape(message)):
         calibrate(method, np.array(scores, float), None if labels is None else np.array(labels), **options)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_the_promise_for_new_samples_holds(rate: float) -> None:
+    rng = np.random.default_rng(7)
+    inside = 0
+    for _ in range(1000):
+        calibration = Conformal(rate).fit(rng.normal(size=200)).calibration_
+        low, high = promised_alarms(calibration, 150)
+        inside += low <= np.mean(rng.normal(size=150) > calibration.threshold) <= high
+    assert 0.93 <= inside / 1000 <= 0.99  # 95 %, and a little more for a count is discrete
+    assert promised_alarms(calibrate("youden", *mixed()), 100) is None
 
 
 def test_degenerate_scores_have_a_threshold() -> None:

@@ -287,6 +287,8 @@ def test_review_and_back_into_calibrate(digits_model: Path, own_folder: Path) ->
     summary = json.loads(calibrated.stdout)
     assert summary["n_normal"] == 36
     assert summary["n_anomalous"] == (table["label"] == 1).sum()
+    table.assign(label=0).to_csv("zeros.csv", index=False)
+    assert "no row is labelled 1" in fails(1, "calibrate", digits_model, "--reviewed", "zeros.csv")
     table["label"] = "yes"
     table.to_csv("review.csv", index=False)
     assert "labels must be 1 (anomaly), 0 (normal) or nothing" in fails(

@@ -8,13 +8,12 @@ flagged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, betabinom
 
 from vae_anomaly import conformal, tails
 from vae_anomaly.errors import DataError
@@ -372,7 +371,22 @@ class FixedFPR(Quantile):
     needs_anomalies = True
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+def promised_alarms(calibration: Calibration, n_new: int) -> tuple[float, float] | None:
+    """Interval for the share of ``n_new`` new normals that the threshold flags; None where the method promises none.
+
+    For a threshold at the k-th smallest of n scores the count is beta-binomial, over the draw of both samples: wider
+    than the interval of the rate itself, which new samples only estimate.
+    """
+    if not issubclass(METHODS[calibration.method], OrderStatistic):
+        return None
+    n = calibration.n_normal
+    above = round(calibration.false_alarm_rate * (n + 1))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = betabinom.ppf([tail, 1 - tail], n_new, above, n + 1 - above)
+    return float(low) / n_new, float(high) / n_new
+
+
+METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         Quantile,
