@@ -73,7 +73,7 @@ def evaluate(
         anomalous.astype(int),
         samples.labels if normal else None,
         threshold=detector.calibration_.threshold,
-        p_values=detector.p_values_of(scores),
+        calibration_scores=-detector.calibration_scores_,
     )
     about = {"data": samples.source, "model": str(model)}
     promised = {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
@@ -90,9 +90,11 @@ def evaluate(
 def describe_evaluation(test: dict[str, Any]) -> list[str]:
     """An evaluation as lines of text."""
     overall, precision, decisions = test["roc_auc"], test["average_precision"], test["decisions"]
+    bootstrap = test["roc_auc_bootstrap"]
     lines = [
         f"{overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples",
-        f"ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f})",
+        f"ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f}; bootstrap "
+        f"{bootstrap['low']:.4f} to {bootstrap['high']:.4f}); {test['partial_auc']:.4f} up to 10 % false alarms",
         f"average precision {precision['value']:.4f} ({precision['low']:.4f} to {precision['high']:.4f}; "
         f"{test['average_precision_chance']:.4f} by chance)",
         f"{test['fpr_at_95_tpr']:.1%} false alarms where 95 % of the anomalies are found; "
@@ -104,6 +106,10 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
             f"at the threshold {found['value']:.1%} of anomalies found ({found['low']:.1%} to {found['high']:.1%}), "
             f"{alarms['value']:.1%} false alarms ({alarms['low']:.1%} to {alarms['high']:.1%})"
         )
+        lines.append(
+            f"{decisions['true_positives']:,} found, {decisions['false_negatives']:,} missed, "
+            f"{decisions['false_positives']:,} false alarms, {decisions['true_negatives']:,} rightly passed"
+        )
     if test["promised_false_alarms"] is not None:
         low, high = test["promised_false_alarms"]
         lines.append(
@@ -111,9 +117,7 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
         )
     if test["p_value_check"] is not None:
         check = test["p_value_check"]
-        lines.append(
-            f"p-values of the normals: {check['distance']:.3f} from uniform (KS test, p = {check['p_value']:.2g})"
-        )
+        lines.append(f"p-values of the normals: {check['distance']:.3f} from uniform (KS, p = {check['p_value']:.2g})")
     if test["per_group"]:
         lines.append("anomalous class   ROC-AUC   95 % interval      samples")
     for name, auc in test["per_group"].items():

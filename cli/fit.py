@@ -226,7 +226,7 @@ def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, 
         anomalous.astype(int),
         test.labels if normal else None,
         threshold=threshold,
-        p_values=detector.p_values_of(-anomaly_score),
+        calibration_scores=-detector.calibration_scores_,
     )
     return result.to_dict() | {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
 

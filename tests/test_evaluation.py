@@ -112,8 +112,8 @@ def test_perfect_and_constant_scores_have_stated_values() -> None:
 def test_decisions_groups_and_p_values() -> None:
     scores, labels = mixed()
     groups = np.where(labels == 1, np.array(["a", "b", "c"])[np.arange(len(labels)) % 3], "normal")
-    p = np.random.default_rng(9).random(len(scores))
-    result = evaluate(scores, labels, groups, threshold=0.5, p_values=p)
+    held_out = np.random.default_rng(9).normal(size=500)
+    result = evaluate(scores, labels, groups, threshold=0.5, calibration_scores=held_out)
     d = result.decisions
     assert [[d.true_negatives, d.false_positives], [d.false_negatives, d.true_positives]] == confusion_matrix(
         labels, scores > 0.5
@@ -125,7 +125,7 @@ def test_decisions_groups_and_p_values() -> None:
     chosen = (labels == 0) | (groups == "b")
     assert result.per_group["b"].value == pytest.approx(roc_auc_score(labels[chosen], scores[chosen]))
     assert result.p_value_check.p_value > 0.01
-    skewed = evaluate(scores, labels, p_values=p**2)
+    skewed = evaluate(scores, labels, calibration_scores=held_out - 0.7)
     assert skewed.p_value_check.p_value < 1e-6
     assert evaluate(scores, labels, threshold=99.0).decisions.precision is None
 
@@ -194,7 +194,17 @@ def test_unusable_input_is_refused(scores: list[float], labels: list[int], messa
 
 def test_other_lengths_are_refused() -> None:
     scores, labels = mixed(20)
-    with pytest.raises(DataError, match="20 scores but \\(3,\\) groups"):
+    with pytest.raises(DataError, match=r"20 scores but groups of shape \(3,\)"):
         evaluate(scores, labels, np.array(["a"] * 3))
-    with pytest.raises(DataError, match="p-values"):
-        evaluate(scores, labels, p_values=np.ones(3))
+
+
+def test_the_p_value_check_keeps_its_level() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [150, 2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_anomaly.evaluation.n_resamples", lambda n: 1)
+        p = [
+            evaluate(rng.normal(size=152), labels, calibration_scores=rng.normal(size=100)).p_value_check.p_value
+            for _ in range(400)
+        ]
+    assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.045)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri
-from scipy.stats import kstest, norm, rankdata
+from scipy.stats import ks_2samp, norm, rankdata
 
 from vae_anomaly.calibration import clopper_pearson
 from vae_anomaly.errors import DataError
@@ -63,7 +63,11 @@ class Decisions:
 
 @dataclass(frozen=True)
 class PValueCheck:
-    """Kolmogorov-Smirnov test that the normals' p-values are uniform: distance, and the test's own p-value."""
+    """Whether the conformal p-values of the normals are uniform, as they are if new normals are like the held-out ones.
+
+    The Kolmogorov-Smirnov distance between the scores of both, which is that of the p-values from the uniform law, and
+    the probability of one so large. Testing the p-values alone would forget that they share their held-out normals.
+    """
 
     distance: float
     p_value: float
@@ -99,7 +103,7 @@ class Evaluation:
     per_group
         The anomalies of each group against all normals.
     p_value_check
-        Whether p-values of the normals are uniform, if p-values were given.
+        Whether p-values of the normals are uniform, if the scores of held-out normals were given.
     roc, precision_recall
         The curves: false-alarm rate and detection rate; recall and precision.
     """
@@ -291,7 +295,7 @@ def evaluate(
     groups: np.ndarray | None = None,
     *,
     threshold: float | None = None,
-    p_values: np.ndarray | None = None,
+    calibration_scores: np.ndarray | None = None,
 ) -> Evaluation:
     """Judge anomaly scores by their labels.
 
@@ -305,19 +309,18 @@ def evaluate(
         Names of what the samples belong to, ``(N,)``, such as classes; the anomalies of each are judged by themselves.
     threshold
         Samples with a score strictly above it count as flagged.
-    p_values
-        Conformal p-values ``(N,)``, to see whether they are uniform on the normals.
+    calibration_scores
+        Anomaly scores of the held-out normals, to see whether p-values against them are uniform on the normals here.
 
     Raises
     ------
     DataError
-        As `roc_auc`, or if groups or p-values have another length.
+        As `roc_auc`, or if the groups have another length.
     """
     overall = roc_auc(scores, labels)
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    for name, other in (("groups", groups), ("p-values", p_values)):
-        if other is not None and np.shape(other) != scores.shape:
-            raise DataError(f"{len(scores)} scores but {np.shape(other)} {name}")
+    if groups is not None and np.shape(groups) != scores.shape:
+        raise DataError(f"{len(scores)} scores but groups of shape {np.shape(groups)}")
     ordered = Ordered(scores, labels)
     anomalous, normal = ordered.counts()
     rng = np.random.default_rng(0)
@@ -338,7 +341,7 @@ def evaluate(
         partial_auc=partial_area(fpr, tpr, PARTIAL_FPR),
         decisions=None if threshold is None else decide(scores, labels, threshold),
         per_group={} if groups is None else per_group(scores, labels, np.asarray(groups)),
-        p_value_check=None if p_values is None else check_p_values(np.asarray(p_values)[labels == 0]),
+        p_value_check=None if calibration_scores is None else check_p_values(calibration_scores, scores[labels == 0]),
         roc=Curve(fpr, tpr, np.concatenate([[np.inf], thresholds])),
         precision_recall=Curve(tpr[1:], precision, thresholds),
     )
@@ -378,9 +381,9 @@ def per_group(scores: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> dic
     return {name: roc_auc(scores[chosen], labels[chosen]) for name, chosen in rows.items()}
 
 
-def check_p_values(p: np.ndarray) -> PValueCheck:
-    """Distance of p-values from the uniform law."""
-    result = kstest(p, "uniform")
+def check_p_values(held_out: np.ndarray, normal: np.ndarray) -> PValueCheck:
+    """Distance between the scores of held-out and of new normals."""
+    result = ks_2samp(held_out, normal)
     return PValueCheck(float(result.statistic), float(result.pvalue))
 
 
