@@ -35,6 +35,12 @@ DISTRIBUTIONS = {
 }
 
 
+@pytest.fixture
+def no_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the threshold's interval, which simulations do not look at."""
+    monkeypatch.setattr("vae_anomaly.calibration.RESAMPLES", 1)
+
+
 def mixed(n: int = 200, m: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Scores and labels, rounded so that some are equal."""
     rng = np.random.default_rng(seed)
@@ -265,6 +271,7 @@ def test_every_method_reports_and_agrees_on_order_sign_and_scale(method: str, op
     np.testing.assert_array_equal(2 * scores + 1 > doubled.threshold, scores > calibration.threshold)
 
 
+@pytest.mark.usefixtures("no_bootstrap")
 @pytest.mark.parametrize("method", [Quantile(0.1), Conformal(0.1)])
 @pytest.mark.parametrize("n", [30, 300])
 def test_the_expected_rate_covers_the_true_one(method: Quantile | Conformal, n: int) -> None:
@@ -328,6 +335,7 @@ def test_what_cannot_be_calibrated_is_refused(method, scores, labels, options, m
         calibrate(method, np.array(scores, float), None if labels is None else np.array(labels), **options)
 
 
+@pytest.mark.usefixtures("no_bootstrap")
 @pytest.mark.parametrize("rate", [0.05, 0.1])
 def test_the_promise_for_new_samples_holds(rate: float) -> None:
     rng = np.random.default_rng(7)

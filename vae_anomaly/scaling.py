@@ -42,7 +42,7 @@ def standardize(X: np.ndarray) -> Scaling:
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
     scaler = StandardScaler().fit(X)
-    return Scaling(torch.tensor(scaler.mean_), torch.tensor(scaler.scale_))
+    return scaling(scaler.mean_, scaler.scale_)
 
 
 def unit_range(X: np.ndarray) -> Scaling:
@@ -56,12 +56,18 @@ def unit_range(X: np.ndarray) -> Scaling:
         low, high = float(X.min()), float(X.max())
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-    return Scaling(torch.tensor(low), torch.tensor(high - low if high > low else 1.0))
+    return scaling(low, high - low)
 
 
 def identity(X: np.ndarray) -> Scaling:
     """Leave values as they are."""
-    return Scaling(torch.tensor(0.0), torch.tensor(1.0))
+    return scaling(0.0, 1.0)
+
+
+def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
+    """A `Scaling` that single precision can hold: a spread too small for it counts as none."""
+    scale = np.where(np.asarray(scale) < np.finfo(np.float32).tiny, 1.0, scale)
+    return Scaling(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
 
 
 PREPROCESSING: dict[str, Callable[[np.ndarray], Scaling]] = {
