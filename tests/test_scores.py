@@ -26,7 +26,7 @@ def random_vae(architecture: str, likelihood: str, shape: tuple[int, ...], dtype
     scaling = Scaling(torch.tensor(0.0), torch.tensor(1.0))
     vae = VAE(encoder, decoder, LIKELIHOODS[likelihood](), scaling)
     reset_parameters(vae, torch.Generator().manual_seed(0))
-    return vae.to(dtype).eval()
+    return vae.to(dtype)
 
 
 @given(

@@ -462,7 +462,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             scaling = Scaling(*(torch.empty(state["scaling.loc"].shape) for _ in range(2)))
             detector.vae_ = detector._build(scaling)
         detector.vae_.load_state_dict(state, assign=True)
-        detector.vae_.eval().to(detector._device())
+        detector.vae_.to(detector._device())
         return detector
 
     def _rows(self, X: ArrayLike, *, reset: bool = False) -> np.ndarray:

@@ -145,7 +145,6 @@ def train_epoch(
     epoch: int,
 ) -> tuple[float, float]:
     """One pass over the rows in a new order; returns the mean reconstruction and KL terms."""
-    vae.train()
     device, dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
     order = torch.randperm(len(X), generator=generator, device=device).cpu().numpy()
     totals = torch.zeros(2, dtype=torch.float64, device=device)
@@ -166,7 +165,6 @@ def train_epoch(
         optimizer.step()
         schedule.step()
         totals += torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
-    vae.eval()
     mean = (totals / len(X)).tolist()
     return mean[0], mean[1]
 

@@ -30,6 +30,10 @@ class VAE(nn.Module):
         Reads the decoder's output as a distribution over rows.
     scaling
         Maps raw rows to the units the networks work in; all other methods take and give scaled rows.
+
+    Notes
+    -----
+    No layer behaves otherwise in training than in scoring, so ``train()`` and ``eval()`` make no difference.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, scaling: Scaling) -> None:
