@@ -203,7 +203,11 @@ def stdin_chunks(stream: IO[bytes], n_rows: int, label_column: str | None) -> It
 
 
 def csv_chunks(source: Path | io.BufferedReader, n_rows: int, label_column: str | None, name: str) -> Iterator[Dataset]:
-    """Rows of a comma-separated table; its first line is a header unless every cell of it is a number."""
+    """Rows of a comma-separated table.
+
+    Its first line is a header unless every cell of it is a number; the numbers 0, 1, 2, ... are a header too, which pandas
+    writes for columns without names.
+    """
     import pandas as pd
 
     stream = source.open("rb") if isinstance(source, Path) else source
@@ -215,8 +219,11 @@ def csv_chunks(source: Path | io.BufferedReader, n_rows: int, label_column: str 
             raise DataError(f"{name}: not a CSV file in UTF-8 ({error})") from error
         if not header:
             raise DataError(f"{name}: holds no samples")
-        has_header = not all(map(is_number, header))
-        names = [cell.strip() for cell in header] if has_header else [str(i) for i in range(len(header))]
+        names = [cell.strip() for cell in header]
+        numbers = [str(i) for i in range(len(header))]
+        has_header = not all(map(is_number, names)) or (names == numbers and len(names) > 1)
+        if not has_header:
+            names = numbers
         if len(set(names)) < len(names):
             twice = next(cell for cell in names if names.count(cell) > 1)
             raise DataError(f"{name}: two columns are named {twice!r}")

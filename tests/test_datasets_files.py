@@ -104,6 +104,15 @@ def test_a_csv_without_header_numbers_its_columns(tmp_path: Path) -> None:
     assert load_file(labelled, "2").labels.tolist() == ["0", "1"]
 
 
+def test_the_header_that_pandas_writes_for_nameless_columns_is_no_sample(tmp_path: Path) -> None:
+    pd.DataFrame(X).to_csv(tmp_path / "nameless.csv", index=False)
+    data = load_file(tmp_path / "nameless.csv")
+    np.testing.assert_array_equal(data.X, X)
+    assert data.feature_names == ("0", "1", "2")
+    (tmp_path / "one.csv").write_text("0\n1\n")
+    assert load_file(tmp_path / "one.csv").X.tolist() == [[0], [1]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

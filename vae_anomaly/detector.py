@@ -566,8 +566,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         support = self.vae_.likelihood.support
         if support is None:
             return
+        loc = self.vae_.scaling.loc
         low, high = (
-            self.vae_.scaling(torch.tensor(extreme).double()) for extreme in (rows.min(axis=0), rows.max(axis=0))
+            self.vae_.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype))
+            for extreme in (rows.min(axis=0), rows.max(axis=0))
         )
         if low.min() < support[0] or high.max() > support[1]:
             raise DataError(
