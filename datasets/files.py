@@ -205,8 +205,8 @@ def stdin_chunks(stream: IO[bytes], n_rows: int, label_column: str | None) -> It
 def csv_chunks(source: Path | io.BufferedReader, n_rows: int, label_column: str | None, name: str) -> Iterator[Dataset]:
     """Rows of a comma-separated table.
 
-    Its first line is a header unless every cell of it is a number; the numbers 0, 1, 2, ... are a header too: pandas writes
-    them for columns without names.
+    Its first line is a header unless every cell of it is a number; the numbers 0, 1, 2, ... are a header too:
+    pandas writes them for columns without names.
     """
     import pandas as pd
 
