@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
-@click.option("--method", type=click.Choice(options.METHODS), default="conformal", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(options.METHODS),
+    default="conformal",
+    show_default=True,
+    help="README says when to take which.",
+)
 @click.option("--rate", type=float, help="The rate that the method takes.  [default: 0.05; pot 0.001; fixed_tpr 0.95]")
 @click.option("--delta", type=float, help="conformal: hold for all but this share of the draws of held-out normals.")
 @click.option("--beta", type=float, help="f_beta: how much recall weighs against precision.  [default: 1]")

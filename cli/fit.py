@@ -46,14 +46,28 @@ if TYPE_CHECKING:
     help="Model file to write.",
 )
 @click.option("--scores", type=options.file_path, help="Scores of the test part.  [default: OUTPUT with .scores.csv]")
-@click.option("--architecture", type=click.Choice(options.ARCHITECTURES), default="mlp", show_default=True)
+@click.option(
+    "--architecture",
+    type=click.Choice(options.ARCHITECTURES),
+    default="mlp",
+    show_default=True,
+    help="Encoder and decoder.",
+)
 @click.option(
     "--latent-dim",
     type=click.IntRange(1),
     help="Size of the latent space.  [default: 16, less for few features]",
 )
-@click.option("--likelihood", type=click.Choice(options.LIKELIHOODS), default="gaussian", show_default=True)
-@click.option("--preprocessing", type=click.Choice(options.PREPROCESSING), default="auto", show_default=True)
+@click.option(
+    "--likelihood", type=click.Choice(options.LIKELIHOODS), default="gaussian", show_default=True, help="p(x|z)."
+)
+@click.option(
+    "--preprocessing",
+    type=click.Choice(options.PREPROCESSING),
+    default="auto",
+    show_default=True,
+    help="Scaling of the data.",
+)
 @click.option("--image-shape", type=options.Shape(), metavar="HxW[xC]", help="Shape of images that come as flat rows.")
 @click.option(
     "--input-noise",
@@ -65,8 +79,10 @@ if TYPE_CHECKING:
 @click.option(
     "--epochs", type=click.IntRange(1), help="Most passes over the data.  [default: 30, more for few samples]"
 )
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Samples a training step.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Its peak."
+)
 @click.option(
     "--patience", type=click.IntRange(1), help="Epochs without progress before stopping.  [default: a third of them]"
 )

@@ -13,7 +13,7 @@ from vae_anomaly.cli import options
 @click.argument("scores", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-k", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many of each kind.")
 @options.model_option
-@click.option("--output", type=options.file_path, default=Path("review.csv"), show_default=True)
+@click.option("--output", type=options.file_path, default=Path("review.csv"), show_default=True, help="CSV to write.")
 def review(scores: Path, n_rows: int, model: Path, output: Path) -> None:
     """Write the most anomalous rows of a score file, and the most uncertain ones, for a person to label.
 

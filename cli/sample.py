@@ -25,7 +25,7 @@ from vae_anomaly.cli import options
     help="A .png grid for images; .npy or .csv for anything.",
 )
 @options.model_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draws.")
 @options.device_option
 def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) -> None:
     """Draw samples from the model: latents from the prior, decoded to their expected value."""
