@@ -131,7 +131,11 @@ def fit(
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif dataset or data_dir:
         raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
+    from vae_anomaly.reports import SCORE_SUFFIXES
+
     scores = scores or output.with_suffix(".scores.csv")
+    if scores.suffix not in SCORE_SUFFIXES:
+        raise click.BadParameter(f"{scores} is none of {', '.join(SCORE_SUFFIXES)}", param_hint="--scores")
     for path in (output, scores):
         check_writable(path)
 

@@ -15,7 +15,7 @@ from vae_anomaly.atomic import atomic_write
 from vae_anomaly.errors import DataError
 
 ScoreTable: TypeAlias = Callable[[pd.DataFrame], None]
-SUFFIXES = (".csv", ".jsonl", ".npy", ".parquet")
+SCORE_SUFFIXES = (".csv", ".jsonl", ".npy", ".parquet")
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
             yield from parquet_table(file)
     else:
         raise DataError(
-            f"{output}: scores are written as {', '.join(SUFFIXES)}, not {output.suffix or 'without suffix'!r}"
+            f"{output}: scores are written as {', '.join(SCORE_SUFFIXES)}, not {output.suffix or 'without suffix'!r}"
         )
 
 

@@ -421,6 +421,7 @@ def test_datasets_tells_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, own_fol
         (["fit", "--data", "missing.npy"], "'missing.npy' does not exist"),
         (["fit", "--data", ".", "--dataset", "digits"], "not both"),
         (["fit", "--normal", "0", "--contamination", "0.9"], "neither 'auto' nor a number in (0, 0.5]"),
+        (["fit", "--normal", "0", "--scores", "s.xlsx"], "s.xlsx is none of .csv, .jsonl, .npy, .parquet"),
         (["fit", "--normal", "0", "--image-shape", "28"], "not a shape such as 28x28"),
         (["fit", "--normal", "0", "--data-dir", "nowhere"], "'nowhere' does not exist"),
         (["score"], "Missing argument 'DATA'"),
