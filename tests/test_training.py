@@ -75,6 +75,12 @@ def test_a_loss_that_is_no_number_is_a_clear_error(make_table: Callable[..., np.
         VAEDetector(learning_rate=1e30, epochs=5).fit(make_table())
 
 
+def test_a_last_step_that_ruins_the_weights_is_noticed(make_table: Callable[..., np.ndarray]) -> None:
+    # one step in all: its loss is still finite, only the validation sees the weights it leaves
+    with pytest.raises(TrainingError, match="no longer finite in epoch 1"):
+        VAEDetector(learning_rate=1e30, epochs=1).fit(make_table(50))
+
+
 def test_input_noise_corrupts_only_the_input(make_table: Callable[..., np.ndarray]) -> None:
     X = make_table()
     noisy = VAEDetector(epochs=5, input_noise=0.5).fit(X)

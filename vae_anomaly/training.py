@@ -105,13 +105,13 @@ def train(
         for epoch in range(1, recipe.epochs + 1):
             learning_rate = float(schedule.get_last_lr()[0])
             reconstruction, kl = train_epoch(vae, X, recipe, optimizer, schedule, generator, epoch)
-            if not math.isfinite(reconstruction - kl):
+            terms = by_block(vae, X_validation, lambda x: elbo_terms(vae, x, noise), min(len(X_validation), BLOCK_ROWS))
+            validation = [float(term.mean(dtype=np.float64)) for term in terms]
+            if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
                 raise TrainingError(
                     f"the loss is no longer finite in epoch {epoch} (reconstruction {reconstruction}, KL {kl}): "
                     f"lower learning_rate (now {recipe.learning_rate}), or look for extreme values in the data"
                 )
-            terms = by_block(vae, X_validation, lambda x: elbo_terms(vae, x, noise), min(len(X_validation), BLOCK_ROWS))
-            validation = [float(term.mean(dtype=np.float64)) for term in terms]
             history.append(
                 EpochRecord(
                     epoch=epoch,
