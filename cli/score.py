@@ -30,7 +30,7 @@ ANOMALY_EXIT_CODE = 3
 @click.option(
     "--fdr",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Decide the whole batch by Benjamini-Hochberg: of the samples flagged, at most this share is normal.",
+    help="Decide the whole batch by Benjamini-Hochberg: at most this expected share of those flagged is normal.",
 )
 @click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {ANOMALY_EXIT_CODE} if a sample is flagged.")
 @options.device_option
@@ -50,7 +50,7 @@ def score(
     DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
     comes out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), p_value (among
     held-out normals), and the ELBO's two terms: anomaly_score = kl - reconstruction. Memory does not grow with the
-    file, but for 8 bytes a row with --fdr.
+    file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
     """
     import sys
 
