@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from vae_anomaly import __version__
+from vae_anomaly.cli.benchmark import benchmark
 from vae_anomaly.cli.calibrate import calibrate
 from vae_anomaly.cli.compare import compare
 from vae_anomaly.cli.datasets import datasets
@@ -57,5 +58,5 @@ def main() -> None:
     """
 
 
-for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, datasets):
+for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, datasets, benchmark):
     main.add_command(command)

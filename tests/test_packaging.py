@@ -58,6 +58,9 @@ LIBRARY = (
     "model_file",
     "parameters",
     "detector",
+    "corruptions",
+    "peers",
+    "benchmark",
 )
 
 

@@ -278,6 +278,18 @@ def average_precision(anomalous: np.ndarray, normal: np.ndarray) -> float:
     return float(precision @ anomalous / anomalous.sum())
 
 
+def rates(anomalous: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False-alarm and detection rates of the ROC curve from counts at each distinct score, from the highest down."""
+    fpr = np.concatenate([[0], np.cumsum(normal) / normal.sum()])
+    tpr = np.concatenate([[0], np.cumsum(anomalous) / anomalous.sum()])
+    return fpr, tpr
+
+
+def fpr_at_tpr(fpr: np.ndarray, tpr: np.ndarray, at: float = 0.95) -> float:
+    """Smallest false-alarm rate on the curve that finds this share of the anomalies."""
+    return float(fpr[np.argmax(tpr >= at - 1e-12)])
+
+
 def n_resamples(n: int) -> int:
     """Bootstrap samples to draw: 199, fewer (at least 49) for so many scores that they would take seconds."""
     return max(49, min(199, 8_000_000 // n))
@@ -326,8 +338,7 @@ def evaluate(
     rng = np.random.default_rng(0)
     resamples = [ordered.counts(rng) for _ in range(n_resamples(len(scores)))]
 
-    fpr = np.concatenate([[0], np.cumsum(normal) / normal.sum()])
-    tpr = np.concatenate([[0], np.cumsum(anomalous) / anomalous.sum()])
+    fpr, tpr = rates(anomalous, normal)
     thresholds = -ordered.distinct
     precision = np.cumsum(anomalous) / np.cumsum(anomalous + normal)
 
@@ -336,7 +347,7 @@ def evaluate(
         roc_auc_bootstrap=interval(overall.value, [area(*counts) for counts in resamples]),
         average_precision=interval(average_precision(anomalous, normal), [average_precision(*c) for c in resamples]),
         average_precision_chance=float(labels.mean()),
-        fpr_at_95_tpr=float(fpr[np.argmax(tpr >= 0.95 - 1e-12)]),
+        fpr_at_95_tpr=fpr_at_tpr(fpr, tpr),
         tpr_at_1_fpr=float(tpr[fpr <= 0.01 + 1e-12].max()),
         partial_auc=partial_area(fpr, tpr, PARTIAL_FPR),
         decisions=None if threshold is None else decide(scores, labels, threshold),
