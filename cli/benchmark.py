@@ -8,6 +8,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -117,10 +118,8 @@ def benchmark(
         plan = plan.restricted(tuple(plan.cases)[:QUICK_CASES])
     chosen, named = chosen_methods(methods), chosen_scores(scores)
 
-    import pandas as pd
-
     from vae_anomaly.benchmark import QUICK_ROWS, Key, run
-    from vae_anomaly.reports import RecordLog, summary_table, write_benchmark
+    from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
     settings |= {"normal": normal or ["0", "1", "2"]} if protocol == "multi" else {}
@@ -144,7 +143,7 @@ def benchmark(
         log.append(record)
 
     # what failed in an earlier run was tried again: the last word counts
-    records = pd.DataFrame({key(record): record for record in log.records}.values())
+    records = record_frame({key(record): record for record in log.records}.values())
     around = environment()
     about = {
         "command": command_line(),
@@ -178,33 +177,31 @@ def images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tu
     from vae_anomaly import benchmark
     from vae_anomaly.datasets import NAMED, load_named, locate
 
-    name, *parts = named_parts(dataset, data_dir)
+    name, training, test = named_parts(dataset, data_dir)
     if protocol == "ood":
-        sets = {name: (parts[0].X, parts[1].X)}
+        sets = {name: (training.X, test.X)}
         for other, about in NAMED.items():
             if other != name and (not about.mirrors or locate(other, data_dir)):
-                training, test = load_named(other, data_dir)
-                sets[other] = (training.X, test.X)
+                more, unseen = load_named(other, data_dir)
+                sets[other] = (more.X, unseen.X)
 
         def against_the_rest(own: str) -> Iterator[Case]:
-            others = {other: test for other, (_, test) in sets.items() if other != own}
+            others = {other: X_test for other, (_, X_test) in sets.items() if other != own}
             return benchmark.out_of_distribution(own, *sets[own], others)
 
         return Plan(
             {own: fingerprint(*arrays) for own, arrays in sets.items()},
-            {own: lambda own=own: against_the_rest(own) for own in sets},  # type: ignore[misc]
+            {own: partial(against_the_rest, own) for own in sets},
         )
-    arrays: list[np.ndarray] = []
-    for part in parts:
-        assert part.labels is not None
-        arrays += [part.X, part.labels]
+    assert training.labels is not None
+    assert test.labels is not None
+    arrays = training.X, training.labels, test.X, test.labels
     data = {name: fingerprint(*arrays)}
     if protocol == "multi":
-        is_normal(arrays[3], normal, parts[1].source)
-        return Plan(data, {"+".join(normal): lambda: benchmark.multi(*arrays, normal)})
+        is_normal(test.labels, normal, test.source)
+        return Plan(data, {"+".join(normal): partial(benchmark.multi, *arrays, normal)})
     make = benchmark.one_class if protocol == "one-class" else benchmark.leave_one_out
-    classes = np.unique(arrays[3]).tolist()
-    return Plan(data, {label: lambda label=label: make(*arrays, [label]) for label in classes})  # type: ignore[misc]
+    return Plan(data, {label: partial(make, *arrays, [label]) for label in np.unique(test.labels).tolist()})
 
 
 def tables(folder: Path, seeds: int) -> Plan:
@@ -224,7 +221,7 @@ def tables(folder: Path, seeds: int) -> Plan:
         return benchmark.tabular(name, table.X, anomalous.astype(int), range(seeds))
 
     data = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    return Plan(data, {name: lambda name=name: case(name) for name in files})  # type: ignore[misc]
+    return Plan(data, {name: partial(case, name) for name in files})
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ METRICS = {
 SECONDS = ["fit_seconds", "score_seconds"]
 WHO = ["method", "score"]
 WHERE = ["case", "test"]
+
+
+def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Records as a table, with a missing number, such as a metric of what failed, as NaN."""
+    return pd.DataFrame(records).astype(dict.fromkeys([*METRICS, *SECONDS], float))
 
 
 def per_case(records: pd.DataFrame) -> pd.DataFrame:
@@ -44,7 +50,8 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for who, part in cases.groupby(WHO, sort=False):
         own = records[(records[WHO] == list(who)).all(axis=1)]
-        worst = part.loc[part["roc_auc"].idxmin()] if part["roc_auc"].notna().any() else None
+        known = part.dropna(subset="roc_auc").sort_values("roc_auc", kind="stable").to_dict("records")
+        worst = known[0] if known else None
         rows.append(
             dict(zip(WHO, who, strict=True))
             | {metric: part[metric].mean(skipna=False) for metric in METRICS}
@@ -96,8 +103,9 @@ def markdown(title: str, notes: Sequence[str], records: pd.DataFrame) -> str:
     failed = records[records["error"].notna()]
     if len(failed):
         lines = [
-            f"- {label(row.method, row.score)}, {place(row.case, row.test)}, seed {row.seed}: {row.error}"
-            for row in failed.itertuples()
+            f"- {label(row['method'], row['score'])}, {place(row['case'], row['test'])}, "
+            f"seed {row['seed']}: {row['error']}"
+            for row in failed.to_dict("records")
         ]
         parts += ["## What failed", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
@@ -113,15 +121,15 @@ def summary_table(records: pd.DataFrame) -> str:
     header = ["method", *METRICS.values(), "std over seeds", "worst ROC-AUC", "failed", "fit s", "score s"]
     rows = [
         [
-            label(row.method, row.score),
-            *(number(getattr(row, metric), metric) for metric in METRICS),
-            number(row.std_over_seeds),
-            f"{number(row.worst, 'roc_auc')} ({row.worst_case})" if row.worst_case else "",
-            f"{row.n_failed} of {row.n_tests}" if row.n_failed else "",
-            seconds(row.fit_seconds),
-            seconds(row.score_seconds),
+            label(row["method"], row["score"]),
+            *(number(row[metric], metric) for metric in METRICS),
+            number(row["std_over_seeds"]),
+            f"{number(row['worst'], 'roc_auc')} ({row['worst_case']})" if row["worst_case"] else "",
+            f"{row['n_failed']} of {row['n_tests']}" if row["n_failed"] else "",
+            seconds(row["fit_seconds"]),
+            seconds(row["score_seconds"]),
         ]
-        for row in summary(records).itertuples()
+        for row in summary(records).to_dict("records")
     ]
     return grid(header, rows)
 
@@ -133,14 +141,14 @@ def label(method: str, score: str) -> str:
 
 def number(value: float, metric: str = "") -> str:
     """Four decimals; bold where anomalies look more normal than normals do; nothing for what is not there."""
-    if pd.isna(value):
+    if math.isnan(value):
         return ""
     return f"**{value:.4f}**" if metric == "roc_auc" and value < 0.5 else f"{value:.4f}"
 
 
 def seconds(value: float) -> str:
     """Two digits are enough."""
-    return "" if pd.isna(value) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
+    return "" if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -252,7 +252,6 @@ def fit_and_test(
 
     if not missing:
         return
-    results: Record
     try:
         fitted = fit_detector(case.X_train, seed, device) if method == VAE else fit_peer(case.X_train, method, seed)
     except Exception as error:  # whatever a method of somebody else's does, the others shall finish
@@ -265,11 +264,16 @@ def fit_and_test(
         started = time.perf_counter()
         try:
             judged = score_tests(case, scorer(score), together=together)
-            seconds = {"fit_seconds": fit_seconds, "score_seconds": time.perf_counter() - started}
-            results = {test: seconds | metrics(*judged[test]) for test in tests}
         except Exception as error:
-            results = {test: {"fit_seconds": fit_seconds, "error": describe(error)} for test in tests}
-        yield from (record(test, score, **results[test]) for test in tests)
+            yield from (record(test, score, fit_seconds=fit_seconds, error=describe(error)) for test in tests)
+            continue
+        score_seconds = time.perf_counter() - started
+        for test in tests:
+            try:
+                results: Record = metrics(*judged[test])
+            except DataError as error:
+                results = {"error": describe(error)}
+            yield record(test, score, fit_seconds=fit_seconds, score_seconds=score_seconds, **results)
 
 
 def describe(error: Exception) -> str:

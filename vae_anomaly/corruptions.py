@@ -114,7 +114,7 @@ def resized(X: np.ndarray, like: np.ndarray) -> np.ndarray:
     """
     (low, high), (new_low, new_high) = value_range(X), value_range(like)
     rows, columns = interpolation(X.shape[1], like.shape[1]), interpolation(X.shape[2], like.shape[2])
-    unit = (X.astype(np.float32) - low) / max(high - low, np.finfo(np.float32).tiny)
+    unit = (X.astype(np.float32) - low) / (high - low or 1)
     unit = np.moveaxis(np.tensordot(rows, unit, axes=(1, 1)), 0, 1)
     unit = np.moveaxis(np.tensordot(columns, unit, axes=(1, 2)), 0, 2)
     return to_dtype(new_low + (new_high - new_low) * unit, like)
@@ -124,4 +124,5 @@ def interpolation(n: int, n_new: int) -> np.ndarray:
     """Weights ``(n_new, n)`` float32 of linear interpolation, widened where it shrinks; each row sums to 1."""
     centre = (np.arange(n_new) + 0.5) * n / n_new - 0.5
     weights = np.maximum(0, 1 - np.abs(np.arange(n) - centre[:, None]) / max(1, n / n_new))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    normalised: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return normalised.astype(np.float32)
