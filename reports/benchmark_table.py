@@ -24,7 +24,7 @@ WHERE = ["case", "test"]
 
 def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a table, with a missing number, such as a metric of what failed, as NaN."""
-    return pd.DataFrame(records).astype(dict.fromkeys([*METRICS, *SECONDS], float))
+    return pd.DataFrame(list(records)).astype(dict.fromkeys([*METRICS, *SECONDS], float))
 
 
 def per_case(records: pd.DataFrame) -> pd.DataFrame:
