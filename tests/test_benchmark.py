@@ -19,7 +19,7 @@ from vae_anomaly.benchmark import Case, Key, metrics, run
 from vae_anomaly.cli import main
 from vae_anomaly.cli.benchmark import chosen_methods
 from vae_anomaly.corruptions import CORRUPTIONS
-from vae_anomaly.datasets import load_named
+from vae_anomaly.datasets import NAMED, load_named
 from vae_anomaly.errors import DataError
 from vae_anomaly.peers import PEERS, Neighbours, Peer
 from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
@@ -300,10 +300,32 @@ def test_every_image_protocol_ends_in_three_files(arguments: list[str], cases: l
     assert ("quick look" in text) == ("quick look" in result.stdout) == ("--quick" in arguments)
 
 
-def test_blurred_images_look_more_normal_to_a_reconstruction() -> None:
-    assert command("ood", *DIGITS).exit_code == 0
+def test_blurred_images_look_more_normal_to_a_likelihood() -> None:
+    assert command("ood", "--dataset", "digits", "--methods", "vae,pca", "--quick").exit_code == 0
     table = pd.read_csv("benchmark/ood.csv").set_index(["method", "test"])
+    assert table.loc[("vae", "blurred"), "roc_auc"] < 0.5
     assert table.loc[("pca", "blurred"), "roc_auc"] < 0.5
+    assert table.loc[("vae", "noise"), "roc_auc"] > 0.9
+    assert "**0." in Path("benchmark/ood.md").read_text()
+
+
+def test_data_sets_are_set_against_each_other_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NAMED, "twin", NAMED["digits"])
+    assert command("ood", "--dataset", "digits", "--methods", "1-nn").exit_code == 0
+    table = pd.read_csv("benchmark/ood.csv").set_index(["case", "test"])
+    assert len(table) == 2 * (1 + len(CORRUPTIONS))
+    assert table.loc[("digits", "twin"), "roc_auc"] == table.loc[("twin", "digits"), "roc_auc"] == pytest.approx(0.5)
+    text = Path("benchmark/ood.md").read_text()
+    assert "## ROC-AUC, digits normal" in text
+    assert "## ROC-AUC, twin normal" in text
+
+
+def test_pyod_takes_part_where_it_is_installed() -> None:
+    pytest.importorskip("pyod")
+    methods = "pyod_ecod,pyod_knn,pyod_autoencoder"
+    result = command("one-class", "--dataset", "digits", "--methods", methods, "--cases", "0", "--quick")
+    assert result.exit_code == 0, result.output
+    assert (pd.read_csv("benchmark/one-class.csv").set_index("method")["roc_auc"][methods.split(",")] > 0.5).all()
 
 
 def test_the_detector_takes_part_with_its_defaults() -> None:

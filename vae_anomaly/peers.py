@@ -180,11 +180,10 @@ def undisturbed(seed: int) -> Iterator[None]:
     hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
         with (
-            torch.random.fork_rng(),
+            warnings.catch_warnings(action="ignore"),
             contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
+            torch.random.fork_rng(),
         ):
-            warnings.simplefilter("ignore")
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             torch.manual_seed(seed)
