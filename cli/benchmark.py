@@ -252,7 +252,8 @@ def chosen_methods(methods: tuple[str, ...]) -> list[str]:
 
 def chosen_scores(scores: tuple[str, ...]) -> list[str]:
     """Names of this detector's scores."""
-    from vae_anomaly.benchmark import DETECTOR_SCORES, SLOW_SCORES
+    from vae_anomaly.benchmark import DETECTOR_SCORES
+    from vae_anomaly.scores import SLOW_SCORES
 
     if scores == ("all",):
         return list(DETECTOR_SCORES)

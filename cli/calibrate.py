@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     help="A CSV from review with its label column filled in: its anomalies join the model's held-out normals.",
 )
 @click.option("--output", type=options.file_path, help="Model file to write.  [default: MODEL with .calibrated.vae]")
+@options.score_option
 @options.device_option
 @options.json_option
 def calibrate(
@@ -55,6 +56,7 @@ def calibrate(
     normal: tuple[str, ...] | None,
     reviewed: Path | None,
     output: Path | None,
+    score_name: str | None,
     device: str,
     as_json: bool,
     **numbers: float | None,
@@ -74,7 +76,7 @@ def calibrate(
         raise click.UsageError("give either --data or --reviewed")
     if data is None and (labels or label_column or normal):
         raise click.UsageError("--labels, --label-column and --normal go with --data")
-    detector = options.load_model(model, device)
+    detector = options.load_model(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
     if data is not None:
         samples = own_data(data, labels, label_column)

@@ -23,10 +23,17 @@ DRIFT_EXIT_CODE = 3
     help="Probability of an alarm without drift, at most.",
 )
 @click.option("--fail-on-drift", is_flag=True, help=f"Exit with {DRIFT_EXIT_CODE} on an alarm.")
+@options.score_option
 @options.json_option
 @click.pass_context
 def drift(
-    ctx: click.Context, reference: Path, new: Path, alarm_bound: float, fail_on_drift: bool, as_json: bool
+    ctx: click.Context,
+    reference: Path,
+    new: Path,
+    alarm_bound: float,
+    fail_on_drift: bool,
+    score_name: str | None,
+    as_json: bool,
 ) -> None:
     """Compare scores of presumed normals with a reference.
 
@@ -38,7 +45,8 @@ def drift(
     from vae_anomaly.reports import read_score_table
 
     if reference.suffix == ".vae":
-        known = -read(reference)[0]["calibration_scores"].numpy()
+        tensors, config = read(reference)
+        known = -tensors[f"held_out.{score_name or config['parameters']['score']}"].numpy()
     else:
         known = read_score_table(reference)["anomaly_score"].to_numpy()
     result = measure(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)

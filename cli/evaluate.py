@@ -26,6 +26,7 @@ from vae_anomaly.errors import DataError
 )
 @options.model_option
 @click.option("--output", type=options.file_path, help="Save everything, curves included, as .json.")
+@options.score_option
 @options.device_option
 @options.json_option
 def evaluate(
@@ -37,6 +38,7 @@ def evaluate(
     normal: tuple[str, ...] | None,
     model: Path,
     output: Path | None,
+    score_name: str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -57,7 +59,7 @@ def evaluate(
         samples = own_data(data, labels, label_column)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
-    detector = options.load_model(model, device)
+    detector = options.load_model(model, device, score_name)
     trained_on = detector.metadata_.get("data", {}).get("normal")
     if normal is None and trained_on is not None:
         if dataset is None and set(samples.labels) <= {"0", "1"}:

@@ -59,7 +59,25 @@ if TYPE_CHECKING:
     help="Size of the latent space.  [default: 16, less for few features]",
 )
 @click.option(
-    "--likelihood", type=click.Choice(options.LIKELIHOODS), default="gaussian", show_default=True, help="p(x|z)."
+    "--likelihood",
+    type=click.Choice(("auto", *options.LIKELIHOODS)),
+    default="auto",
+    show_default=True,
+    help="p(x|z); auto: correlated_gaussian for images, gaussian for tables.",
+)
+@click.option(
+    "--prior",
+    type=click.Choice(("auto", *options.PRIORS)),
+    default="auto",
+    show_default=True,
+    help="p(z), fitted after training; auto: mixture for images, exemplars for tables.",
+)
+@click.option(
+    "--score",
+    type=click.Choice(options.SCORES),
+    default="elbo",
+    show_default=True,
+    help="What samples are judged by; other commands can choose another.",
 )
 @click.option(
     "--preprocessing",
@@ -72,14 +90,14 @@ if TYPE_CHECKING:
 @click.option(
     "--input-noise",
     type=click.FloatRange(0),
-    default=0.0,
-    show_default=True,
-    help="Noise on training inputs.",
+    help="Noise on training inputs, in multiples of their spread.  [default: 2 for 28x28 images, 0.2 for tables]",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), help="Most passes over the data.  [default: 30, more for few samples]"
 )
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Samples a training step.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Samples a training step.  [default: 128, or 256 from 25,000 up]"
+)
 @click.option(
     "--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Its peak."
 )
@@ -257,7 +275,9 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
     best = max(history, key=lambda epoch: epoch["validation_reconstruction"] - epoch["validation_kl"])
     return {
         "architecture": detector.architecture,
-        "likelihood": detector.likelihood,
+        "likelihood": detector.likelihood_,
+        "prior": detector.prior_,
+        "score": detector.get_params()["score"],
         "latent_dim": detector.noise_.shape[-1],
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
         "n_features": detector.n_features_in_,
@@ -285,14 +305,16 @@ def render(summary: dict[str, Any]) -> str:
         f"data       {data['source']}{which}",
         f"           {data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to "
         f"stop the training, {model['calibration_fraction']:.0%} to set the threshold",
-        f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['latent_dim']} latents, "
-        f"{model['n_parameters']:,} weights",
+        f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['prior']} prior, "
+        f"{model['latent_dim']} latents, {model['n_parameters']:,} weights",
         f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, "
         f"best epoch {model['best_epoch']}, seed {model['seed']}",
-        f"           validation ELBO {model['validation_elbo']:.1f} nats = reconstruction "
+        f"           validation ELBO in training {model['validation_elbo']:.1f} nats = reconstruction "
         f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
         *options.column("threshold", options.describe_calibration(summary["threshold"])),
     ]
+    if model["score"] != "elbo":
+        lines.append(f"score      {model['score']}")
     if test is not None:
         lines += options.column("test", describe_evaluation(test))
     lines.append(f"wrote      {', '.join(summary['files'].values())}")

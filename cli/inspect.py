@@ -32,7 +32,7 @@ def render(model: Path, config: dict[str, Any]) -> str:
         f"trained on {data.get('source', 'not recorded')}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
         f"training   {len(history)} epochs",
-        *options.column("threshold", options.describe_calibration(config["calibration"])),
+        *options.column("threshold", options.describe_calibration(options.threshold_in(config))),
         "parameters " + ", ".join(f"{name}={value}" for name, value in changed.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]

@@ -10,8 +10,23 @@ import click
 
 # Names that importing the library would also give, at the price of importing torch; a test compares them.
 ARCHITECTURES = ("mlp", "conv", "article")
-LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
-PREPROCESSING = ("auto", "standardize", "unit_range", "none")
+LIKELIHOODS = ("gaussian", "correlated_gaussian", "bernoulli", "continuous_bernoulli")
+PRIORS = ("normal", "mixture", "exemplars")
+SCORES = (
+    "elbo",
+    "reconstruction",
+    "kl",
+    "importance_weighted",
+    "reconstruction_probability",
+    "activation_path",
+    "activation_path_sum",
+    "latent_distance",
+    "latent_neighbours",
+    "likelihood_regret",
+    "typicality",
+    "combined",
+)
+PREPROCESSING = ("auto", "standardize", "standardize_globally", "unit_range", "none")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 
 METHODS = (
@@ -89,6 +104,12 @@ data_dir_option = click.option(
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with mnist/train-images-idx3-ubyte.gz and so on; also VAE_ANOMALY_DATA.",
 )
+score_option = click.option(
+    "--score",
+    "score_name",
+    type=click.Choice(SCORES),
+    help="Which score; the threshold follows.  [default: the model's own]",
+)
 labels_option = click.option(
     "--labels", type=data_path, help="Labels of the data: a .npy or one-column .csv, one a row."
 )
@@ -102,13 +123,20 @@ device_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def load_model(path: Path, device: str) -> Any:
-    """The detector in a model file, or a message that says where one comes from."""
+def load_model(path: Path, device: str, score: str | None = None) -> Any:
+    """The detector in a model file, with another score if one is named; or a message that says where one comes from."""
     if not path.exists():
         raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
     from vae_anomaly.detector import VAEDetector
 
-    return VAEDetector.load(path, device=device)
+    detector = VAEDetector.load(path, device=device)
+    return detector if score is None else detector.set_params(score=score)
+
+
+def threshold_in(config: dict[str, Any], score: str | None = None) -> dict[str, Any]:
+    """The calibration of a score (by default the model's own) in what a model file says about itself."""
+    calibration: dict[str, Any] = config["calibrations"][score or config["parameters"]["score"]]
+    return calibration
 
 
 def describe_calibration(calibration: dict[str, Any]) -> list[str]:

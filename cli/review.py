@@ -13,8 +13,9 @@ from vae_anomaly.cli import options
 @click.argument("scores", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-k", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many of each kind.")
 @options.model_option
+@options.score_option
 @click.option("--output", type=options.file_path, default=Path("review.csv"), show_default=True, help="CSV to write.")
-def review(scores: Path, n_rows: int, model: Path, output: Path) -> None:
+def review(scores: Path, n_rows: int, model: Path, score_name: str | None, output: Path) -> None:
     """Write the most anomalous rows of a score file, and the most uncertain ones, for a person to label.
 
     Fill in the column label (1 = anomaly, 0 = normal), then: vae-anomaly calibrate MODEL --reviewed review.csv --method
@@ -29,7 +30,7 @@ def review(scores: Path, n_rows: int, model: Path, output: Path) -> None:
         raise click.ClickException(f"{model} does not exist: give --model")
     if output.suffix != ".csv":
         raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
-    threshold = read_config(model)["calibration"]["threshold"]
+    threshold = options.threshold_in(read_config(model), score_name)["threshold"]
     table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
     rest = table.drop(index=top.index)

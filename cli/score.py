@@ -33,6 +33,7 @@ ANOMALY_EXIT_CODE = 3
     help="Decide the whole batch by Benjamini-Hochberg: at most this expected share of those flagged is normal.",
 )
 @click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {ANOMALY_EXIT_CODE} if a sample is flagged.")
+@options.score_option
 @options.device_option
 @click.pass_context
 def score(
@@ -43,20 +44,21 @@ def score(
     label_column: str | None,
     fdr: float | None,
     fail_on_anomaly: bool,
+    score_name: str | None,
     device: str,
 ) -> None:
     """Score samples: higher is more anomalous.
 
     DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
-    comes out for each sample: index, anomaly_score (the negative ELBO, in nats), decision (1 = anomaly), p_value (among
-    held-out normals), and the ELBO's two terms: anomaly_score = kl - reconstruction. Memory does not grow with the
-    file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
+    comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
+    p_value (among held-out normals), and the ELBO's two terms, of which it is kl - reconstruction. Memory does not grow
+    with the file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
     """
     import sys
 
     from vae_anomaly.reports import open_score_table
 
-    detector = options.load_model(model, device)
+    detector = options.load_model(model, device, score_name)
     with open_score_table(output or sys.stdout) as write:
         frames = score_chunks(detector, data, label_column)
         n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
@@ -75,8 +77,10 @@ def score_chunks(detector: VAEDetector, data: Path, label_column: str | None) ->
     with tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar:
         start = 0
         for part in chunks(data, n_rows, label_column):
-            terms = detector.elbo_terms(to_frame(part))
-            anomaly_score = terms.kl - terms.reconstruction
+            frame = to_frame(part)
+            terms = detector.elbo_terms(frame)
+            is_elbo = detector.get_params()["score"] == "elbo"
+            anomaly_score = terms.kl - terms.reconstruction if is_elbo else -detector.score_samples(frame)
             columns = {
                 "index": range(start, start + len(part)),
                 "anomaly_score": anomaly_score,

@@ -21,7 +21,9 @@ from vae_anomaly.cli import main, options
 from vae_anomaly.datasets import NAMED, load_named
 from vae_anomaly.likelihoods import LIKELIHOODS
 from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.priors import PRIORS
 from vae_anomaly.scaling import PREPROCESSING
+from vae_anomaly.scores import SCORES
 
 QUICK = ["--epochs", "3"]
 
@@ -67,6 +69,8 @@ def table_model(tmp_path_factory: pytest.TempPathFactory, make_table) -> Path:
 def test_names_agree_with_the_library() -> None:
     assert tuple(ARCHITECTURES) == options.ARCHITECTURES
     assert tuple(LIKELIHOODS) == options.LIKELIHOODS
+    assert tuple(PRIORS) == options.PRIORS
+    assert tuple(SCORES) == options.SCORES
     assert ("auto", *PREPROCESSING) == options.PREPROCESSING
     assert tuple(NAMED) == options.DATASETS
 
@@ -249,6 +253,33 @@ def test_calibrate_writes_another_model(digits_model: Path, own_folder: Path) ->
     assert "method 'youden' does not take rate" in fails(
         1, "calibrate", digits_model, "--method", "youden", "--rate", "0.1", *with_data
     )
+
+
+@pytest.mark.parametrize("name", ["kl", "latent_neighbours", "likelihood_regret"])
+def test_any_command_takes_another_score(table_model: Path, own_folder: Path, make_table, name: str) -> None:
+    X = np.concatenate([make_table(60, seed=1), 9 + make_table(20)])
+    np.save("X.npy", X)
+    np.save("y.npy", np.repeat([0, 1], [60, 20]))
+    detector = VAEDetector.load(table_model).set_params(score=name)
+    assert run("score", "X.npy", "--model", table_model, "--score", name, "--output", "s.csv").exit_code == 0
+    table = pd.read_csv("s.csv")
+    np.testing.assert_array_equal(table["anomaly_score"], -detector.score_samples(X))
+    np.testing.assert_array_equal(table["decision"], (detector.predict(X) == -1).astype(int))
+    np.testing.assert_array_equal(table["p_value"], detector.p_values(X))
+    judged = json.loads(
+        run("evaluate", "X.npy", "--labels", "y.npy", "--model", table_model, "--score", name, "--json").stdout
+    )
+    assert judged["test"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(np.load("y.npy"), table["anomaly_score"]))
+    made = run("calibrate", table_model, "--rate", "0.2", "--score", name, "--output", "c.vae")
+    assert made.exit_code == 0, made.output
+    assert VAEDetector.load("c.vae").get_params()["score"] == name
+    assert f"score={name}" in run("inspect", "c.vae").stdout
+    for model in (("--model", "c.vae"), ("--model", table_model, "--score", name)):
+        assert run("review", "s.csv", *model).exit_code == 0
+    assert run("drift", table_model, "s.csv", "--score", name).stdout == run("drift", "c.vae", "s.csv").stdout
+    fitted = run("fit", "--data", "X.npy", "--score", name, "--output", "f.vae", *QUICK)
+    assert f"score      {name}" in fitted.stdout
+    assert VAEDetector.load("f.vae").get_params()["score"] == name
 
 
 def test_options_of_calibrate_agree_with_the_library() -> None:

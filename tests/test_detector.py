@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
+from vae_anomaly.scores import SCORES
 
 Make = Callable[..., np.ndarray]
 
@@ -41,7 +45,8 @@ def test_scores_are_the_elbo_and_decisions_follow_the_offset(table_detector: VAE
 def test_a_score_equal_to_the_offset_is_normal(make_table: Make) -> None:
     X = make_table(40)
     detector = VAEDetector(epochs=1).fit(X)
-    detector.offset_ = detector.score_samples(X)[7]
+    threshold = -detector.score_samples(X)[7]
+    detector.set_calibration(dataclasses.replace(detector.calibration_, threshold=threshold))
     assert detector.predict(X)[7] == 1
 
 
@@ -234,7 +239,7 @@ def test_clone_refits_to_the_same_scores(make_table: Make) -> None:
         ({"preprocessing": None}, "preprocessing must be one of"),
         ({"image_shape": 28}, "image_shape must be"),
         ({"image_shape": (5, 5)}, r"image_shape=\(5, 5\) has 25 pixels, the samples have 6 features"),
-        ({"input_noise": -1}, "input_noise must be a number of at least 0, got -1"),
+        ({"input_noise": -1}, "input_noise must be a number of at least 0, or None, got -1"),
         ({"epochs": 1.5}, "epochs must be an int"),
         ({"epochs": True}, "epochs must be an int"),
         ({"batch_size": 0}, "batch_size must be an int of at least 1"),
@@ -314,3 +319,79 @@ def test_the_docstring_example_runs() -> None:
 
     assert doctest.testmod(module).attempted > 0
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.fixture(scope="module")
+def switched(make_table: Make) -> VAEDetector:
+    return VAEDetector(epochs=3).fit(make_table(120))
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_another_score_brings_its_threshold_and_never_trains(
+    switched: VAEDetector, make_table: Make, tmp_path: Path, name: str
+) -> None:
+    X, weights = make_table(40, seed=1), copy.deepcopy(switched.vae_.state_dict())
+    detector = clone(switched).set_params(score=name).fit(make_table(120))
+    assert switched.set_params(score=name) is switched
+    scores = switched.score_samples(X)
+    assert scores.dtype == np.float64
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+    assert detector.calibration_ == switched.calibration_
+    np.testing.assert_array_equal(switched.predict(X), np.where(scores >= switched.offset_, 1, -1))
+    assert len(switched.calibration_scores_) == switched.calibration_.n_normal == 12
+    assert (switched.p_values_of(switched.calibration_scores_) > 0).all()
+    switched.save(tmp_path / "model.vae")
+    loaded = VAEDetector.load(tmp_path / "model.vae")
+    assert loaded.get_params()["score"] == name
+    np.testing.assert_array_equal(loaded.score_samples(X), scores)
+    assert loaded.offset_ == switched.offset_
+    assert all(torch.equal(value, weights[key]) for key, value in switched.vae_.state_dict().items())
+
+
+def test_calibration_is_of_one_score(make_table: Make) -> None:
+    detector = VAEDetector(epochs=2).fit(make_table(400))
+    before = detector.offset_
+    detector.set_params(score="kl").calibrate(rate=0.2)
+    assert detector.calibration_.rate == 0.2
+    detector.set_params(score="elbo")
+    assert (detector.offset_, detector.calibration_.rate) == (before, 0.05)
+
+
+def test_score_is_a_parameter_and_a_method(switched: VAEDetector, make_table: Make) -> None:
+    X = make_table(30)
+    detector = VAEDetector(score="kl")
+    assert detector.get_params()["score"] == "kl"
+    assert "score='kl'" in repr(detector)
+    switched.set_params(score="elbo")
+    assert switched.score(X) == switched.score_samples(X).mean()
+    with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'best'"):
+        VAEDetector(score="best").fit(X)
+    with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'best'"):
+        copy.deepcopy(switched).set_params(score="best").predict(X)
+
+
+def test_defaults_follow_the_kind_of_data(make_table: Make, make_images: Make) -> None:
+    tables, images = VAEDetector(epochs=1).fit(make_table()), VAEDetector(epochs=1).fit(make_images())
+    assert (tables.likelihood_, tables.prior_) == ("gaussian", "exemplars")
+    assert (images.likelihood_, images.prior_) == ("correlated_gaussian", "mixture")
+    plain = VAEDetector(epochs=1, likelihood="gaussian", prior="normal").fit(make_images())
+    assert (plain.likelihood_, plain.prior_) == ("gaussian", "normal")
+    article = VAEDetector(epochs=1, architecture="article").fit(make_images())
+    assert (article.likelihood_, article.prior_) == ("squared_error", "normal")
+    mixed = VAEDetector(epochs=1, prior="exemplars").fit(make_images())
+    assert np.isfinite(mixed.score_samples(make_images(5))).all()
+    with pytest.raises(ValueError, match="likelihood='correlated_gaussian' needs images"):
+        VAEDetector(epochs=1, likelihood="correlated_gaussian").fit(make_table())
+    with pytest.raises(ValueError, match="prior='exemplars' needs a Gaussian likelihood"):
+        VAEDetector(epochs=1, likelihood="bernoulli", prior="exemplars").fit(make_images())
+
+
+def test_brightness_contrast_and_polarity_of_images_change_little(make_images: Make) -> None:
+    X = make_images(200).astype(np.float64)
+    detector = VAEDetector(epochs=4).fit(X)
+    for factor, shift in ((0.25, 100.0), (1.0, -300.0), (1e-3, 0.0)):
+        other = VAEDetector(epochs=4).fit(factor * X + shift)
+        np.testing.assert_allclose(other.score_samples(factor * X + shift), detector.score_samples(X), rtol=1e-6)
+    inverted = VAEDetector(epochs=4).fit(255 - X)
+    correlation = np.corrcoef(inverted.score_samples(255 - X), detector.score_samples(X))[0, 1]
+    assert correlation > 0.5

@@ -7,11 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal, norm
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Normal
 
-from vae_anomaly.likelihoods import LIKELIHOODS, Bernoulli, ContinuousBernoulli, Gaussian, SquaredError
+from vae_anomaly.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    ContinuousBernoulli,
+    CorrelatedGaussian,
+    Gaussian,
+    SquaredError,
+)
 
 LOGITS = [-60.0, -8.0, -0.21, -0.2, -0.19, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 0.15, 0.2, 0.21, 3.0, 60.0]
 
@@ -106,10 +114,127 @@ def test_squared_error_is_a_gaussian_of_variance_one_half_without_its_constant()
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_each_row_has_its_own_log_prob(name: str) -> None:
-    likelihood = LIKELIHOODS[name]()
+    likelihood = CorrelatedGaussian((5, 1, 1)) if name == "correlated_gaussian" else LIKELIHOODS[name]()
     x, decoded = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
     together = likelihood.log_prob(x, decoded)
     assert together.shape == (6,)
     alone = torch.cat([likelihood.log_prob(x[i : i + 1], decoded[i : i + 1]) for i in range(6)])
     np.testing.assert_allclose(together, alone, rtol=1e-6)
     assert likelihood.mean(decoded).shape == x.shape
+
+
+def settled(
+    shape: tuple[int, int, int] = (5, 4, 2), n: int = 60
+) -> tuple[CorrelatedGaussian, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    decoded = torch.rand(n, math.prod(shape), generator=generator, dtype=torch.float64)
+    x = decoded + 0.1 * torch.randn(decoded.shape, generator=generator, dtype=torch.float64)
+    likelihood = CorrelatedGaussian(shape).double()
+    likelihood.settle(x, decoded, torch.randn(n, 3, generator=generator, dtype=torch.float64))
+    return likelihood, x, decoded
+
+
+@pytest.mark.parametrize(
+    ("side", "passes", "weight"), [(28, 1, 1 / 4), (14, 1, 1 / 16), (56, 4, 1 / 4), (300, 16, 1 / 4)]
+)
+def test_smoothing_is_in_proportion_to_the_image(side: int, passes: int, weight: float) -> None:
+    likelihood = CorrelatedGaussian((side, side + 9, 3))
+    assert (likelihood.passes, likelihood.weight) == (passes, weight)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (40, 3), (33, 35)])
+def test_smoothing_is_a_matrix_of_known_determinant(size: tuple[int, int]) -> None:
+    likelihood = CorrelatedGaussian((*size, 2))
+    w = likelihood.weight
+    axis = lambda n: (1 - 2 * w) * np.eye(n) + w * (np.eye(n, k=1) + np.eye(n, k=-1))  # noqa: E731
+    once = np.kron(np.kron(axis(size[0]), axis(size[1])), np.eye(2))
+    matrix = np.linalg.matrix_power(once, likelihood.passes)
+    rows = torch.rand(3, len(matrix), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    np.testing.assert_allclose(likelihood.smooth(rows), rows.numpy() @ matrix.T, rtol=1e-9)
+    assert likelihood.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
+
+
+def test_correlated_gaussian_matches_scipy() -> None:
+    likelihood, x, decoded = settled()
+    d = x.shape[1]
+    smoothing = likelihood.smooth(torch.eye(d, dtype=torch.float64)).numpy()
+    covariance = likelihood.scaled_variance.item() * np.linalg.inv(smoothing.T @ smoothing)
+    image = x.reshape(len(x), -1, 2)
+    middle = image.sort(dim=1).values[:, (image.shape[1] - 1) // 2]
+    signal = (image - middle[:, None]).abs().mean(dim=(1, 2)) + likelihood.signal_floor
+    scaled = ((x - decoded) / signal.sqrt()[:, None]).numpy()
+    sharpness = likelihood.sharpness(x)
+    oracle = multivariate_normal(np.zeros(d), covariance).logpdf(scaled)
+    oracle += norm(likelihood.sharpness_mean, likelihood.sharpness_std).logpdf(sharpness)
+    np.testing.assert_allclose(likelihood.log_prob(x, decoded), oracle, rtol=1e-9)
+
+
+def test_correlated_gaussian_ignores_brightness_and_polarity() -> None:
+    likelihood, x, decoded = settled()
+    log_p = likelihood.log_prob(x, decoded)
+    np.testing.assert_allclose(likelihood.log_prob(x + 3, decoded + 3), log_p, rtol=1e-9)
+    odd = CorrelatedGaussian((5, 3, 1)).double()  # with an even number of pixels the median is the lower of two
+    x, decoded = x[:, :15], decoded[:, :15]
+    np.testing.assert_allclose(odd.log_prob(1 - x, 1 - decoded), odd.log_prob(x, decoded), rtol=1e-9)
+
+
+def test_settling_weighs_reconstruction_by_independent_observations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n, d = 900, 144
+    image = torch.rand(n, d, generator=generator, dtype=torch.float64)
+    directions, codes = torch.eye(d, dtype=torch.float64), torch.arange(3.0, dtype=torch.float64).repeat(300)[:, None]
+    size = torch.randn(n, 1, generator=generator, dtype=torch.float64)
+
+    def degrees(residual: torch.Tensor, codes: torch.Tensor) -> float:
+        likelihood = CorrelatedGaussian((12, 12, 1)).double()
+        x = image + 0.1 * residual
+        likelihood.settle(x, image, codes)
+        signal = likelihood.signal(x) + likelihood.signal_floor
+        energy = likelihood.smooth(x - image).square().sum(1) / signal
+        return energy.mean().item() / likelihood.scaled_variance.item()
+
+    noise = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    smoothing = CorrelatedGaussian((12, 12, 1)).double().smooth(directions).numpy()
+    covariance = smoothing @ smoothing.T
+    assert degrees(noise, codes) == pytest.approx(np.trace(covariance) ** 2 / (covariance**2).sum(), rel=0.15)
+    # a direction for each of three codes: one observation given the code, three where it is not known
+    by_code = size * directions[[0, 66, 143]].repeat(300, 1)
+    assert degrees(by_code, codes + 1e-3 * noise[:, :1]) == pytest.approx(1, rel=0.1)
+    assert degrees(by_code, noise[:, :3]) == pytest.approx(3, rel=0.3)
+
+
+def test_blurred_and_constant_images_are_unlikely() -> None:
+    generator = torch.Generator().manual_seed(0)
+    decoded = torch.rand(50, 784, generator=generator)
+    likelihood = CorrelatedGaussian((28, 28, 1))
+    likelihood.settle(decoded + 0.01 * torch.randn(50, 784, generator=generator), decoded, decoded[:, :4])
+    normal = likelihood.log_prob(decoded, decoded)
+    smooth = decoded
+    for _ in range(4):
+        smooth = likelihood.smooth(smooth)
+    assert likelihood.log_prob(smooth, smooth).max() < normal.min() - 100
+    constant = torch.full((1, 784), 0.3)
+    assert torch.isfinite(likelihood.log_prob(constant, constant)).all()
+    assert likelihood.log_prob(constant, constant).item() < normal.min() - 100
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_settling_on_few_or_blank_images_stays_finite(n: int) -> None:
+    blank = torch.zeros(n, 35)
+    likelihood = CorrelatedGaussian((7, 5, 1))
+    likelihood.settle(blank, blank, blank[:, :2])
+    assert torch.isfinite(likelihood.log_prob(blank, blank)).all()
+    assert torch.isfinite(likelihood.log_prob(blank + 1e6, blank)).all()
+
+
+@pytest.mark.parametrize("name", ["gaussian", "correlated_gaussian"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pairs_agree_with_one_at_a_time(name: str, dtype: torch.dtype) -> None:
+    likelihood, x, decoded = settled((5, 3, 1))
+    if name == "gaussian":
+        likelihood = Gaussian().double()
+        likelihood.settle(x, decoded, decoded)
+    likelihood, x, decoded = likelihood.to(dtype), x.to(dtype), decoded[:7].to(dtype)
+    pairs = likelihood.log_prob_of_pairs(x, decoded)
+    oracle = torch.stack([likelihood.log_prob(x, mean.expand_as(x)) for mean in decoded], dim=1)
+    np.testing.assert_allclose(pairs, oracle, rtol=1e-4 if dtype == torch.float32 else 1e-9)

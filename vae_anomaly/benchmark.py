@@ -41,12 +41,20 @@ from vae_anomaly.detector import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation import Ordered, area, average_precision, fpr_at_tpr, rates, split
 from vae_anomaly.peers import PEERS, Detector, scaled_rows
+from vae_anomaly.scores import SCORES
 
 VAE = "vae"
 ALL = "all"
 OWN_SCORE = "own"
-DETECTOR_SCORES = ("elbo",)
-SLOW_SCORES = frozenset({"likelihood_regret"})  # those that optimise for every sample
+DETECTOR_SCORES = tuple(SCORES)
+# the default with one ingredient left out, and without all of them
+VARIANTS: dict[str, dict[str, Any]] = {
+    VAE: {},
+    "vae-plain-likelihood": {"likelihood": "gaussian"},
+    "vae-plain-prior": {"prior": "normal"},
+    "vae-no-noise": {"input_noise": 0.0},
+    "vae-plain": {"likelihood": "gaussian", "prior": "normal", "input_noise": 0.0},
+}
 QUICK_ROWS = 500
 
 
@@ -168,9 +176,9 @@ def check_methods(methods: Iterable[str]) -> None:
         Naming the first at fault.
     """
     for method in methods:
-        if method != VAE and method not in PEERS:
-            raise DataError(f"no method {method!r}: there are {', '.join((VAE, *PEERS))}")
-        if method != VAE and not PEERS[method].available:
+        if method not in VARIANTS and method not in PEERS:
+            raise DataError(f"no method {method!r}: there are {', '.join((*VARIANTS, *PEERS))}")
+        if method not in VARIANTS and not PEERS[method].available:
             raise DataError(f"{method} needs {PEERS[method].requires}: pip install 'vae-anomaly[bench]'")
 
 
@@ -192,7 +200,7 @@ def run(
     cases
         From a protocol.
     methods
-        ``"vae"`` and keys of `PEERS`.
+        Keys of `VARIANTS` and of `PEERS`.
     seeds
         Seeds of whatever draws at random. A peer that draws nothing runs for the first alone.
     scores
@@ -225,7 +233,7 @@ def seeds_of(case: Case, method: str, seeds: Sequence[int]) -> Sequence[int]:
     """The seeds that make a difference."""
     if case.seed is not None:
         return [case.seed]
-    fixed = method != VAE and len(case.X_train) <= PEERS[method].fixed_up_to
+    fixed = method not in VARIANTS and len(case.X_train) <= PEERS[method].fixed_up_to
     return seeds[:1] if fixed else seeds
 
 
@@ -233,7 +241,7 @@ def fit_and_test(
     case: Case, method: str, seed: int, scores: Sequence[str], device: str, done: Collection[Key]
 ) -> Iterator[Record]:
     """Records of one fit that are not there yet."""
-    names = scores if method == VAE else (OWN_SCORE,)
+    names = scores if method == VAE else DETECTOR_SCORES[:1] if method in VARIANTS else (OWN_SCORE,)
     missing = {
         name: tests
         for name in names
@@ -255,13 +263,15 @@ def fit_and_test(
     if not missing:
         return
     try:
-        fitted = fit_detector(case.X_train, seed, device) if method == VAE else fit_peer(case.X_train, method, seed)
+        if method in VARIANTS:
+            scorer, fit_seconds = fit_detector(case.X_train, method, seed, device)
+        else:
+            scorer, fit_seconds = fit_peer(case.X_train, method, seed)
     except Exception as error:  # whatever a method of somebody else's does, the others shall finish
         for score, tests in missing.items():
             yield from (record(test, score, error=describe(error)) for test in tests)
         return
-    scorer, fit_seconds = fitted
-    together = method != VAE and PEERS[method].transductive
+    together = method in PEERS and PEERS[method].transductive
     for score, tests in missing.items():
         started = time.perf_counter()
         try:
@@ -287,20 +297,21 @@ def describe(error: Exception) -> str:
 def warm_up(method: str, device: str = "auto") -> None:
     """Have a method load and compile what its first fit would, so that no fit's time includes it."""
     X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    detector: Detector = VAEDetector(epochs=1, device=device) if method == VAE else PEERS[method].build(0)
+    detector: Detector = PEERS[method].build(0) if method in PEERS else VAEDetector(epochs=1, device=device)
     with contextlib.suppress(Exception):  # what fails here fails again where it is recorded
         detector.fit(X)
         detector.score_samples(X)
 
 
-def fit_detector(X_train: np.ndarray, seed: int, device: str) -> tuple[Scorer, float]:
+def fit_detector(X_train: np.ndarray, variant: str, seed: int, device: str) -> tuple[Scorer, float]:
     """Our detector on the raw samples, which it scales by itself, and the seconds it took; one fit for all scores."""
     warm_up(VAE, device)
     started = time.perf_counter()
-    detector = VAEDetector(random_state=seed, device=device).fit(X_train)
+    detector = VAEDetector(random_state=seed, device=device, **VARIANTS[variant]).fit(X_train)
     seconds = time.perf_counter() - started
 
     def scorer(score: str) -> ScoreSamples:
+        detector.set_params(score=score)
         return detector.score_samples
 
     return scorer, seconds

@@ -20,18 +20,22 @@ from torch import Tensor
 from vae_anomaly import conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
 from vae_anomaly.errors import DataError, ModelFileError
-from vae_anomaly.likelihoods import LIKELIHOODS, Likelihood, SquaredError
+from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
 from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
-from vae_anomaly.parameters import check_parameters, is_count
-from vae_anomaly.scaling import PREPROCESSING, Scaling
-from vae_anomaly.scores import SCORES, Score, antithetic_noise, by_block
+from vae_anomaly.parameters import check_parameters, is_count, is_real
+from vae_anomaly.priors import PRIORS, prior_of
+from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
+from vae_anomaly.scores import SCORES, antithetic_noise, by_block
+from vae_anomaly.settling import settle
 from vae_anomaly.training import Recipe, train
 from vae_anomaly.vae import VAE, reset_parameters
 
 AUTO_RATE = 0.05
 AUTO_LATENT = 16
 AUTO_STEPS = 2000
+MANY_ROWS = 25_000
 
 
 class ElboTerms(NamedTuple):
@@ -41,11 +45,33 @@ class ElboTerms(NamedTuple):
     kl: np.ndarray
 
 
+class ParameterAndMethod:
+    """An attribute that is set as a constructor parameter and read as a method.
+
+    scikit-learn keeps a parameter in the attribute of its name, and wants ``score`` to be a method: here the instance's
+    dictionary holds the parameter, and reading the attribute gives the method.
+    """
+
+    def __init__(self, method: Callable[..., float]) -> None:
+        self.method = method
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., float]:
+        bound: Callable[..., float] = self.method.__get__(instance, owner)
+        return bound
+
+    def __set__(self, instance: object, value: str) -> None:
+        instance.__dict__[self.name] = value
+
+
 class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Anomaly detection by a variational autoencoder trained on normal samples.
 
     Samples are rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``. Scores follow scikit-learn: higher is more
-    normal. They are the ELBO in nats, a lower bound on the log-density of the scaled sample.
+    normal. By default they are the ELBO in nats, a lower bound on the log-density of the scaled sample.
 
     Parameters
     ----------
@@ -54,20 +80,28 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         the loss of an introductory article, for comparison; it brings its own likelihood.
     latent_dim : int or None
         Size of the latent space. None: 10 for "article", otherwise 16, but at most half the features.
-    likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}
-        p(x|z). The last two need data in [0, 1] after preprocessing.
-    preprocessing : {"auto", "standardize", "unit_range", "none"}
-        "standardize": zero mean and unit variance a feature. "unit_range": one range for all onto [0, 1], which is
-        [0, 255] for 8-bit data, [0, 1] for data inside it, otherwise the training data's own. "auto": "unit_range" for
-        images, 8-bit data and the article; "none" for other data with a likelihood on [0, 1]; else "standardize".
+    likelihood : {"auto", "gaussian", "correlated_gaussian", "bernoulli", "continuous_bernoulli"}
+        p(x|z). "correlated_gaussian" is for images; the last two need data in [0, 1] after preprocessing. "auto":
+        "correlated_gaussian" for images, "gaussian" for tables.
+    prior : {"auto", "normal", "mixture", "exemplars"}
+        p(z) of the scores, fitted after training, which uses N(0, I): Gaussians fitted to the normals' latent means, or
+        up to 2,048 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
+        the article and for likelihoods on [0, 1].
+    preprocessing : {"auto", "standardize", "standardize_globally", "unit_range", "none"}
+        "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and one spread for all
+        features. "unit_range": one range for all onto [0, 1], which is [0, 255] for 8-bit data, [0, 1] for data inside
+        it, otherwise the training data's own. "auto": "standardize_globally" for images and "standardize" for tables;
+        for likelihoods on [0, 1] "unit_range" (images and 8-bit data) or "none", and for the article "unit_range".
     image_shape : (int, int) or (int, int, int), optional
         Height, width and channels of images that arrive as flat rows.
-    input_noise : float
-        Standard deviation of noise added to the encoder's input in training, in scaled units.
+    input_noise : float or None
+        Standard deviation of noise added to the encoder's input in training, as a multiple of the root mean square
+        deviation of the scaled samples from their mean. None: for images a fourteenth of the root of height x width, at
+        most 2 (which 28 x 28 images have); 0.2 for tables, 0 for the article.
     epochs : int or None
         Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200.
-    batch_size : int
-        Rows a training step.
+    batch_size : int or None
+        Rows a training step. None: 128, and 256 from 25,000 training rows up.
     learning_rate : float
         Peak learning rate of AdamW.
     patience : int or None
@@ -80,6 +114,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
     n_draws : int
         Fixed latent draws that estimate the ELBO's reconstruction term.
+    score : str
+        What ``score_samples`` gives: a key of `vae_anomaly.scores.SCORES`. ``set_params(score=...)`` changes it on a
+        fitted detector, and the threshold with it, without training.
     random_state : int, RandomState instance or None
         Seed of everything random in ``fit``. No global random state is read (unless None) or changed.
     device : str
@@ -90,13 +127,16 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     Attributes
     ----------
     offset_ : float
-        ``score_samples`` below it means anomaly.
+        ``score_samples`` below it means anomaly. It and the two below are of the score in use; each score has its own.
     history_ : list of dict
-        One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample.
+        One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample, with
+        the prior and the likelihood of training.
     calibration_ : Calibration
         Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
+    likelihood_, prior_ : str
+        What these parameters came to be.
     vae_ : VAE
         The fitted module.
     noise_ : Tensor of shape (n_draws, 1, latent_dim)
@@ -129,18 +169,20 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         *,
         architecture: str = "mlp",
         latent_dim: int | None = None,
-        likelihood: str = "gaussian",
+        likelihood: str = "auto",
+        prior: str = "auto",
         preprocessing: str = "auto",
         image_shape: tuple[int, ...] | None = None,
-        input_noise: float = 0.0,
+        input_noise: float | None = None,
         epochs: int | None = None,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         learning_rate: float = 1e-3,
         patience: int | None = None,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
         contamination: str | float = "auto",
         n_draws: int = 2,
+        score: str = "elbo",
         random_state: int | np.random.RandomState | None = 0,
         device: str = "auto",
         verbose: bool = False,
@@ -148,6 +190,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.architecture = architecture
         self.latent_dim = latent_dim
         self.likelihood = likelihood
+        self.prior = prior
         self.preprocessing = preprocessing
         self.image_shape = image_shape
         self.input_noise = input_noise
@@ -159,6 +202,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.calibration_fraction = calibration_fraction
         self.contamination = contamination
         self.n_draws = n_draws
+        self.score = score
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -207,19 +251,52 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self.vae_,
             training,
             validation,
-            self._recipe(len(training)),
+            self._recipe(training),
             self.noise_[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
             progress=self.verbose,
         )
-        self.calibration_scores_ = self._score(calibration, SCORES["elbo"])
-        if isinstance(self.contamination, str):
-            rate = max(AUTO_RATE, 1 / (len(self.calibration_scores_) + 1))
-            self.set_calibration(calibrate("conformal", -self.calibration_scores_, rate=rate))
-        else:
-            scores = self._score(rows, SCORES["elbo"])
-            self.set_calibration(calibrate("contamination", -scores, rate=float(self.contamination)))
+        settle(self.vae_, training, validation, self._prior(), self.noise_.to(device, dtype), generator)
+        self.held_out_scores_ = {name: self._score(calibration, name) for name in SCORES}
+        self.calibrations_: dict[str, Calibration] = {}
+        for name, held_out in self.held_out_scores_.items():
+            if isinstance(self.contamination, str):
+                rate = max(AUTO_RATE, 1 / (len(held_out) + 1))
+                self.calibrations_[name] = calibrate("conformal", -held_out, rate=rate)
+            else:
+                scores = self._score(rows, name)
+                self.calibrations_[name] = calibrate("contamination", -scores, rate=float(self.contamination))
         return self
+
+    @property
+    def calibration_(self) -> Calibration:
+        """Threshold on the anomaly score, for the score in use."""
+        check_is_fitted(self)
+        return self.calibrations_[self._score_name]
+
+    @property
+    def calibration_scores_(self) -> np.ndarray:
+        """``score_samples`` of the held-out normals, for the score in use."""
+        check_is_fitted(self)
+        return self.held_out_scores_[self._score_name]
+
+    @property
+    def likelihood_(self) -> str:
+        """What ``likelihood`` came to be."""
+        check_is_fitted(self)
+        kinds = {kind: name for name, kind in LIKELIHOODS.items()} | {SquaredError: "squared_error"}
+        return kinds[type(self.vae_.likelihood)]
+
+    @property
+    def prior_(self) -> str:
+        """What ``prior`` came to be."""
+        check_is_fitted(self)
+        return next(name for name, kind in PRIORS.items() if isinstance(self.vae_.prior, kind))
+
+    @property
+    def offset_(self) -> float:
+        """``score_samples`` below it means anomaly."""
+        return -self.calibration_.threshold
 
     def calibrate(
         self,
@@ -230,7 +307,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         rate: float | None = None,
         **options: Any,
     ) -> Self:
-        """Set the threshold anew, without training; `predict` follows it.
+        """Set the threshold of the score in use anew, without training; `predict` follows it.
 
         Parameters
         ----------
@@ -272,13 +349,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         labels = np.repeat([0, 1], [len(normal), len(anomalous)])
         options |= {} if rate is None else {"rate": rate}
         calibration = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
-        self.calibration_scores_ = normal
+        self.held_out_scores_[self._score_name] = normal
         return self.set_calibration(calibration)
 
     def set_calibration(self, calibration: Calibration) -> Self:
-        """Take a threshold from anywhere; `predict` follows it."""
-        self.calibration_ = calibration
-        self.offset_ = -calibration.threshold
+        """Take a threshold from anywhere for the score in use; `predict` follows it."""
+        self.calibrations_[self._score_name] = calibration
         return self
 
     def p_values(self, X: ArrayLike) -> np.ndarray:
@@ -297,8 +373,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         return p if delta is None else conformal.conditional(p, len(self.calibration_scores_), delta)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
-        """ELBO of each sample, ``(N,)`` float64, in nats: higher is more normal."""
-        return self._score(self._rows(X), SCORES["elbo"])
+        """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats."""
+        return self._score(self._rows(X), self._score_name)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """``score_samples(X) - offset_``, ``(N,)``: negative means anomaly."""
@@ -314,9 +390,23 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         terms = self._by_block(self._rows(X), lambda vae, x, noise: elbo_terms(vae, x, noise))
         return ElboTerms(*(term.astype(np.float64) for term in terms))
 
-    def score(self, X: ArrayLike, y: object = None) -> float:
-        """Mean ELBO of the samples, in nats, so that model selection works without a scorer."""
+    def _mean_score(self, X: ArrayLike, y: object = None) -> float:
+        """Mean of ``score_samples``, so that model selection works without a scorer."""
         return float(self.score_samples(X).mean())
+
+    score = ParameterAndMethod(_mean_score)
+
+    @property
+    def _score_name(self) -> str:
+        name: str = self.__dict__["score"]
+        if name not in SCORES:
+            raise ValueError(f"score must be one of {', '.join(map(repr, SCORES))}, got {name!r}")
+        return name
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, as scikit-learn has it."""
+        parameters: dict[str, Any] = super().get_params(deep)
+        return parameters | {"score": self.__dict__["score"]}
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
@@ -347,7 +437,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         if not is_count(n_samples):
             raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
         rng = check_random_state(self.random_state if random_state is None else random_state)
-        return self._generate(rng.standard_normal((n_samples, self.noise_.shape[-1])))
+        loc = self.vae_.scaling.loc
+        noise, uniform = (
+            torch.from_numpy(drawn).to(loc.device, loc.dtype)
+            for drawn in (rng.standard_normal((n_samples, self.noise_.shape[-1])), rng.uniform(size=n_samples))
+        )
+        return self._generate(self.vae_.prior.sample(noise, uniform).cpu().numpy())
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> np.ndarray:
         """Samples on the straight line between the posterior means of two samples, both ends included.
@@ -388,16 +483,17 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)
         config = {
-            "parameters": self._parameters,
+            "parameters": self._parameters | {"score": self._score_name},
             "sample_shape": list(self._sample_shape),
             "feature_names": None if names is None else [str(name) for name in names],
             "dtype": str(self.vae_.scaling.loc.dtype).removeprefix("torch."),
-            "calibration": vars(self.calibration_),
+            "calibrations": {name: vars(calibration) for name, calibration in self.calibrations_.items()},
             "history": self.history_,
             "metadata": self.metadata_,
         }
         tensors = {f"vae.{name}": value for name, value in self.vae_.state_dict().items()}
-        tensors |= {"noise": self.noise_, "calibration_scores": torch.from_numpy(self.calibration_scores_)}
+        tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in self.held_out_scores_.items()}
+        tensors["noise"] = self.noise_
         model_file.write(Path(path), tensors, config)
 
     @classmethod
@@ -438,8 +534,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         detector.n_features_in_ = math.prod(detector._sample_shape)
         detector.noise_ = tensors.pop("noise")
         detector._n_features_out = detector.noise_.shape[-1]
-        detector.calibration_scores_ = tensors.pop("calibration_scores").numpy()
-        detector.set_calibration(Calibration(**config["calibration"]))
+        detector.held_out_scores_ = {
+            name.removeprefix("held_out."): tensors.pop(name).numpy()
+            for name in list(tensors)
+            if name.startswith("held_out.")
+        }
+        detector.calibrations_ = {name: Calibration(**fields) for name, fields in config["calibrations"].items()}
         detector.history_ = config["history"]
         names = config["feature_names"]
         if names is not None:
@@ -449,7 +549,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         for what, agrees in {
             "sample_shape": all(side > 0 for side in detector._sample_shape),
             "noise": detector.noise_.shape == (detector.n_draws, 1, detector._latent_dim()),
-            "calibration_scores": detector.calibration_scores_.ndim == 1,
+            "calibration": set(detector.calibrations_) == set(detector.held_out_scores_) == set(SCORES),
+            "threshold": all(is_real(calibration.threshold) for calibration in detector.calibrations_.values()),
+            "held-out scores": all(scores.ndim == 1 for scores in detector.held_out_scores_.values()),
             "history": isinstance(detector.history_, list),
             "metadata": isinstance(detector.metadata_, dict),
             "feature_names": names is None or [type(name) for name in names] == [str] * detector.n_features_in_,
@@ -461,6 +563,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         with torch.device("meta"):
             scaling = Scaling(*(torch.empty(state["scaling.loc"].shape) for _ in range(2)))
             detector.vae_ = detector._build(scaling)
+            prior, normals = (
+                {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+                for start in ("prior.", "normals.")
+            )
+            sizes = detector._latent_dim(), detector.n_features_in_
+            detector.vae_.prior = prior_of(detector._prior(), prior, *sizes)
+            detector.vae_.normals = normals_from(normals, *sizes)
         detector.vae_.load_state_dict(state, assign=True)
         detector.vae_.to(detector._device())
         return detector
@@ -527,30 +636,68 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def _preprocessing(self, rows: np.ndarray) -> str:
         if self.preprocessing != "auto":
             return self.preprocessing
-        if self.image_shape_ is not None or rows.dtype == np.uint8 or self.architecture == "article":
+        bounded = LIKELIHOODS[self._likelihood()].support is not None
+        if self.architecture == "article" or (bounded and (self.image_shape_ is not None or rows.dtype == np.uint8)):
             return "unit_range"
-        return "standardize" if LIKELIHOODS[self.likelihood].support is None else "none"
+        if bounded:
+            return "none"
+        return "standardize" if self.image_shape_ is None else "standardize_globally"
+
+    def _likelihood(self) -> str:
+        if self.likelihood != "auto":
+            return self.likelihood
+        return "gaussian" if self.image_shape_ is None else "correlated_gaussian"
+
+    def _prior(self) -> str:
+        if self.prior != "auto":
+            return self.prior
+        if self.architecture == "article" or LIKELIHOODS[self._likelihood()].support is not None:
+            return "normal"
+        return "exemplars" if self.image_shape_ is None else "mixture"
 
     def _latent_dim(self) -> int:
         if self.latent_dim is not None:
             return int(self.latent_dim)
         return 10 if self.architecture == "article" else max(1, min(AUTO_LATENT, self.n_features_in_ // 2))
 
-    def _recipe(self, n: int) -> Recipe:
-        steps = math.ceil(n / self.batch_size)
+    def _recipe(self, rows: np.ndarray) -> Recipe:
+        n = len(rows)
+        batch_size = (128 if n < MANY_ROWS else 256) if self.batch_size is None else int(self.batch_size)
+        steps = math.ceil(n / batch_size)
         epochs = min(200, max(30, math.ceil(AUTO_STEPS / steps))) if self.epochs is None else int(self.epochs)
         return Recipe(
             epochs=epochs,
-            batch_size=int(self.batch_size),
+            batch_size=batch_size,
             learning_rate=float(self.learning_rate),
             patience=math.ceil(epochs / 3) if self.patience is None else int(self.patience),
-            input_noise=float(self.input_noise),
+            input_noise=self._input_noise() * rms_deviation(self.vae_.scaling, rows),
         )
+
+    def _input_noise(self) -> float:
+        if self.input_noise is not None:
+            return float(self.input_noise)
+        if self.architecture == "article":
+            return 0.0
+        if self.image_shape_ is None:
+            return 0.2
+        height, width, _ = self.image_shape_
+        return min(2.0, math.sqrt(height * width) / 14)
 
     def _build(self, rows_to_units: Scaling) -> VAE:
         """The module, its weights not yet drawn; building it reads no random state."""
-        article = self.architecture == "article"
-        likelihood: Likelihood = SquaredError() if article else LIKELIHOODS[self.likelihood]()
+        likelihood: Likelihood
+        if self.architecture == "article":
+            likelihood = SquaredError()
+        elif self._likelihood() == "correlated_gaussian":
+            if self.image_shape_ is None:
+                raise DataError(
+                    "likelihood='correlated_gaussian' needs images: pass them as (N, H, W) or (N, H, W, C), give "
+                    "image_shape=, or use likelihood='gaussian'"
+                )
+            height, width, channels = self.image_shape_
+            likelihood = CorrelatedGaussian((height, width, channels))
+        else:
+            likelihood = LIKELIHOODS[self._likelihood()]()
         with torch.device("meta"):
             encoder, decoder = ARCHITECTURES[self.architecture](
                 self.image_shape_ or (self.n_features_in_,), self._latent_dim()
@@ -573,7 +720,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         )
         if low.min() < support[0] or high.max() > support[1]:
             raise DataError(
-                f"likelihood={self.likelihood!r} needs values in {list(support)} after preprocessing, found "
+                f"likelihood={self._likelihood()!r} needs values in {list(support)} after preprocessing, found "
                 f"{float(low.min()):.6g} to {float(high.max()):.6g}: scale the data, or use likelihood='gaussian'"
             )
 
@@ -596,7 +743,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         noise = self.noise_.to(vae.scaling.loc.device, dtype)
         return by_block(vae, rows, lambda x: function(vae, x, noise))
 
-    def _score(self, rows: np.ndarray, score: Score) -> np.ndarray:
+    def _score(self, rows: np.ndarray, name: str) -> np.ndarray:
+        score = SCORES[name]
         scores = self._by_block(rows, lambda vae, x, noise: (score(vae, x, noise),))[0]
         return scores.astype(np.float64)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from vae_anomaly.errors import ModelFileError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEY = "vae_anomaly"
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
@@ -92,6 +93,11 @@ def parse(path: Path) -> tuple[dict[str, Any], bytes]:
         raise ModelFileError(
             f"{path} has format version {version}, this vae-anomaly reads up to {FORMAT_VERSION}: upgrade vae-anomaly"
         )
+    if version < FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has format version {version}, from before scores had the prior and the likelihood that version "
+            f"{FORMAT_VERSION} stores: fit the model again"
+        )
     found = digest(config, header, data)
     if not isinstance(config, dict) or expected != found:
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {expected}")
@@ -120,12 +126,14 @@ def digest(config: Any, header: dict[str, Any], data: memoryview) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Strict JSON: NaN and infinity are refused, as `dumps` refuses to write them."""
+    """Strict JSON: what is not a finite number is refused, as `dumps` refuses to write it."""
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no finite number")
+        return value
 
-    return json.loads(text, parse_constant=refuse)
+    return json.loads(text, parse_constant=finite, parse_float=finite)
 
 
 def dumps(value: Any) -> str:

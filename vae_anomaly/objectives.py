@@ -2,7 +2,10 @@ r"""The evidence lower bound, per sample, in nats.
 
 .. math::
 
-    \log p(x) \ge \mathrm{ELBO}(x) = E_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, N(0, I))
+    \log p(x) \ge \mathrm{ELBO}(x) = E_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \,\|\, p(z))
+
+Training maximises it with p(z) = N(0, I), and with what the likelihood says for training; scores use the prior and the
+likelihood that were settled afterwards.
 
 All functions return ``(N,)``: reducing over a batch is the training loss's business alone. ``noise`` holds K
 standard normal draws, ``(K, N, latent_dim)``, or ``(K, 1, latent_dim)`` where all rows share them.
@@ -20,14 +23,10 @@ import math
 import torch
 from torch import Tensor
 
+from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.networks import Posterior
+from vae_anomaly.priors import Exemplars, kl_divergence
 from vae_anomaly.vae import VAE
-
-
-def kl_divergence(posterior: Posterior) -> Tensor:
-    """KL(q(z|x) || N(0, I)) in closed form, ``(N,)``, in nats."""
-    mu, sigma, log_var = posterior
-    return 0.5 * (mu.square() + sigma.square() - log_var - 1).sum(dim=-1)
 
 
 def reconstruction_term(vae: VAE, x: Tensor, posterior: Posterior, noise: Tensor) -> Tensor:
@@ -38,16 +37,38 @@ def reconstruction_term(vae: VAE, x: Tensor, posterior: Posterior, noise: Tensor
 
 def elbo_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The two terms of the ELBO, each ``(N,)``: reconstruction and KL; the ELBO is their difference."""
+    if isinstance(vae.prior, Exemplars):
+        return vae.prior.elbo_terms(log_prob_of_exemplars(vae, vae.prior, x))
+    posterior = vae.prior.posterior(vae.encode(x))
+    return reconstruction_term(vae, x, posterior, noise), vae.prior.kl(posterior)
+
+
+def training_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The two terms that training maximises the difference of, each ``(N,)``."""
     posterior = vae.encode(x)
-    return reconstruction_term(vae, x, posterior, noise), kl_divergence(posterior)
+    log_p = [vae.likelihood.training_log_prob(x, vae.decode(vae.rsample(posterior, eps))) for eps in noise]
+    return torch.stack(log_p).mean(dim=0), kl_divergence(posterior)
 
 
 def importance_weighted_bound(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    r"""Bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k|x)` on log p(x), ``(N,)``: tighter with more draws."""
-    posterior = vae.encode(x)
+    r"""Bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k|x)` on log p(x), ``(N,)``: tighter with more draws.
+
+    With exemplars as the prior log p(x) itself is at hand.
+    """
+    if isinstance(vae.prior, Exemplars):
+        log_p = log_prob_of_exemplars(vae, vae.prior, x)
+        return torch.logsumexp(log_p, dim=1) - math.log(log_p.shape[1])
+    posterior = vae.prior.posterior(vae.encode(x))
     log_w = []
     for eps in noise:
         z = vae.rsample(posterior, eps)
-        log_ratio = 0.5 * (eps.square() - z.square() + posterior.log_var).sum(dim=-1)  # log p(z) - log q(z|x)
-        log_w.append(vae.likelihood.log_prob(x, vae.decode(z)) + log_ratio)
+        log_q = -0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1)
+        log_w.append(vae.likelihood.log_prob(x, vae.decode(z)) + vae.prior.log_prob(z) - log_q)
     return torch.logsumexp(torch.stack(log_w), dim=0) - math.log(len(noise))
+
+
+def log_prob_of_exemplars(vae: VAE, prior: Exemplars, x: Tensor) -> Tensor:
+    """Log p(x|z_i) for every exemplar, ``(N, n)``."""
+    if not isinstance(vae.likelihood, Gaussian):
+        raise TypeError(f"exemplars need a Gaussian likelihood, not {type(vae.likelihood).__name__}")
+    return vae.likelihood.log_prob_of_pairs(x, prior.decoded)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
-from vae_anomaly.likelihoods import LIKELIHOODS
+from vae_anomaly.likelihoods import LIKELIHOODS, Gaussian
 from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.priors import PRIORS
 from vae_anomaly.scaling import PREPROCESSING
+from vae_anomaly.scores import SCORES
 
 Constraint: TypeAlias = tuple[Callable[[Any], bool], str]
 
@@ -51,12 +53,13 @@ FRACTION: Constraint = (lambda v: is_real(v) and 0 < v < 1, "a number between 0 
 CONSTRAINTS: dict[str, Constraint] = {
     "architecture": one_of(*ARCHITECTURES),
     "latent_dim": optional(COUNT),
-    "likelihood": one_of(*LIKELIHOODS),
+    "likelihood": one_of("auto", *LIKELIHOODS),
+    "prior": one_of("auto", *PRIORS),
     "preprocessing": one_of("auto", *PREPROCESSING),
     "image_shape": optional((is_image_shape, "(height, width) or (height, width, channels)")),
-    "input_noise": (lambda v: is_real(v) and v >= 0, "a number of at least 0"),
+    "input_noise": optional((lambda v: is_real(v) and v >= 0, "a number of at least 0")),
     "epochs": optional(COUNT),
-    "batch_size": COUNT,
+    "batch_size": optional(COUNT),
     "learning_rate": (lambda v: is_real(v) and v > 0, "a number above 0"),
     "patience": optional(COUNT),
     "validation_fraction": FRACTION,
@@ -66,6 +69,7 @@ CONSTRAINTS: dict[str, Constraint] = {
         "'auto' or a number in (0, 0.5]",
     ),
     "n_draws": COUNT,
+    "score": one_of(*SCORES),
     "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
 }
 
@@ -81,5 +85,11 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     for name, (holds, text) in CONSTRAINTS.items():
         if not holds(parameters[name]):
             raise ValueError(f"{name} must be {text}, got {parameters[name]!r}")
-    if parameters["architecture"] == "article" and parameters["likelihood"] != "gaussian":
-        raise ValueError("architecture='article' brings its own likelihood: leave likelihood='gaussian'")
+    if parameters["architecture"] == "article":
+        for name, values in {"likelihood": ("auto", "gaussian"), "prior": ("auto", "normal")}.items():
+            if parameters[name] not in values:
+                raise ValueError(f"architecture='article' brings its own {name}: leave {name}='auto'")
+    if parameters["prior"] == "exemplars" and LIKELIHOODS.get(parameters["likelihood"], Gaussian).support is not None:
+        raise ValueError(
+            "prior='exemplars' needs a Gaussian likelihood, got likelihood=" + repr(parameters["likelihood"])
+        )

@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.objectives import elbo_terms, kl_divergence
+from vae_anomaly.objectives import training_terms
+from vae_anomaly.priors import kl_divergence
 from vae_anomaly.scores import BLOCK_ROWS, by_block
 from vae_anomaly.vae import VAE
 
@@ -105,7 +106,8 @@ def train(
         for epoch in range(1, recipe.epochs + 1):
             learning_rate = float(schedule.get_last_lr()[0])
             reconstruction, kl = train_epoch(vae, X, recipe, optimizer, schedule, generator, epoch)
-            terms = by_block(vae, X_validation, lambda x: elbo_terms(vae, x, noise), min(len(X_validation), BLOCK_ROWS))
+            block_rows = min(len(X_validation), BLOCK_ROWS)
+            terms = by_block(vae, X_validation, lambda x: training_terms(vae, x, noise), block_rows)
             validation = [float(term.mean(dtype=np.float64)) for term in terms]
             if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
                 raise TrainingError(
@@ -131,7 +133,6 @@ def train(
             elif epoch - max(best_epoch, recipe.epochs // 10) >= recipe.patience:
                 break
     vae.load_state_dict(best_state)
-    settle_likelihood(vae, X, recipe.batch_size, generator)
     return history
 
 
@@ -158,7 +159,7 @@ def train_epoch(
         decoded = vae.decode(vae.rsample(posterior, eps))
         step = (epoch - 1) * math.ceil(len(X) / recipe.batch_size) + start // recipe.batch_size + 1
         vae.likelihood.observe(x, decoded, max(1 / step, 0.02))
-        reconstruction, kl = vae.likelihood.log_prob(x, decoded), kl_divergence(posterior)
+        reconstruction, kl = vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
         loss = (kl - reconstruction).mean() / x.shape[1]
         optimizer.zero_grad()
         loss.backward()
@@ -167,18 +168,6 @@ def train_epoch(
         totals += torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
     mean = (totals / len(X)).tolist()
     return mean[0], mean[1]
-
-
-@torch.no_grad()
-def settle_likelihood(vae: VAE, X: np.ndarray, batch_size: int, generator: torch.Generator) -> None:
-    """Refit the likelihood's own parameters to clean training rows, for the final weights."""
-    device, dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
-    for i, start in enumerate(range(0, len(X), batch_size)):
-        x = vae.scaling(torch.from_numpy(np.array(X[start : start + batch_size])).to(device, dtype))
-        posterior = vae.encode(x)
-        eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
-        seen = min(start + batch_size, len(X))
-        vae.likelihood.observe(x, vae.decode(vae.rsample(posterior, eps)), len(x) / seen if i else 1.0)
 
 
 def warmup_cosine(step: int, total: int) -> float:

@@ -1,4 +1,4 @@
-"""The variational autoencoder as a module: scaling, encoder, decoder and likelihood.
+"""The variational autoencoder as a module: scaling, encoder, decoder, likelihood and prior.
 
 References
 ----------
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from vae_anomaly.likelihoods import Likelihood
 from vae_anomaly.networks import Posterior
+from vae_anomaly.priors import Prior, StandardNormal
 from vae_anomaly.scaling import Scaling
 
 
 class VAE(nn.Module):
-    """An encoder q(z|x), a decoder, a likelihood p(x|z), and the prior N(0, I).
+    """An encoder q(z|x), a decoder, a likelihood p(x|z), and a prior p(z).
 
     Parameters
     ----------
@@ -31,6 +32,13 @@ class VAE(nn.Module):
     scaling
         Maps raw rows to the units the networks work in; all other methods take and give scaled rows.
 
+    Attributes
+    ----------
+    prior
+        N(0, I), until another is fitted after training.
+    normals
+        None, until `vae_anomaly.normals` fits what further scores need to know about the normals.
+
     Notes
     -----
     No layer behaves otherwise in training than in scoring, so ``train()`` and ``eval()`` make no difference.
@@ -42,6 +50,8 @@ class VAE(nn.Module):
         self.decoder = decoder
         self.likelihood = likelihood
         self.scaling = scaling
+        self.prior: Prior = StandardNormal()
+        self.register_module("normals", None)
 
     def encode(self, x: Tensor) -> Posterior:
         """Posterior of each row; fields ``(N, latent_dim)``."""
@@ -62,7 +72,7 @@ class VAE(nn.Module):
         return self.generate(self.encode(x).mu)
 
     def generate(self, z: Tensor) -> Tensor:
-        """Expected rows given latents, ``(N, D)``; with z from N(0, I), samples of the model's means."""
+        """Expected rows given latents, ``(N, D)``; with z from the prior, samples of the model's means."""
         return self.likelihood.mean(self.decode(z))
 
 
