@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.likelihoods import SquaredError
-from vae_anomaly.networks import ARCHITECTURES, ConvDecoder, ConvEncoder, Linear, article
+from vae_anomaly.networks import ARCHITECTURES, ConvDecoder, ConvEncoder, article
 from vae_anomaly.objectives import elbo_terms
 from vae_anomaly.scaling import Scaling
 from vae_anomaly.vae import VAE, reset_parameters
@@ -92,15 +92,6 @@ def test_article_computes_its_network_and_loss_exactly(n_features: int) -> None:
         reconstruction, ours = elbo_terms(vae, torch.tensor(x), torch.tensor(eps)[None])
     np.testing.assert_allclose(ours, kl, rtol=1e-12)
     np.testing.assert_allclose(((ours - reconstruction).mean() / n_features).item(), loss, rtol=1e-12)
-
-
-@pytest.mark.parametrize("in_features", [1, 6, 7])
-def test_linear_is_an_affine_map(in_features: int) -> None:
-    layer = Linear(in_features, 3).double()
-    x = torch.rand(5, in_features, dtype=torch.float64)
-    np.testing.assert_allclose(
-        layer(x).detach(), x.numpy() @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
-    )
 
 
 def test_reset_parameters_uses_its_generator_alone(global_random_state) -> None:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_anomaly.products import affine
+
 NEIGHBOURS = 20
 MAX_PASSES = 16  # of the smoothing of images: from 112 pixels a side up it spreads no further
 
@@ -213,9 +215,8 @@ class CorrelatedGaussian(Gaussian):
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``(N, D)`` and ``(n, D)`` to ``(N, n)``, in double precision inside: differences of large numbers."""
-    odd = (0, a.shape[1] % 2)  # see networks.Linear
-    a2, b2 = functional.pad(a.double(), odd), functional.pad(b.double(), odd)
-    squared = a2.square().sum(dim=1)[:, None] + b2.square().sum(dim=1) - 2 * a2 @ b2.T
+    a2, b2 = a.double(), b.double()
+    squared = a2.square().sum(dim=1)[:, None] + b2.square().sum(dim=1) - 2 * affine(a2, b2)
     return squared.clamp(min=0).to(a.dtype)
 
 

@@ -18,7 +18,8 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from vae_anomaly.products import affine
 
 LOG_VAR_BOUND = 10.0
 
@@ -32,17 +33,10 @@ class Posterior(NamedTuple):
 
 
 class Linear(nn.Linear):
-    """An affine map whose every row is computed alike.
-
-    Matrix products in double precision with an odd inner dimension take a path (seen in MKL 2024.2) whose
-    summation order depends on a row's position, so that the same row can get two results. One column
-    of zeros makes the dimension even and changes no value.
-    """
+    """An affine map whose every row is computed alike."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.in_features % 2:
-            return functional.linear(functional.pad(x, (0, 1)), functional.pad(self.weight, (0, 1)), self.bias)
-        return functional.linear(x, self.weight, self.bias)
+        return affine(x, self.weight, self.bias)
 
 
 class GaussianHead(nn.Module):

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from vae_anomaly.networks import ConvEncoder
 from vae_anomaly.objectives import elbo_terms
+from vae_anomaly.products import affine
 from vae_anomaly.vae import VAE
 
 MAX_ROWS = 10_000
@@ -76,7 +77,7 @@ class Normals(nn.Module):
 
     def whitened(self, mu: Tensor) -> Tensor:
         """Latent means in units of their spread among normals, ``(N, L)``, double precision."""
-        return product(mu.double() - self.latent_mean.double(), self.latent_whitening.double())
+        return affine(mu.double() - self.latent_mean.double(), self.latent_whitening.double())
 
     def latent_distance(self, mu: Tensor) -> Tensor:
         """Mahalanobis distance of latent means from their centre, ``(N,)``."""
@@ -90,7 +91,7 @@ class Normals(nn.Module):
     def path_distance(self, difference: Tensor) -> Tensor:
         """Length of whitened activation differences, ``(N,)``."""
         centred = difference.double() - self.path_mean.double()
-        return product(centred, self.path_whitening.double()).square().sum(dim=-1).sqrt()
+        return affine(centred, self.path_whitening.double()).square().sum(dim=-1).sqrt()
 
 
 def normals_from(buffers: dict[str, Tensor], latent_dim: int, n_features: int) -> Normals:
@@ -118,15 +119,6 @@ def normals_from(buffers: dict[str, Tensor], latent_dim: int, n_features: int) -
         if buffers[name].shape != shape:
             raise ValueError(f"its {name} has shape {tuple(buffers[name].shape)}, expected {shape}")
     return normals
-
-
-def product(x: Tensor, matrix: Tensor) -> Tensor:
-    """``x @ matrix.T`` with every row computed alike, for the reason that `vae_anomaly.networks.Linear` gives.
-
-    The transpose matters: only with both operands' inner dimension contiguous were the rows found to be independent.
-    """
-    odd = x.shape[-1] % 2
-    return functional.linear(functional.pad(x, (0, odd)), functional.pad(matrix, (0, odd)))
 
 
 def hidden_activations(encoder: nn.Module, x: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vae_anomaly.networks import Posterior
+from vae_anomaly.products import affine
 
 MAX_EXEMPLARS = 2048
 COMPONENTS = (1, 5, 20, 50, 200)
@@ -115,9 +115,7 @@ class Mixture(Prior):
 
     def components(self, z: Tensor) -> Tensor:
         """Log w_k N(z; m_k, S_k), ``(N, K)``."""
-        odd = (0, z.shape[1] % 2)  # see networks.Linear
-        difference = functional.pad(z - self.means[:, None], odd)
-        whitened = (difference @ functional.pad(self.whitening, odd).mT).transpose(0, 1)
+        whitened = affine(z - self.means[:, None], self.whitening).transpose(0, 1)
         log_det = self.whitening.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
         log_p = log_det - 0.5 * (whitened.square() + math.log(2 * math.pi)).sum(dim=-1)
         return self.log_weights + log_p

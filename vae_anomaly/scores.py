@@ -11,14 +11,12 @@ anomalies, and choosing another never retrains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import Normals, components, path_difference
@@ -128,7 +126,7 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder (Xiao et al., 2020),
     https://arxiv.org/abs/2003.02977
     """
-    with torch.inference_mode(False), torch.enable_grad(), EvenGradients():
+    with torch.inference_mode(False), torch.enable_grad():
         x, noise = x.clone(), noise.clone()  # of tensors made in inference mode, only copies can enter a graph
         noise = noise / noise.square().mean(dim=0).clamp(min=1e-12).sqrt()
 
@@ -156,30 +154,6 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
                 scale = (second / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
                 parameters = parameters.detach() + rate * towards / scale
     return start - best
-
-
-class EvenGradients(TorchFunctionMode):
-    """Affine maps whose gradients, too, are computed alike for every row.
-
-    The gradient with respect to the input is a matrix product as wide as the input. In single precision its rounding
-    was seen to depend on a row's position for widths of 5, 6, 9 and 10; not so once zeros fill up both sides to 16.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Pad the operands of ``linear``; leave the rest alone."""
-        if func is not functional.linear or kwargs or not any(side % 16 for side in args[1].shape):
-            return func(*args, **(kwargs or {}))
-        x, weight, bias = args
-        n_out, n_in = weight.shape
-        more_out, more_in = -n_out % 16, -n_in % 16
-        padded = functional.pad(x, (0, more_in)), functional.pad(weight, (0, more_in, 0, more_out))
-        return functional.linear(*padded, functional.pad(bias, (0, more_out)))[..., :n_out]
 
 
 def typicality(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
