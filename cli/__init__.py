@@ -19,6 +19,7 @@ from vae_anomaly.cli.drift import drift
 from vae_anomaly.cli.evaluate import evaluate
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
+from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
@@ -58,5 +59,5 @@ def main() -> None:
     """
 
 
-for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, datasets, benchmark):
+for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, report, datasets, benchmark):
     main.add_command(command)

@@ -18,12 +18,10 @@ import click
 
 from vae_anomaly import __version__
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, named_parts
+from vae_anomaly.cli.data import fingerprint, is_normal, listed, named_parts
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vae_anomaly.benchmark import Case
 
 PROTOCOLS = ("one-class", "multi", "leave-one-out", "ood", "tabular")
@@ -222,15 +220,6 @@ def tables(folder: Path, seeds: int) -> Plan:
 
     data = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     return Plan(data, {name: partial(case, name) for name in files})
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """SHA-256 of arrays, with their types and shapes."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def chosen_methods(methods: tuple[str, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
 
 
 def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
@@ -67,6 +69,41 @@ def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -
     if unknown:
         raise DataError(f"{source} has no samples of class {listed(unknown)}; its classes are {listed(classes)}")
     return np.isin(labels, normal)
+
+
+def samples_of(
+    data: Path | None, dataset: str | None, data_dir: Path | None, labels: Path | None, label_column: str | None
+) -> Dataset:
+    """The samples of a file, or the test part of a named data set."""
+    if (data is None) == (dataset is None):
+        raise click.UsageError("give either DATA or --dataset")
+    return named_parts(dataset, data_dir)[2] if data is None else own_data(data, labels, label_column)
+
+
+def normal_classes(
+    detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, named: bool
+) -> tuple[str, ...] | None:
+    """The classes that count as normal: those given, or those the model was trained on, or None: labels are 0 and 1."""
+    trained_on = detector.metadata_.get("data", {}).get("normal")
+    if normal is not None or trained_on is None:
+        return normal
+    if not named and samples.labels is not None and set(samples.labels) <= {"0", "1"}:
+        raise DataError(
+            f"labels 0 and 1 could be classes (the model's normal ones are {listed(trained_on)}) or 1 = anomaly: "
+            "say which are normal with --normal"
+        )
+    return tuple(trained_on)
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """SHA-256 of arrays, with their types and shapes."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.dtype.kind != "U" else array.tobytes())
+    return digest.hexdigest()
 
 
 def to_frame(data: Dataset) -> Any:

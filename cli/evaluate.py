@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data, to_frame
-from vae_anomaly.errors import DataError
+from vae_anomaly.cli.data import is_normal, normal_classes, samples_of, to_frame
 
 
 @click.command()
@@ -50,24 +49,11 @@ def evaluate(
     from vae_anomaly.calibration import promised_alarms
     from vae_anomaly.evaluation import evaluate as judge
 
-    if (data is None) == (dataset is None):
-        raise click.UsageError("give either DATA or --dataset")
-    if dataset is not None:
-        samples = named_parts(dataset, data_dir)[2]
-    else:
-        assert data is not None
-        samples = own_data(data, labels, label_column)
+    samples = samples_of(data, dataset, data_dir, labels, label_column)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
     detector = options.load_model(model, device, score_name)
-    trained_on = detector.metadata_.get("data", {}).get("normal")
-    if normal is None and trained_on is not None:
-        if dataset is None and set(samples.labels) <= {"0", "1"}:
-            raise DataError(
-                f"labels 0 and 1 could be classes (the model's normal ones are {listed(trained_on)}) or 1 = anomaly: "
-                "say which are normal with --normal"
-            )
-        normal = tuple(trained_on)
+    normal = normal_classes(detector, samples, normal, dataset is not None)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(to_frame(samples))
     result = judge(

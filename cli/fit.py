@@ -16,6 +16,10 @@ from vae_anomaly.cli.evaluate import describe_evaluation
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.reports import Report
+
+
+UNLABELLED_ROWS = 10_000
 
 
 @click.command()
@@ -119,6 +123,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Same seed, same model, to the bit.",
 )
+@click.option(
+    "--report/--no-report",
+    "with_report",
+    default=True,
+    show_default=True,
+    help="Write a report on the test part, the page OUTPUT with .report/report.html.",
+)
 @options.device_option
 @options.json_option
 def fit(
@@ -131,6 +142,7 @@ def fit(
     test_fraction: float,
     output: Path,
     scores: Path | None,
+    with_report: bool,
     seed: int,
     as_json: bool,
     **parameters: Any,
@@ -149,13 +161,16 @@ def fit(
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif dataset or data_dir:
         raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
-    from vae_anomaly.reports import SCORE_SUFFIXES
+    from vae_anomaly.reports import PAGE, SCORE_SUFFIXES, check_report_folder, open_score_table, write_report
 
     scores = scores or output.with_suffix(".scores.csv")
     if scores.suffix not in SCORE_SUFFIXES:
         raise click.BadParameter(f"{scores} is none of {', '.join(SCORE_SUFFIXES)}", param_hint="--scores")
     for path in (output, scores):
         check_writable(path)
+    folder = output.with_suffix(".report")
+    if with_report:
+        check_report_folder(folder)
 
     name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
     from vae_anomaly.detector import VAEDetector
@@ -174,9 +189,17 @@ def fit(
     detector.save(output)
     files = {"model": str(output)}
     judged = None
-    if test is not None:
-        judged = judge(detector, test, normal, scores)
-        files["scores"] = str(scores)
+    if test is not None or with_report:
+        seen = look(detector, training, test, normal, output)
+        if test is not None:
+            with open_score_table(scores) as write:
+                write(seen.frame())
+            files["scores"] = str(scores)
+        if seen.evaluation is not None:
+            judged = seen.evaluation.to_dict() | {"promised_false_alarms": seen.promised}
+        if with_report:
+            write_report(seen, folder)
+            files["report"] = str(folder / PAGE)
     summary = {
         "data": about,
         "model": describe_model(detector, seconds),
@@ -229,44 +252,23 @@ def gather(
     return str(data), own.take(np.sort(rows[n_test:])), own.take(test_rows)
 
 
-def judge(detector: VAEDetector, test: Dataset, normal: tuple[str, ...] | None, path: Path) -> dict[str, Any] | None:
-    """Evaluate on the test part and write its scores."""
-    import pandas as pd
+def look(
+    detector: VAEDetector, training: Dataset, test: Dataset | None, normal: tuple[str, ...] | None, model: Path
+) -> Report:
+    """What a report shows: the test part, or without one an even sample of what was given."""
+    import numpy as np
 
-    from vae_anomaly.calibration import promised_alarms
-    from vae_anomaly.evaluation import evaluate
-    from vae_anomaly.reports import open_score_table
+    from vae_anomaly.cli.report import gather
 
-    assert test.labels is not None
-    anomalous = ~is_normal(test.labels, normal, test.source)
-    terms = detector.elbo_terms(to_frame(test))
-    anomaly_score = terms.kl - terms.reconstruction
-    threshold = detector.calibration_.threshold
-    with open_score_table(path) as write:
-        write(
-            pd.DataFrame(
-                {
-                    "index": range(len(test)),
-                    "label": test.labels,
-                    "anomaly": anomalous.astype(int),
-                    "anomaly_score": anomaly_score,
-                    "decision": (anomaly_score > threshold).astype(int),
-                    "p_value": detector.p_values_of(-anomaly_score),
-                    "reconstruction": terms.reconstruction,
-                    "kl": terms.kl,
-                }
-            )
-        )
-    if not anomalous.any() or anomalous.all():
-        return None
-    result = evaluate(
-        anomaly_score,
-        anomalous.astype(int),
-        test.labels if normal else None,
-        threshold=threshold,
-        calibration_scores=-detector.calibration_scores_,
+    if test is not None:
+        assert test.labels is not None
+        return gather(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
+    rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), UNLABELLED_ROWS)).astype(int))
+    note = (
+        f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "
+        "model was trained on. Those flagged may be anomalies among them."
     )
-    return result.to_dict() | {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
+    return gather(detector, training.take(rows), None, None, model, (note,))
 
 
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vae_anomaly.priors import PRIORS
 from vae_anomaly.scaling import PREPROCESSING
 from vae_anomaly.scores import SCORES
 
-QUICK = ["--epochs", "3"]
+QUICK = ["--epochs", "3", "--no-report"]
 
 
 def run(*arguments: object, **kwargs: Any) -> Result:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import beta, betabinom
 
 from vae_anomaly import conformal, tails
@@ -69,6 +70,19 @@ def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[flo
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
     return k / n, low, high
+
+
+def exceedance(above: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of new scores to expect above one of n held-out ones that ``above`` of these exceed, with its interval.
+
+    That share follows Beta(above + 1, n - above) over the draw of the held-out scores; its mean is
+    (above + 1) / (n + 1). With all of them above, nothing bounds it but 1.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    above = np.asarray(above)
+    below = np.maximum(n - above, 1)
+    low, high = (np.where(above < n, beta.ppf(q, above + 1, below), 1.0) for q in (tail, 1 - tail))
+    return (above + 1) / (n + 1), low, high
 
 
 class Method:
@@ -177,11 +191,9 @@ class OrderStatistic(Method):
         self.rate: float = check_share("rate", rate)
 
     def _false_alarms(self, normal: np.ndarray) -> tuple[float, float, float]:
-        n = len(normal)
-        k = int(np.searchsorted(normal, self.threshold_, side="right"))
-        tail = (1 - CONFIDENCE) / 2
-        low, high = beta.ppf([tail, 1 - tail], n + 1 - k, k)
-        return (n + 1 - k) / (n + 1), float(low), float(high)
+        above = len(normal) - np.searchsorted(normal, self.threshold_, side="right")
+        rate, low, high = exceedance(above, len(normal))
+        return float(rate), float(low), float(high)
 
 
 class Quantile(OrderStatistic):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -417,6 +417,30 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         rows = self._rows(X)
         function = lambda vae, x, noise: (vae.scaling.inverse(vae.reconstruct(x)),)  # noqa: E731
         return self._by_block(rows, function)[0].reshape(np.shape(X))
+
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+        """What the model expects for latent codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, latent_dim)
+            Codes, such as `transform` gives.
+
+        Returns
+        -------
+        ndarray of shape (N, ...)
+            Means of p(x|z), in the shape and the units of the training data.
+
+        Raises
+        ------
+        ValueError
+            If the codes are not finite, or are not ``latent_dim`` numbers each.
+        """
+        check_is_fitted(self)
+        z = check_array(X, dtype=[np.float64, np.float32])
+        if z.shape[1] != self.noise_.shape[-1]:
+            raise DataError(f"codes have {self.noise_.shape[-1]} numbers each, got {z.shape[1]}")
+        return self._generate(z)
 
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """What the model believes normal is: means of p(x|z) for latents drawn from the prior.

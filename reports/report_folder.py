@@ -1,0 +1,54 @@
+"""The folder of a report: one page, all numbers, every score and every figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vae_anomaly.atomic import atomic_folder
+from vae_anomaly.errors import DataError
+from vae_anomaly.reports.page import render_page
+from vae_anomaly.reports.report import Report
+from vae_anomaly.reports.report_figures import report_figures
+from vae_anomaly.reports.score_table import open_score_table
+from vae_anomaly.reports.style import to_svg
+
+PAGE, NUMBERS, SCORES, FIGURES = "report.html", "report.json", "scores.csv", "figures"
+
+
+def check_report_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier report.
+
+    Raises
+    ------
+    DataError
+        If it exists and is no folder, or holds other things.
+    FileNotFoundError
+        If there is no folder to put it in.
+    """
+    if not folder.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{folder} cannot be written: there is no folder {folder.parent}")
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / NUMBERS).is_file())):
+        raise DataError(f"{folder} exists and is no report: give another --output, or move it away")
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write ``report.html``, ``report.json``, ``scores.csv`` and ``figures/``; an earlier report there is replaced.
+
+    Raises
+    ------
+    DataError
+        If the folder holds anything but an earlier report.
+    OSError
+        If it cannot be written; what was there before is then untouched.
+    """
+    check_report_folder(folder)
+    with atomic_folder(folder) as part:
+        figures = report_figures(report)
+        (part / FIGURES).mkdir()
+        for drawn in figures:
+            (part / FIGURES / f"{drawn.name}.svg").write_bytes(to_svg(drawn.figure))
+        with open_score_table(part / SCORES) as write:
+            write(report.frame())
+        (part / NUMBERS).write_text(json.dumps(report.numbers(), indent=1), encoding="utf-8")
+        (part / PAGE).write_text(render_page(report, figures), encoding="utf-8")
