@@ -17,6 +17,7 @@ from vae_anomaly.cli.compare import compare
 from vae_anomaly.cli.datasets import datasets
 from vae_anomaly.cli.drift import drift
 from vae_anomaly.cli.evaluate import evaluate
+from vae_anomaly.cli.explain import explain
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
 from vae_anomaly.cli.report import report
@@ -59,5 +60,19 @@ def main() -> None:
     """
 
 
-for command in (fit, score, evaluate, calibrate, compare, review, drift, inspect, sample, report, datasets, benchmark):
+for command in (
+    fit,
+    score,
+    explain,
+    report,
+    evaluate,
+    calibrate,
+    compare,
+    review,
+    drift,
+    inspect,
+    sample,
+    datasets,
+    benchmark,
+):
     main.add_command(command)

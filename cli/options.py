@@ -173,6 +173,11 @@ def share(what: str, value: float, low: float, high: float, n: int) -> str:
     return f"{shown[0]} {what} (95 % interval {shown[1]} to {shown[2]}), from {n:,} samples"
 
 
+def visible(text: object) -> str:
+    """A name from anywhere as a terminal may show it: control characters, direction marks and the like escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def column(title: str, lines: list[str]) -> list[str]:
     """Lines beside a title in the first column."""
     return [f"{title if i == 0 else '':<10} {line}" for i, line in enumerate(lines)]

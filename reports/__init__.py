@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from vae_anomaly.reports.benchmark_table import record_frame, summary_table, write_benchmark
     from vae_anomaly.reports.curves import plot_per_class, plot_precision_recall, plot_roc
     from vae_anomaly.reports.distributions import plot_p_values, plot_scores
+    from vae_anomaly.reports.evidence import measured, plot_feature_evidence, plot_image_evidence
     from vae_anomaly.reports.figures import image_grid, image_rows, plot_profiles
-    from vae_anomaly.reports.model_plots import plot_history, plot_latent_space, plot_latent_units, plot_terms
+    from vae_anomaly.reports.latents import plot_latent_space, plot_latent_units
+    from vae_anomaly.reports.model_plots import plot_history, plot_terms
     from vae_anomaly.reports.record_log import RecordLog
     from vae_anomaly.reports.report import Beliefs, Evidence, Report
     from vae_anomaly.reports.report_folder import PAGE, check_report_folder, write_report
@@ -25,8 +27,10 @@ _MODULES = {
     "benchmark_table": ("record_frame", "summary_table", "write_benchmark"),
     "curves": ("plot_per_class", "plot_precision_recall", "plot_roc"),
     "distributions": ("plot_p_values", "plot_scores"),
+    "evidence": ("measured", "plot_feature_evidence", "plot_image_evidence"),
     "figures": ("image_grid", "image_rows", "plot_profiles"),
-    "model_plots": ("plot_history", "plot_latent_space", "plot_latent_units", "plot_terms"),
+    "latents": ("plot_latent_space", "plot_latent_units"),
+    "model_plots": ("plot_history", "plot_terms"),
     "record_log": ("RecordLog",),
     "report": ("Beliefs", "Evidence", "Report"),
     "report_folder": ("PAGE", "check_report_folder", "write_report"),
@@ -48,8 +52,11 @@ __all__ = [
     "gallery_rows",
     "image_grid",
     "image_rows",
+    "measured",
     "open_score_table",
+    "plot_feature_evidence",
     "plot_history",
+    "plot_image_evidence",
     "plot_latent_space",
     "plot_latent_units",
     "plot_p_values",

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import multivariate_normal, norm
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
@@ -18,6 +20,7 @@ from vae_anomaly.likelihoods import (
     ContinuousBernoulli,
     CorrelatedGaussian,
     Gaussian,
+    Likelihood,
     SquaredError,
 )
 
@@ -238,3 +241,125 @@ def test_pairs_agree_with_one_at_a_time(name: str, dtype: torch.dtype) -> None:
     pairs = likelihood.log_prob_of_pairs(x, decoded)
     oracle = torch.stack([likelihood.log_prob(x, mean.expand_as(x)) for mean in decoded], dim=1)
     np.testing.assert_allclose(pairs, oracle, rtol=1e-4 if dtype == torch.float32 else 1e-9)
+
+
+FEATURE_LIKELIHOODS = {
+    "gaussian": Gaussian,
+    "correlated": lambda: CorrelatedGaussian((5, 3, 2)),
+    "squared error": SquaredError,
+    "bernoulli": Bernoulli,
+    "continuous": ContinuousBernoulli,
+}
+
+
+def fitted_likelihood(name: str, dtype: torch.dtype) -> Likelihood:
+    _, x, decoded = settled((5, 3, 2))
+    likelihood = FEATURE_LIKELIHOODS[name]().double()
+    likelihood.settle(x, decoded, decoded[:, :3])
+    return likelihood.to(dtype)
+
+
+@pytest.mark.parametrize("name", FEATURE_LIKELIHOODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@given(seed=st.integers(0, 10_000), size=st.sampled_from([1e-6, 0.3, 3.0, 60.0]))
+@settings(max_examples=20, deadline=None)
+def test_shares_of_features_sum_to_the_log_density(name: str, dtype: torch.dtype, seed: int, size: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(7, 30, generator=generator).to(dtype)
+    decoded = (size * torch.randn(7, 30, generator=generator)).to(dtype)
+    likelihood = fitted_likelihood(name, dtype)
+    shares = likelihood.log_prob_of_features(x, decoded)
+    assert shares.shape == x.shape
+    rounding = (1e-12 if dtype == torch.float64 else 2e-6) * (shares.abs().sum(dim=1) + 1)
+    assert ((shares.sum(dim=1) - likelihood.log_prob(x, decoded)).abs() <= rounding).all()
+    if isinstance(likelihood, Gaussian):
+        weights = torch.softmax(torch.randn(7, 7, generator=generator, dtype=torch.float64), dim=1)
+        pairs = torch.stack([likelihood.log_prob_of_features(x, d.expand_as(x)) for d in decoded], dim=1)
+        np.testing.assert_allclose(
+            likelihood.mean_log_prob_of_features(x, decoded, weights),
+            (weights[..., None] * pairs).sum(dim=1),
+            rtol=1e-4 if dtype == torch.float32 else 1e-9,
+            atol=1e-4 if dtype == torch.float32 else 1e-9,
+        )
+
+
+def test_a_pixel_at_fault_takes_its_share() -> None:
+    likelihood = fitted_likelihood("correlated", torch.float64)
+    _, x, _ = settled((5, 3, 2))
+    decoded = x.clone()
+    decoded[:, 14] += 1.0
+    shares = likelihood.log_prob_of_features(x, decoded)
+    assert (shares.argmin(dim=1) == 14).all()
+    assert (shares[:, 15::2] == shares[:, 1:2]).all()  # the other channel
+
+
+@pytest.mark.parametrize("logit", LOGITS)
+def test_variance_of_the_continuous_bernoulli_is_its_densitys(logit: float) -> None:
+    edges = np.concatenate([[0], np.logspace(-6, np.log10(0.5), 4000)])
+    x = np.unique(np.concatenate([edges, 1 - edges]))
+    likelihood, logits = ContinuousBernoulli(), torch.full((len(x), 1), logit, dtype=torch.float64)
+    density = likelihood.log_prob(torch.tensor(x)[:, None], logits).exp().numpy()
+    mean = np.trapezoid(density * x, x)
+    for dtype in (torch.float32, torch.float64):
+        variance = likelihood.variance_of_features(torch.zeros(1, 1), logits[:1].to(dtype)).item()
+        assert variance == pytest.approx(np.trapezoid(density * (x - mean) ** 2, x), rel=2e-3)
+    entropy = likelihood.entropy_of_features(torch.zeros(1, 1), logits[:1]).item()
+    assert entropy == pytest.approx(-np.trapezoid(density * np.log(density), x), abs=1e-3)
+
+
+def test_variance_of_the_continuous_bernoulli_is_its_means_derivative_to_the_last_digits() -> None:
+    logits = torch.tensor(LOGITS + list(np.linspace(-1, 1, 101)), dtype=torch.float64, requires_grad=True)
+    (derivative,) = torch.autograd.grad(ContinuousBernoulli().mean(logits).sum(), logits)
+    variance = ContinuousBernoulli().variance_of_features(logits, logits).detach()
+    np.testing.assert_allclose(variance, derivative, rtol=1e-9)
+
+
+def test_moments_of_the_others_are_their_densitys() -> None:
+    generator = torch.Generator().manual_seed(0)
+    decoded = torch.rand(1, 30, generator=generator, dtype=torch.float64).expand(200_000, -1)
+    noise = torch.randn(decoded.shape, generator=generator, dtype=torch.float64)
+    gaussian = fitted_likelihood("gaussian", torch.float64)
+    drawn = {
+        "gaussian": decoded + gaussian.variance.sqrt() * noise,
+        "squared error": decoded + math.sqrt(0.5) * noise,
+        "bernoulli": torch.bernoulli(torch.sigmoid(decoded), generator=generator),
+    }
+    for name, x in drawn.items():
+        likelihood = fitted_likelihood(name, torch.float64)
+        variance = likelihood.variance_of_features(x, decoded)[:1]
+        assert variance.dtype == torch.float64
+        np.testing.assert_allclose(variance[0], x.var(dim=0), rtol=0.03)
+        costs = -likelihood.log_prob_of_features(x, decoded).mean(dim=0)
+        np.testing.assert_allclose(likelihood.entropy_of_features(x, decoded)[0], costs, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 2), (40, 6, 1), (33, 35, 3)])
+def test_variance_of_correlated_noise_is_the_diagonal_of_its_covariance(shape: tuple[int, int, int]) -> None:
+    d, likelihood = math.prod(shape), CorrelatedGaussian(shape).double()
+    likelihood.scaled_variance.fill_(0.03)
+    x = torch.rand(3, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one = shape[0] * shape[1]
+    smoothing = CorrelatedGaussian((*shape[:2], 1)).double().smooth(torch.eye(one, dtype=torch.float64)).numpy()
+    diagonal = np.diag(np.linalg.inv(smoothing.T @ smoothing)).repeat(shape[2])
+    scale = 0.03 * (likelihood.signal(x) + likelihood.signal_floor).numpy()
+    np.testing.assert_allclose(likelihood.variance_of_features(x, x), scale[:, None] * diagonal, rtol=1e-5)
+
+
+def test_noise_of_correlated_images_costs_its_entropy() -> None:
+    likelihood = fitted_likelihood("correlated", torch.float64)
+    _, x, _ = settled((5, 3, 2))
+    x = x[:1]
+    smoothing = likelihood.smooth(torch.eye(30, dtype=torch.float64))
+    white = torch.randn(100_000, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    std = (likelihood.scaled_variance * (likelihood.signal(x) + likelihood.signal_floor)).sqrt()
+    residual = torch.linalg.solve(smoothing, std * white.T).T
+    np.testing.assert_allclose(residual.var(dim=0), likelihood.variance_of_features(x, x)[0], rtol=0.03)
+    costs = -likelihood.log_prob_of_features(x, x - residual).mean(dim=0)
+    np.testing.assert_allclose(costs, likelihood.entropy_of_features(x, x)[0], atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_variance_stays_finite_on_large_images(dtype: torch.dtype) -> None:
+    likelihood = CorrelatedGaussian((600, 700, 1)).to(dtype)
+    x = torch.rand(1, 600 * 700, dtype=dtype)
+    assert torch.isfinite(likelihood.variance_of_features(x, x)).all()

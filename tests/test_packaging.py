@@ -52,6 +52,7 @@ LIBRARY = (
     "objectives",
     "normals",
     "scores",
+    "explanation",
     "training",
     "settling",
     "conformal",

@@ -71,6 +71,37 @@ def test_one_standard_component_is_the_standard_normal() -> None:
     np.testing.assert_allclose(prior.log_prob(q.mu), StandardNormal().log_prob(q.mu), rtol=1e-5)
 
 
+@pytest.mark.parametrize("prior", ["normal", "one component", "mixture", "far"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shares_of_latents_sum_to_the_kl(prior: str, dtype: torch.dtype) -> None:
+    q = posterior(40, dtype)
+    if prior == "far":
+        q = q._replace(mu=1e3 * q.mu)
+    p = StandardNormal() if prior == "normal" else mixture(1 if prior == "one component" else 4)[0].to(dtype)
+    shares = p.kl_of_latents(q)
+    assert shares.shape == q.mu.shape
+    rounding = (1e-12 if dtype == torch.float64 else 1e-5) * (shares.abs().sum(dim=1) + 1)
+    assert ((shares.sum(dim=1) - p.kl(q)).abs() <= rounding).all()
+
+
+def test_shares_to_independent_latents_are_their_own_divergences() -> None:
+    q, scale, mean = posterior(), torch.tensor([0.5, 1.0, 2.0]).double(), torch.tensor([1.0, 0.0, -3.0]).double()
+    prior = Mixture(torch.zeros(1).double(), mean[None], torch.diag(1 / scale)[None], torch.ones(LATENT).double())
+    oracle = torch.distributions.kl_divergence(
+        torch.distributions.Normal(q.mu, q.sigma), torch.distributions.Normal(mean, scale)
+    )
+    np.testing.assert_allclose(prior.kl_of_latents(q), oracle)
+
+
+def test_shares_of_exemplars_sum_to_the_kl() -> None:
+    log_p = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    prior = Exemplars(torch.zeros(5, 2), torch.zeros(5, 3))
+    r, shares = prior.responsibilities(log_p)
+    np.testing.assert_allclose(r.sum(dim=1), 1)
+    np.testing.assert_allclose(shares.sum(dim=1), prior.elbo_terms(log_p)[1])
+    np.testing.assert_allclose(shares, r * torch.log(5 * r))
+
+
 def test_the_mixture_gives_all_samples_one_spread() -> None:
     prior, _ = mixture()
     q = prior.posterior(posterior())

@@ -20,6 +20,7 @@ from torch import Tensor
 from vae_anomaly import conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
 from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.explanation import Explanation, explain
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.normals import normals_from
@@ -389,6 +390,26 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         """Reconstruction term and KL term of each sample's ELBO, each ``(N,)`` float64, in nats."""
         terms = self._by_block(self._rows(X), lambda vae, x, noise: elbo_terms(vae, x, noise))
         return ElboTerms(*(term.astype(np.float64) for term in terms))
+
+    def explain(self, X: ArrayLike) -> Explanation:
+        """Where each sample's ELBO comes from, and what the model expected instead.
+
+        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        numbers a sample in four of them; with exemplars one more holds up to 2,048.
+
+        Parameters
+        ----------
+        X : array-like
+            Samples as for `score_samples`.
+
+        Returns
+        -------
+        Explanation
+            Shares of the reconstruction term a feature and of the KL term a latent, in nats; what was expected, and how
+            far around it, in the units of X; and the nats beyond that a feature costs.
+        """
+        parts = self._by_block(self._rows(X), lambda vae, x, noise: explain(vae, x, noise))
+        return Explanation(*(part.astype(np.float64) for part in parts))
 
     def _mean_score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of ``score_samples``, so that model selection works without a scorer."""

@@ -4,6 +4,11 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 
 - ``log_prob(x, decoded) -> (N,)``: the log-density of each row, in nats, summed over its features;
 - ``mean(decoded) -> (N, D)``: the expected row;
+- ``log_prob_of_features(x, decoded) -> (N, D)``: each feature's share of the log-density; what belongs to no single
+  one is spread evenly over all;
+- ``variance_of_features(x, decoded) -> (N, D)``: how far features vary around that mean;
+- ``entropy_of_features(x, decoded) -> (N, D)``: what each share costs on average, for rows that the likelihood itself
+  draws;
 - ``training_log_prob(x, decoded) -> (N,)``: what training maximises; the log-density, unless it says otherwise;
 - ``observe(x, decoded, weight)``: fits what the likelihood itself learns (a Gaussian's variance) during training;
 - ``settle(x, decoded, codes)``: fits it for good, once the networks are trained.
@@ -26,13 +31,28 @@ MAX_PASSES = 16  # of the smoothing of images: from 112 pixels a side up it spre
 
 
 class Likelihood(nn.Module):
-    """The contract above. Laws: ``exp(log_prob)`` integrates to one, and its mean is ``mean``."""
+    """The contract above. Laws: ``exp(log_prob)`` integrates to one, and its mean and variance are what they say."""
 
     support: tuple[float, float] | None = None
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row, ``(N,)``, in nats."""
+        return self.log_prob_of_features(x, decoded).sum(dim=-1)
+
+    def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Each feature's share of the log-density, ``(N, D)``, in nats: rows sum to ``log_prob``."""
         raise NotImplementedError
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Variance of each feature around its mean, ``(N, D)``, in double precision."""
+        raise NotImplementedError
+
+    def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """Mean of ``-log_prob_of_features`` over the likelihood's own rows, ``(N, D)``, in nats.
+
+        Here for log-densities that are linear in each feature, and so reach their mean at its mean.
+        """
+        return -self.log_prob_of_features(self.mean(decoded), decoded)
 
     def mean(self, decoded: Tensor) -> Tensor:
         """Expected value of each feature, ``(N, D)``."""
@@ -72,6 +92,31 @@ class Gaussian(Likelihood):
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         squared = (x - decoded).square().sum(dim=-1)
         return -0.5 * (squared / self.variance + x.shape[-1] * torch.log(2 * math.pi * self.variance))
+
+    def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return self.log_prob_of_squares(self.smooth(x - decoded).square(), x)
+
+    def mean_log_prob_of_features(self, x: Tensor, decoded: Tensor, weights: Tensor) -> Tensor:
+        """``log_prob_of_features`` averaged over n decoded means ``(n, D)`` by ``weights`` ``(N, n)``: ``(N, D)``.
+
+        In double precision: the mean square distance is that to the mean, plus the variance around it.
+        """
+        mean, variance = weighted_moments(self.smooth(decoded), weights)
+        return self.log_prob_of_squares((self.smooth(x) - mean).square() + variance, x)
+
+    def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
+        """Each feature's share from its squared (and smoothed) residual, ``(N, D)``."""
+        return -0.5 * (squared / self.variance + torch.log(2 * math.pi * self.variance))
+
+    def smooth(self, residual: Tensor) -> Tensor:
+        """What the noise is white after: here the residual itself, ``(N, D)``."""
+        return residual
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return self.variance.double().expand_as(x)
+
+    def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return 0.5 - self.log_prob_of_squares(torch.zeros_like(x), x)
 
     @torch.no_grad()
     def observe(self, x: Tensor, decoded: Tensor, weight: float) -> None:
@@ -166,9 +211,31 @@ class CorrelatedGaussian(Gaussian):
     def log_prob_of(self, squared: Tensor, x: Tensor) -> Tensor:
         """Log-density from the squared norm of the smoothed residual, ``(..., N)``."""
         squared = squared / (self.signal(x) + self.signal_floor)
-        v, deviation = self.scaled_variance, (self.sharpness(x) - self.sharpness_mean) / self.sharpness_std
-        log_sharpness = -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
-        return self.log_det - 0.5 * (squared / v + x.shape[-1] * torch.log(2 * math.pi * v)) + log_sharpness
+        v = self.scaled_variance
+        log_density = self.log_det - 0.5 * (squared / v + x.shape[-1] * torch.log(2 * math.pi * v))
+        return log_density + self.log_prob_of_sharpness(x)
+
+    def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
+        squared = squared / (self.signal(x) + self.signal_floor)[:, None]
+        even = (self.log_det + self.log_prob_of_sharpness(x)) / x.shape[-1]
+        return even[:, None] - 0.5 * (squared / self.scaled_variance + torch.log(2 * math.pi * self.scaled_variance))
+
+    def log_prob_of_sharpness(self, x: Tensor) -> Tensor:
+        """Log-density of each image's sharpness, ``(N,)``."""
+        deviation = (self.sharpness(x) - self.sharpness_mean) / self.sharpness_std
+        return -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        r"""The diagonal of :math:`v \, s(x) \, (K^T K)^{-1}`, ``(N, D)``, in double precision.
+
+        Mostly what pixels of alternating sign can add up to, which K takes away: it is far wider than the residuals of
+        real images, and says little about a single pixel. The bound only acts on images of over 300 pixels a side.
+        """
+        height, width, channels = self.image_shape
+        rows, columns = (inverse_diagonal(n, self.weight, 2 * self.passes) for n in (height, width))
+        of_pixels = torch.outer(rows, columns).clamp(max=1e290).flatten().repeat_interleave(channels)
+        scale = (self.scaled_variance * (self.signal(x) + self.signal_floor)).double()
+        return scale[:, None] * of_pixels.to(scale.device)
 
     def smooth(self, residual: Tensor) -> Tensor:
         """K times each row, ``(N, D)``; beyond the border the residual counts as zero."""
@@ -220,9 +287,23 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squared.clamp(min=0).to(a.dtype)
 
 
+def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of ``(n, D)`` by weights ``(N, n)``, ``(N, D)`` each, in double precision."""
+    weights, columns = weights.double(), values.double().T.contiguous()
+    mean = affine(weights, columns)
+    return mean, (affine(weights, columns.square()) - mean.square()).clamp(min=0)
+
+
 def log_det_smoothing(n: int, weight: float) -> float:
     """log|det| of the n x n tridiagonal matrix with rows w, 1 - 2w, w."""
     return sum(math.log(1 - 2 * weight * (1 - math.cos(math.pi * k / (n + 1)))) for k in range(1, n + 1))
+
+
+def inverse_diagonal(n: int, weight: float, power: int) -> Tensor:
+    """Diagonal of the inverse of that matrix to a power, ``(n,)`` float64, from its eigenvectors, which are sines."""
+    k = torch.arange(1, n + 1, dtype=torch.float64) * math.pi / (n + 1)
+    eigenvalues = 1 - 2 * weight * (1 - torch.cos(k))
+    return 2 / (n + 1) * torch.sin(torch.outer(torch.arange(1, n + 1), k)).square() @ eigenvalues.pow(-power)
 
 
 class SquaredError(Likelihood):
@@ -232,8 +313,14 @@ class SquaredError(Likelihood):
     divided by D, is the article's loss to the letter: mean squared error + KL / D.
     """
 
-    def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return -(x - decoded).square().sum(dim=-1)
+    def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return -(x - decoded).square()
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return torch.full_like(decoded, 0.5, dtype=torch.float64)
+
+    def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return torch.full_like(decoded, 0.5)
 
 
 class Bernoulli(Likelihood):
@@ -244,11 +331,14 @@ class Bernoulli(Likelihood):
 
     support = (0.0, 1.0)
 
-    def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return (x * decoded - functional.softplus(decoded)).sum(dim=-1)
+    def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return x * decoded - functional.softplus(decoded)
 
     def mean(self, decoded: Tensor) -> Tensor:
         return torch.sigmoid(decoded)
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        return torch.sigmoid(decoded.double()) * torch.sigmoid(-decoded.double())
 
 
 class ContinuousBernoulli(Likelihood):
@@ -267,14 +357,14 @@ class ContinuousBernoulli(Likelihood):
     support = (0.0, 1.0)
     taylor_below = 0.1
 
-    def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
+    def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         h = 0.5 * decoded
         small = h.abs() < self.taylor_below
         safe = torch.where(small, torch.ones_like(h), h).abs()
         log_sinhc = safe + torch.log(-torch.expm1(-2 * safe)) - torch.log(2 * safe)
         h2 = h.square()
         taylor = h2 * (1 / 6 - h2 * (1 / 180 - h2 * (1 / 2835 - h2 / 37800)))
-        return ((2 * x - 1) * h - torch.where(small, taylor, log_sinhc)).sum(dim=-1)
+        return (2 * x - 1) * h - torch.where(small, taylor, log_sinhc)
 
     def mean(self, decoded: Tensor) -> Tensor:
         h = 0.5 * decoded
@@ -283,6 +373,15 @@ class ContinuousBernoulli(Likelihood):
         h2 = h.square()
         taylor = h * (1 / 3 - h2 * (1 / 45 - h2 * (2 / 945 - h2 / 4725)))
         return 0.5 + 0.5 * torch.where(small, taylor, 1 / torch.tanh(safe) - 1 / safe)
+
+    def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
+        """The mean's derivative with respect to the logit, as in every exponential family."""
+        h = 0.5 * decoded.double()
+        small = h.abs() < self.taylor_below
+        safe = torch.where(small, torch.ones_like(h), h)
+        h2 = h.square()
+        taylor = 1 / 3 - h2 * (1 / 15 - h2 * (2 / 189 - h2 / 675))
+        return 0.25 * torch.where(small, taylor, safe.pow(-2) - torch.sinh(safe).pow(-2))
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {

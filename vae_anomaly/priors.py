@@ -7,7 +7,8 @@ A prior gives
 
 - ``log_prob(z) -> (N,)``: its log-density, in nats;
 - ``posterior(encoded) -> Posterior``: the variational posterior that goes with it;
-- ``kl(posterior) -> (N,)``: KL(q || p), or an upper bound on it, so that the ELBO stays a lower bound.
+- ``kl(posterior) -> (N,)``: KL(q || p), or an upper bound on it, so that the ELBO stays a lower bound;
+- ``kl_of_latents(posterior) -> (N, latent_dim)``: each latent's share of it.
 
 References
 ----------
@@ -42,7 +43,7 @@ def kl_divergence(posterior: Posterior) -> Tensor:
 
 
 class Prior(nn.Module):
-    """The contract above."""
+    """The contract above. Law: ``kl_of_latents`` sums to ``kl``."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density, ``(N,)``, in nats."""
@@ -54,6 +55,10 @@ class Prior(nn.Module):
 
     def kl(self, posterior: Posterior) -> Tensor:
         """KL(q || p) or an upper bound on it, ``(N,)``, in nats."""
+        raise NotImplementedError
+
+    def kl_of_latents(self, posterior: Posterior) -> Tensor:
+        """Each latent's share of ``kl``, ``(N, latent_dim)``, in nats."""
         raise NotImplementedError
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
@@ -69,6 +74,10 @@ class StandardNormal(Prior):
 
     def kl(self, posterior: Posterior) -> Tensor:
         return kl_divergence(posterior)
+
+    def kl_of_latents(self, posterior: Posterior) -> Tensor:
+        mu, sigma, log_var = posterior
+        return 0.5 * (mu.square() + sigma.square() - log_var - 1)
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return noise
@@ -129,9 +138,31 @@ class Mixture(Prior):
 
     def kl(self, posterior: Posterior) -> Tensor:
         entropy = 0.5 * (posterior.log_var + math.log(2 * math.pi) + 1).sum(dim=-1)
+        return -entropy - torch.logsumexp(self.expected_components(posterior), dim=1)
+
+    def expected_components(self, posterior: Posterior) -> Tensor:
+        """Log w_k + E_q[log N(z; m_k, S_k)], ``(N, K)``."""
         precision = self.whitening.square().sum(dim=-2)  # its diagonal, (K, latent_dim)
         spread = 0.5 * (posterior.sigma.square()[:, None] * precision).sum(dim=-1)
-        return -entropy - torch.logsumexp(self.components(posterior.mu) - spread, dim=1)
+        return self.components(posterior.mu) - spread
+
+    def kl_of_latents(self, posterior: Posterior) -> Tensor:
+        r"""Each latent's share of the bound, ``(N, latent_dim)``, in nats.
+
+        With :math:`\rho_k \propto w_k \exp E_q \log p_k` the bound is
+        :math:`\sum_k \rho_k (\log(\rho_k / w_k) - E_q \log p_k) - H(q)`. A component's density is the product over j of
+        that of z_j given the latents before it, whose deviation is the whitened latent's row j; the choice of
+        components belongs to no single latent and is spread evenly.
+        """
+        log_rho = torch.log_softmax(self.expected_components(posterior), dim=1)
+        rho = log_rho.exp()
+        choice = (rho * (log_rho - self.log_weights)).sum(dim=1) / posterior.mu.shape[1]
+        squared = affine(posterior.mu - self.means[:, None], self.whitening).square()
+        squared = squared + affine(posterior.sigma.square(), self.whitening.square())
+        log_scale = self.whitening.diagonal(dim1=-2, dim2=-1).log()[:, None]
+        log_p = log_scale - 0.5 * (squared + math.log(2 * math.pi))  # (K, N, latent_dim)
+        entropy = 0.5 * (posterior.log_var + math.log(2 * math.pi) + 1)
+        return choice[:, None] - (rho.T[..., None] * log_p).sum(dim=0) - entropy
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         k = torch.searchsorted(self.log_weights.exp().cumsum(0), uniform).clamp(max=len(self.means) - 1)
@@ -167,6 +198,12 @@ class Exemplars(Prior):
         log_r = torch.log_softmax(log_p, dim=1)
         r = log_r.exp()
         return (r * log_p).sum(dim=1), (r * log_r).sum(dim=1) + math.log(log_p.shape[1])
+
+    def responsibilities(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
+        """Each exemplar's r_i, and its share r_i log(n r_i) of the KL term in nats, ``(N, n)`` each."""
+        log_r = torch.log_softmax(log_p, dim=1).double()
+        r = log_r.exp()
+        return r, r * (log_r + math.log(log_p.shape[1]))
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
