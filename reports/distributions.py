@@ -78,11 +78,11 @@ def plot_scores(
     scale = scale_of(normal, [*sets.values()][1:], threshold)
     edges = bin_edges(scale, threshold)
     looks: dict[str, dict[str, Any]] = {
-        "anomalous": {"fill": True, "fc": (ANOMALOUS, 0.15), "ec": ANOMALOUS, "hatch": "////"},
+        "anomalous": {"fill": True, "fc": "none", "ec": ANOMALOUS, "hatch": "////", "lw": 1},
         "held-out normals": {"ec": HELD_OUT, "ls": "--", "lw": 1.4},
     }
     for label, scores in sets.items():
-        look = looks.get(label, {"fill": True, "fc": (NORMAL, 0.35), "ec": NORMAL})
+        look = looks.get(label, {"fill": True, "fc": (NORMAL, 0.35), "ec": NORMAL, "lw": 1})
         ax.stairs(100 * shares(scores, edges), edges, label=f"{label} ({len(scores):,})", **look)
     if threshold is not None:
         ax.axvline(threshold, color=INK, ls=(0, (4, 2)), lw=1.2, label=f"threshold {number(float(f'{threshold:.6g}'))}")
@@ -118,7 +118,7 @@ def beyond(parts: list[np.ndarray], edges: np.ndarray) -> str:
     below = sum(int((part < edges[0]).sum()) for part in parts)
     above = sum(int((part > edges[-1]).sum()) for part in parts)
     counts = [f"{count:,} {side}" for count, side in ((below, "lower"), (above, "higher")) if count]
-    return f"\nin the end bins also {' and '.join(counts)}" if counts else ""
+    return f"\n{' and '.join(counts)} beyond, counted in the end bins" if counts else ""
 
 
 @styled()
@@ -164,6 +164,6 @@ def plot_p_values(p_values: np.ndarray, n_calibration: int | None = None, ax: Ax
     ax.set(xscale="log", yscale="log", xlim=(left, 1.15), ylim=(floor, 1.4))
     for axis in (ax.xaxis, ax.yaxis):
         log_ticks(axis)
-    ax.set(xlabel="t", ylabel="share with p-value at most t")
+    ax.set(xlabel="t, the false-alarm rate promised", ylabel="share of normals with p-value ≤ t")
     legend(ax, 3)
     return figure_of(ax)

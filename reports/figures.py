@@ -99,7 +99,8 @@ def image_rows(
     rows, columns, height, width = images.shape[:4]
     if (len(row_labels), len(column_labels)) != (rows, columns):
         raise DataError(
-            f"{rows} rows and {columns} columns of images need as many labels, got {len(row_labels)} and {len(column_labels)}"
+            f"{rows} rows and {columns} columns of images need as many labels, "
+            f"got {len(row_labels)} and {len(column_labels)}"
         )
     canvas = tiled(images.reshape(-1, *images.shape[2:]), rows, columns, limits)
     ax = axes_or_new(ax, 0.4 + 4.3 * canvas.shape[0] / canvas.shape[1])

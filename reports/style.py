@@ -124,7 +124,7 @@ def number(value: float) -> str:
 
 def plain_ticks(axis: Axis, n_bins: int = 5) -> None:
     """Round numbers as ticks, written out in full."""
-    axis.set_major_locator(MaxNLocator(n_bins))
+    axis.set_major_locator(MaxNLocator(n_bins, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
 
