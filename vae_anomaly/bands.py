@@ -112,9 +112,9 @@ def pointwise(
     samples = [curve(*rates(*ordered.counts(rng))) for _ in range(n_resamples(n_scores))]
     low, high = np.quantile(samples, [TAIL, 1 - TAIL], axis=0)
     found = curve(*rates(*ordered.counts())) * n
-    exact_low = [clopper_pearson(int(k), n)[1] for k in np.floor(found + 1e-9)]
-    exact_high = [clopper_pearson(int(k), n)[2] for k in np.ceil(found - 1e-9)]
-    return np.minimum(low, exact_low), np.maximum(high, exact_high)
+    at_least, at_most = (whole.astype(int).tolist() for whole in (np.floor(found + 1e-9), np.ceil(found - 1e-9)))
+    exact = {k: clopper_pearson(k, n) for k in {*at_least, *at_most}}
+    return np.minimum(low, [exact[k][1] for k in at_least]), np.maximum(high, [exact[k][2] for k in at_most])
 
 
 def p_value_band(n_new: int, n_calibration: int | None = None) -> Band:
