@@ -14,7 +14,8 @@ from vae_anomaly.reports.charts import small
 from vae_anomaly.reports.curves import plot_per_class, plot_precision_recall, plot_roc
 from vae_anomaly.reports.distributions import plot_p_values, plot_scores
 from vae_anomaly.reports.figures import image_rows, plot_profiles
-from vae_anomaly.reports.model_plots import plot_history, plot_latent_space, plot_latent_units, plot_terms
+from vae_anomaly.reports.latents import plot_latent_space, plot_latent_units
+from vae_anomaly.reports.model_plots import plot_history, plot_terms
 from vae_anomaly.reports.report import Report
 
 COLUMNS = 8
