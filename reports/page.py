@@ -22,7 +22,7 @@ from vae_anomaly.reports.glossary import GLOSSARY
 from vae_anomaly.reports.report import Report
 from vae_anomaly.reports.report_figures import Drawn
 from vae_anomaly.reports.selection import Stops, table_rows, threshold_stops
-from vae_anomaly.reports.style import to_svg
+from vae_anomaly.reports.style import darkened
 from vae_anomaly.reports.verdict import findings, percent
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -189,7 +189,7 @@ def pictured(figures: list[Drawn], section: str) -> list[dict[str, Any]]:
     for drawn in figures:
         if drawn.section == section:
             width, height = drawn.figure.get_size_inches()
-            light, dark = (data_uri(to_svg(drawn.figure, dark=dark), "image/svg+xml") for dark in (False, True))
+            light, dark = (data_uri(svg, "image/svg+xml") for svg in (drawn.svg, darkened(drawn.svg)))
             size = {"width": round(96 * width), "height": round(96 * height)}
             pictures.append({"drawn": drawn, "light": light, "dark": dark} | size)
     return pictures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,6 +17,7 @@ from vae_anomaly.reports.figures import image_rows, plot_profiles
 from vae_anomaly.reports.latents import plot_latent_space, plot_latent_units
 from vae_anomaly.reports.model_plots import plot_history, plot_terms
 from vae_anomaly.reports.report import Report
+from vae_anomaly.reports.style import to_svg
 
 COLUMNS = 8
 GRID_WIDTH = 480  # pixels of a row of images
@@ -47,6 +48,11 @@ class Drawn:
     alt: str
     figure: Figure
     section: str
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The picture as SVG, drawn once."""
+        return to_svg(self.figure)
 
 
 def report_figures(report: Report) -> list[Drawn]:

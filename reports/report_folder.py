@@ -11,7 +11,6 @@ from vae_anomaly.reports.page import render_page
 from vae_anomaly.reports.report import Report
 from vae_anomaly.reports.report_figures import report_figures
 from vae_anomaly.reports.score_table import open_score_table
-from vae_anomaly.reports.style import to_svg
 
 PAGE, NUMBERS, SCORES, FIGURES = "report.html", "report.json", "scores.csv", "figures"
 
@@ -47,7 +46,7 @@ def write_report(report: Report, folder: Path) -> None:
         figures = report_figures(report)
         (part / FIGURES).mkdir()
         for drawn in figures:
-            (part / FIGURES / f"{drawn.name}.svg").write_bytes(to_svg(drawn.figure))
+            (part / FIGURES / f"{drawn.name}.svg").write_bytes(drawn.svg)
         with open_score_table(part / SCORES) as write:
             write(report.frame())
         (part / NUMBERS).write_text(json.dumps(report.numbers(), indent=1), encoding="utf-8")

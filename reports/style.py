@@ -90,8 +90,11 @@ def to_svg(figure: Figure, *, dark: bool = False) -> bytes:
         For a dark page: light ink on dark paper.
     """
     svg = saved(figure, "svg", {"Date": None, "Creator": None})
-    if not dark:
-        return svg
+    return darkened(svg) if dark else svg
+
+
+def darkened(svg: bytes) -> bytes:
+    """A figure's SVG for a dark page."""
     colours = {light.encode(): other.encode() for light, other in DARK.items()}
     pattern = re.compile(b"|".join(colours))
     # inside tags alone: a name that a user gave may read like a colour

@@ -43,7 +43,7 @@ def test_fit_reports_on_its_test_part(fitted: Path) -> None:
     assert (report / "scores.csv").read_bytes() == (fitted / "model.scores.csv").read_bytes()
     numbers = json.loads((report / "report.json").read_text())
     assert numbers["provenance"]["model SHA-256"] == hashlib.sha256((fitted / "model.vae").read_bytes()).hexdigest()
-    assert numbers["provenance"]["command"].startswith("vae-anomaly ")
+    assert numbers["provenance"]["command"].startswith("vae-anomaly")
     assert numbers["provenance"]["seed"] == "0"
     assert numbers["test"]["roc_auc"]["n_normal"] == (pd.read_csv(report / "scores.csv")["anomaly"] == 0).sum()
 
@@ -52,7 +52,9 @@ def test_a_report_of_a_named_data_set_says_what_evaluate_says(fitted: Path, own_
     result = run("report", fitted / "model.vae", "--dataset", "digits")
     assert (result.exit_code, result.stdout) == (0, "wrote report/report.html\n")
     numbers = json.loads(Path("report/report.json").read_text())
-    judged = json.loads(run("evaluate", "--dataset", "digits", "--model", fitted / "model.vae", "--json").stdout)["test"]
+    judged = json.loads(run("evaluate", "--dataset", "digits", "--model", fitted / "model.vae", "--json").stdout)[
+        "test"
+    ]
     for name in ("roc_auc", "average_precision", "decisions", "per_group", "promised_false_alarms"):
         assert numbers["test"][name] == judged[name]
     scores = pd.read_csv("report/scores.csv")

@@ -34,7 +34,12 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def make_report(
-    kind: str = "images", *, labelled: bool = True, n: int = 400, seed: int = 0, image_shape: tuple[int, ...] = (6, 5, 1)
+    kind: str = "images",
+    *,
+    labelled: bool = True,
+    n: int = 400,
+    seed: int = 0,
+    image_shape: tuple[int, ...] = (6, 5, 1),
 ) -> Report:
     """A report of made-up numbers with hostile names."""
     rng = np.random.default_rng(seed)
