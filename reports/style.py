@@ -107,7 +107,11 @@ def to_png(figure: Figure) -> bytes:
 def saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
     """What matplotlib writes, without a trace of when and by which version."""
     buffer = io.BytesIO()
+    places = [(ax, ax.get_position(original=True)) for ax in figure.axes]
     figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    for ax, place in places:  # the layout starts from where the last one ended, and would not be the same again
+        ax.set_position(place)
+        ax.set_in_layout(True)
     return buffer.getvalue()
 
 
@@ -124,7 +128,7 @@ def number(value: float) -> str:
 
 def plain_ticks(axis: Axis, n_bins: int = 5) -> None:
     """Round numbers as ticks, written out in full."""
-    axis.set_major_locator(MaxNLocator(n_bins))
+    axis.set_major_locator(MaxNLocator(n_bins, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
 
