@@ -51,7 +51,8 @@ def plot_image_evidence(
         for array in (image, expected, contributions)
     )
     low, high = min(image.min(), expected.min()), max(image.max(), expected.max())
-    figure = Figure(figsize=(5, 5.4), layout="constrained")
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(5, 1.3 + 4.1 * min(max(height / width, 0.2), 3)), layout="constrained")
     above(figure, title)
     top_left, top_right, left, right = figure.subplots(2, 2).flat
     for ax, heading, pixels in ((top_left, "input", image), (top_right, "expected", expected)):

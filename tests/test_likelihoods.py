@@ -311,7 +311,7 @@ def test_variance_of_the_continuous_bernoulli_is_its_means_derivative_to_the_las
     logits = torch.tensor(LOGITS + list(np.linspace(-1, 1, 101)), dtype=torch.float64, requires_grad=True)
     (derivative,) = torch.autograd.grad(ContinuousBernoulli().mean(logits).sum(), logits)
     variance = ContinuousBernoulli().variance_of_features(logits, logits).detach()
-    np.testing.assert_allclose(variance, derivative, rtol=1e-9)
+    np.testing.assert_allclose(variance, derivative, rtol=3e-11)
 
 
 def test_moments_of_the_others_are_their_densitys() -> None:

@@ -12,6 +12,7 @@ approximated, and no gradient is taken: shares add up to the terms.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -40,10 +41,12 @@ class Explanation(NamedTuple):
         over the fixed draws or by the exemplars' responsibilities.
     spread
         ``(N, D)``: the standard deviation that the model expects around it, in the units of the data: the likelihood's
-        variance plus that of its mean over draws or exemplars.
+        variance plus that of its mean over draws or exemplars. Under correlated noise a single pixel may stray far
+        with its neighbours against it, so that there the spread is many times the residuals that images have.
     excess
         ``(N, D)``: nats that the feature costs beyond what the likelihood itself predicts, which is its entropy: zero
-        on average for a sample that p(x|z) drew; the higher, the more suspicious.
+        on average for a sample that p(x|z) drew; the higher, the more suspicious. Under correlated noise, whose
+        variance is one for fewer pixels than there are, it is below zero for most, and differences between pixels tell.
     """
 
     reconstruction: np.ndarray
@@ -79,14 +82,14 @@ def parts_by_draw(vae: VAE, x: Tensor, noise: Tensor) -> Parts:
     decoded = [vae.decode(vae.rsample(posterior, eps)) for eps in noise]
 
     def average(function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        return torch.stack([function(x, d).double() for d in decoded]).mean(dim=0)
+        return reduce(torch.add, (function(x, d).double() for d in decoded)) / len(decoded)
 
-    means = torch.stack([p.mean(d).double() for d in decoded])
+    mean = average(lambda x, d: p.mean(d))
     return Parts(
         average(p.log_prob_of_features),
         vae.prior.kl_of_latents(posterior).double(),
-        means.mean(dim=0),
-        average(p.variance_of_features) + means.var(dim=0, correction=0),
+        mean,
+        average(p.variance_of_features) + average(lambda x, d: (p.mean(d) - mean).square()),
         average(p.entropy_of_features),
     )
 
