@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +123,21 @@ if TYPE_CHECKING:
     show_default=True,
     help="Same seed, same model, to the bit.",
 )
+@click.option(
+    "--checkpoint",
+    "checkpoint_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to keep the training's state in, so that --resume goes on where it was killed.",
+)
+@click.option(
+    "--checkpoint-interval",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two checkpoints.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --checkpoint, if there is one.")
 @options.device_option
 @options.json_option
 def fit(
@@ -132,6 +151,8 @@ def fit(
     output: Path,
     scores: Path | None,
     seed: int,
+    checkpoint_dir: Path | None,
+    resume: bool,
     as_json: bool,
     **parameters: Any,
 ) -> None:
@@ -149,6 +170,8 @@ def fit(
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif dataset or data_dir:
         raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
+    if resume and checkpoint_dir is None:
+        raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
     from vae_anomaly.reports import SCORE_SUFFIXES
 
     scores = scores or output.with_suffix(".scores.csv")
@@ -157,26 +180,28 @@ def fit(
     for path in (output, scores):
         check_writable(path)
 
-    name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
-    from vae_anomaly.detector import VAEDetector
-
-    detector = VAEDetector(random_state=seed, verbose=True, **parameters)
-    started = time.perf_counter()
-    detector.fit(to_frame(training))
-    seconds = time.perf_counter() - started
-    about = {
-        "name": name,
-        "source": training.source,
-        "normal": None if normal is None else list(normal),
-        "n_normal": len(training),
-    }
-    detector.metadata_ = {"data": about}
-    detector.save(output)
-    files = {"model": str(output)}
     judged = None
-    if test is not None:
-        judged = judge(detector, test, normal, scores)
-        files["scores"] = str(scores)
+    with resumable(checkpoint_dir, resume):
+        name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
+        from vae_anomaly.detector import VAEDetector
+
+        parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
+        detector = VAEDetector(random_state=seed, verbose=True, **parameters)
+        started = time.perf_counter()
+        detector.fit_keeping_checkpoints(to_frame(training))
+        seconds = time.perf_counter() - started
+        about = {
+            "name": name,
+            "source": training.source,
+            "normal": None if normal is None else list(normal),
+            "n_normal": len(training),
+        }
+        detector.metadata_ = {"data": about}
+        detector.save(output)
+        files = {"model": str(output)}
+        if test is not None:
+            judged = judge(detector, test, normal, scores)
+            files["scores"] = str(scores)
     summary = {
         "data": about,
         "model": describe_model(detector, seconds),
@@ -185,6 +210,38 @@ def fit(
         "files": files,
     }
     click.echo(json.dumps(summary, indent=2) if as_json else render(summary))
+
+
+@contextlib.contextmanager
+def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
+    """Have the block's fit keep checkpoints in a folder, if one is given; empty it once all its files are written.
+
+    An interruption gets a note: the command that goes on. Of a damaged checkpoint a line on stderr tells.
+    """
+    if folder is None:
+        yield
+        return
+    from vae_anomaly import checkpoints
+    from vae_anomaly.errors import CheckpointWarning
+
+    if not resume:
+        checkpoints.refuse_existing(folder)
+    elif not checkpoints.found(folder):
+        click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / "probe")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CheckpointWarning)
+            warnings.showwarning = lambda message, *rest: click.echo(f"note: {message}", err=True)
+            yield
+    except KeyboardInterrupt as interruption:
+        typed = click.get_current_context().meta[options.ARGUMENTS]
+        command = shlex.join(["vae-anomaly", *typed, *(() if resume else ("--resume",))])
+        found = checkpoints.found(folder)
+        interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
+        raise
+    checkpoints.remove(folder)
 
 
 def check_writable(path: Path) -> None:
