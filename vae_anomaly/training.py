@@ -266,11 +266,11 @@ def uninterrupted(loop: Callable[[Event], None]) -> None:
     """
     stop = Event()
     with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # starts the thread: only one that has started is sure to be waited for
         try:
             pool.submit(loop, stop).result()
-        except KeyboardInterrupt:
+        finally:
             stop.set()
-            raise
 
 
 @contextlib.contextmanager
