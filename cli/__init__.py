@@ -20,6 +20,8 @@ from vae_anomaly.cli.evaluate import evaluate
 from vae_anomaly.cli.explain import explain
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
+from vae_anomaly.cli.interruption import interruptible
+from vae_anomaly.cli.options import ARGUMENTS
 from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
@@ -29,11 +31,19 @@ DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
 
 
 class Commands(click.Group):
-    """A group whose commands fail with one message: exit code 1 for data, 2 (click's own) for usage."""
+    """A group whose commands fail with one message: exit code 1 for data, 2 (click's own) for usage, 128 + signal.
+
+    The arguments as they were typed are kept in the context, for messages.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +134,21 @@ UNLABELLED_ROWS = 10_000
     show_default=True,
     help="Write a report on the test part, the page OUTPUT with .report/report.html.",
 )
+@click.option(
+    "--checkpoint",
+    "checkpoint_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to keep the training's state in, so that --resume goes on where it was killed.",
+)
+@click.option(
+    "--checkpoint-interval",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two checkpoints.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --checkpoint, if there is one.")
 @options.device_option
 @options.json_option
 def fit(
@@ -144,6 +163,8 @@ def fit(
     scores: Path | None,
     with_report: bool,
     seed: int,
+    checkpoint_dir: Path | None,
+    resume: bool,
     as_json: bool,
     **parameters: Any,
 ) -> None:
@@ -161,7 +182,9 @@ def fit(
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif dataset or data_dir:
         raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
-    from vae_anomaly.reports import PAGE, SCORE_SUFFIXES, check_report_folder, open_score_table, write_report
+    if resume and checkpoint_dir is None:
+        raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
+    from vae_anomaly.reports import SCORE_SUFFIXES, check_report_folder
 
     scores = scores or output.with_suffix(".scores.csv")
     if scores.suffix not in SCORE_SUFFIXES:
@@ -172,34 +195,30 @@ def fit(
     if with_report:
         check_report_folder(folder)
 
-    name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
-    from vae_anomaly.detector import VAEDetector
-
-    detector = VAEDetector(random_state=seed, verbose=True, **parameters)
-    started = time.perf_counter()
-    detector.fit(to_frame(training))
-    seconds = time.perf_counter() - started
-    about = {
-        "name": name,
-        "source": training.source,
-        "normal": None if normal is None else list(normal),
-        "n_normal": len(training),
-    }
-    detector.metadata_ = {"data": about}
-    detector.save(output)
-    files = {"model": str(output)}
     judged = None
-    if test is not None or with_report:
-        seen = look(detector, training, test, normal, output)
-        if test is not None:
-            with open_score_table(scores) as write:
-                write(seen.frame())
-            files["scores"] = str(scores)
-        if seen.evaluation is not None:
-            judged = seen.evaluation.to_dict() | {"promised_false_alarms": seen.promised}
-        if with_report:
-            write_report(seen, folder)
-            files["report"] = str(folder / PAGE)
+    with resumable(checkpoint_dir, resume):
+        name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
+        from vae_anomaly.detector import VAEDetector
+
+        parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
+        detector = VAEDetector(random_state=seed, verbose=True, **parameters)
+        started = time.perf_counter()
+        detector.fit_keeping_checkpoints(to_frame(training))
+        seconds = time.perf_counter() - started
+        about = {
+            "name": name,
+            "source": training.source,
+            "normal": None if normal is None else list(normal),
+            "n_normal": len(training),
+        }
+        detector.metadata_ = {"data": about}
+        detector.save(output)
+        files = {"model": str(output)}
+        if test is not None or with_report:
+            seen = look(detector, training, test, normal, output)
+            files |= write_findings(seen, None if test is None else scores, folder if with_report else None)
+            if seen.evaluation is not None:
+                judged = seen.evaluation.to_dict() | {"promised_false_alarms": seen.promised}
     summary = {
         "data": about,
         "model": describe_model(detector, seconds),
@@ -208,6 +227,38 @@ def fit(
         "files": files,
     }
     click.echo(json.dumps(summary, indent=2) if as_json else render(summary))
+
+
+@contextlib.contextmanager
+def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
+    """Have the block's fit keep checkpoints in a folder, if one is given; empty it once all its files are written.
+
+    An interruption gets a note: the command that goes on. Of a damaged checkpoint a line on stderr tells.
+    """
+    if folder is None:
+        yield
+        return
+    from vae_anomaly import checkpoints
+    from vae_anomaly.errors import CheckpointWarning
+
+    if not resume:
+        checkpoints.refuse_existing(folder)
+    elif not checkpoints.found(folder):
+        click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder / "probe")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CheckpointWarning)
+            warnings.showwarning = lambda message, *rest: click.echo(f"note: {message}", err=True)
+            yield
+    except KeyboardInterrupt as interruption:
+        typed = click.get_current_context().meta[options.ARGUMENTS]
+        command = shlex.join(["vae-anomaly", *typed, *(() if resume else ("--resume",))])
+        found = checkpoints.found(folder)
+        interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
+        raise
+    checkpoints.remove(folder)
 
 
 def check_writable(path: Path) -> None:
@@ -269,6 +320,21 @@ def look(
         "model was trained on. Those flagged may be anomalies among them."
     )
     return gather(detector, training.take(rows), None, None, model, (note,))
+
+
+def write_findings(seen: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:
+    """Write a score table and a report, where they are wanted; returns what stands where."""
+    from vae_anomaly.reports import PAGE, open_score_table, write_report
+
+    files = {}
+    if scores is not None:
+        with open_score_table(scores) as write:
+            write(seen.frame())
+        files["scores"] = str(scores)
+    if folder is not None:
+        write_report(seen, folder)
+        files["report"] = str(folder / PAGE)
+    return files
 
 
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:

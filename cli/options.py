@@ -42,6 +42,7 @@ METHODS = (
 )
 
 CHUNK_BYTES = 64 << 20
+ARGUMENTS = "vae_anomaly.arguments"  # where the context keeps what was typed
 
 
 class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,5 +217,5 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
         "seed": str(detector.random_state),
         "parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "command": shlex.join(["vae-anomaly", *sys.argv[1:]]),
+        "command": shlex.join(["vae-anomaly", *click.get_current_context().meta[options.ARGUMENTS]]),
     }

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from vae_anomaly.reports.distributions import plot_p_values, plot_scores
     from vae_anomaly.reports.evidence import measured, plot_feature_evidence, plot_image_evidence
     from vae_anomaly.reports.figures import image_grid, image_rows, plot_profiles
+    from vae_anomaly.reports.folder import PAGE, check_report_folder
     from vae_anomaly.reports.latents import plot_latent_space, plot_latent_units
     from vae_anomaly.reports.model_plots import plot_history, plot_terms
     from vae_anomaly.reports.record_log import RecordLog
     from vae_anomaly.reports.report import Beliefs, Evidence, Report
-    from vae_anomaly.reports.report_folder import PAGE, check_report_folder, write_report
+    from vae_anomaly.reports.report_folder import write_report
     from vae_anomaly.reports.score_table import SCORE_SUFFIXES, ScoreTable, open_score_table, read_score_table
     from vae_anomaly.reports.selection import gallery_rows
     from vae_anomaly.reports.style import to_png, to_svg
@@ -29,11 +30,12 @@ _MODULES = {
     "distributions": ("plot_p_values", "plot_scores"),
     "evidence": ("measured", "plot_feature_evidence", "plot_image_evidence"),
     "figures": ("image_grid", "image_rows", "plot_profiles"),
+    "folder": ("PAGE", "check_report_folder"),
     "latents": ("plot_latent_space", "plot_latent_units"),
     "model_plots": ("plot_history", "plot_terms"),
     "record_log": ("RecordLog",),
     "report": ("Beliefs", "Evidence", "Report"),
-    "report_folder": ("PAGE", "check_report_folder", "write_report"),
+    "report_folder": ("write_report",),
     "score_table": ("SCORE_SUFFIXES", "ScoreTable", "open_score_table", "read_score_table"),
     "selection": ("gallery_rows",),
     "style": ("to_png", "to_svg"),

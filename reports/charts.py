@@ -17,7 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
 BINS = 48
 MAX_POINTS = 300
 MAX_SIDE = 96  # pixels of a gallery image: larger ones are averaged down
-DIVERGING = "PuOr_r"
+DIVERGING = "RdBu_r"
 
 
 class Tick(NamedTuple):

@@ -91,7 +91,7 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     ),
     "residual": (
         "residual",
-        "Input minus what the model expects, pixel by pixel: orange where the input is brighter than expected, purple "
+        "Input minus what the model expects, pixel by pixel: red where the input is brighter than expected, blue "
         "where it is darker, on one scale for all samples shown.",
     ),
 }

@@ -6,29 +6,11 @@ import json
 from pathlib import Path
 
 from vae_anomaly.atomic import atomic_folder
-from vae_anomaly.errors import DataError
+from vae_anomaly.reports.folder import FIGURES, NUMBERS, PAGE, SCORES, check_report_folder
 from vae_anomaly.reports.page import render_page
 from vae_anomaly.reports.report import Report
 from vae_anomaly.reports.report_figures import report_figures
 from vae_anomaly.reports.score_table import open_score_table
-
-PAGE, NUMBERS, SCORES, FIGURES = "report.html", "report.json", "scores.csv", "figures"
-
-
-def check_report_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier report.
-
-    Raises
-    ------
-    DataError
-        If it exists and is no folder, or holds other things.
-    FileNotFoundError
-        If there is no folder to put it in.
-    """
-    if not folder.absolute().parent.is_dir():
-        raise FileNotFoundError(f"{folder} cannot be written: there is no folder {folder.parent}")
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / NUMBERS).is_file())):
-        raise DataError(f"{folder} exists and is no report: give another --output, or move it away")
 
 
 def write_report(report: Report, folder: Path) -> None:

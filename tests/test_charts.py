@@ -87,7 +87,7 @@ def test_photographs_show_the_pixels(channels: int) -> None:
     assert beyond.tolist() == [[0, 255]]
 
 
-def test_residuals_are_orange_above_and_purple_below() -> None:
+def test_residuals_are_red_above_and_blue_below() -> None:
     residuals = np.zeros((1, 3, 1, 1))
     residuals[0, :, 0, 0] = [1, 0, -1]
     above, none, below = decoded(residual_maps(residuals)[0])[:, 0].astype(int)

@@ -510,11 +510,11 @@ def test_labels_are_asked_for(table_model: Path, make_table) -> None:
 
 
 def test_an_unwritable_folder_is_noticed_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**kwargs: object) -> None:
-        raise PermissionError(13, "Permission denied", "/hidden/name.part")
+    def refuse(path: Path, *args: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("vae_anomaly.atomic.tempfile.mkstemp", refuse)
-    monkeypatch.setattr(VAEDetector, "fit", lambda *args: pytest.fail("trained for nothing"))
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(VAEDetector, "fit_keeping_checkpoints", lambda *args: pytest.fail("trained for nothing"))
     assert fails(1, "fit", "--normal", "0", "--dataset", "digits") == "Error: model.vae: Permission denied"
 
 

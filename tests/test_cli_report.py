@@ -43,7 +43,7 @@ def test_fit_reports_on_its_test_part(fitted: Path) -> None:
     assert (report / "scores.csv").read_bytes() == (fitted / "model.scores.csv").read_bytes()
     numbers = json.loads((report / "report.json").read_text())
     assert numbers["provenance"]["model SHA-256"] == hashlib.sha256((fitted / "model.vae").read_bytes()).hexdigest()
-    assert numbers["provenance"]["command"].startswith("vae-anomaly")
+    assert numbers["provenance"]["command"].startswith("vae-anomaly fit --normal 0,1,2")
     assert numbers["provenance"]["seed"] == "0"
     assert numbers["test"]["roc_auc"]["n_normal"] == (pd.read_csv(report / "scores.csv")["anomaly"] == 0).sum()
 

@@ -186,7 +186,7 @@ def test_a_wrong_description_is_refused(saved: Path, tmp_path: Path, change) -> 
         (b"\x10\x00\x00\x00\x00\x00\x00\x00" + b"x" * 16, "header is not JSON"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00[]", "not a JSON object"),
         (b"\xff" * 8 + b"{}", "not a model file"),
-        (save({"a": torch.zeros(2)}), "not one that vae-anomaly wrote"),
+        (save({"a": torch.zeros(2)}), "not a model that vae-anomaly wrote"),
         (save({"a": torch.zeros(2)}, {"vae_anomaly": "{"}), "damaged"),
         (save({"a": torch.zeros(2)}, {"vae_anomaly": "NaN"}), "damaged"),
         (save({"a": torch.zeros(2)}, {"vae_anomaly": '{"config": 1e999}'}), "damaged"),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.errors import DeviceMemoryError
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Gaussian
 from vae_anomaly.networks import ARCHITECTURES, Linear, Posterior
 from vae_anomaly.normals import components, fit_normals
@@ -299,3 +300,49 @@ def test_elbo_is_the_difference_of_its_terms() -> None:
     reconstruction, negative_kl = SCORES["reconstruction"](vae, x, noise), SCORES["kl"](vae, x, noise)
     torch.testing.assert_close(SCORES["elbo"](vae, x, noise), reconstruction + negative_kl)
     assert (SCORES["importance_weighted"](vae, x, noise) >= SCORES["elbo"](vae, x, noise) - 1e-12).all()
+
+
+@pytest.mark.parametrize("room", [512, 511, 300, 64, 1])
+def test_out_of_memory_halves_the_block_until_it_fits(room: int) -> None:
+    vae = random_vae("mlp", "gaussian", (6,), torch.float64)
+    X = np.random.default_rng(0).normal(size=(1100, 6))
+    sizes: list[int] = []
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        if len(x) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return vae.encode(x).mu, vae.encode(x).sigma
+
+    mu, sigma = by_block(vae, X, encode)
+    expected = by_block(vae, X, lambda x: tuple(vae.encode(x)[:2]))
+    np.testing.assert_allclose(mu, expected[0], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(sigma, expected[1], rtol=1e-12)
+    fits = max(size for size in (BLOCK_ROWS >> k for k in range(10)) if size <= room)
+    assert [size for size in sizes if size > room] == [BLOCK_ROWS >> k for k in range(10) if BLOCK_ROWS >> k > room]
+    assert sizes.count(fits) == len(sizes) - (BLOCK_ROWS // fits).bit_length() + 1 == math.ceil(len(X) / fits)
+
+
+def test_out_of_memory_midway_keeps_what_is_done() -> None:
+    vae = random_vae("mlp", "gaussian", (6,), torch.float64)
+    X = np.random.default_rng(0).normal(size=(1100, 6))
+    sizes: list[int] = []
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (vae.encode(x).mu,)
+
+    (mu,) = by_block(vae, X, encode)
+    assert sizes == [512, 512, 256, 256, 256]
+    np.testing.assert_allclose(mu, by_block(vae, X, lambda x: (vae.encode(x).mu,))[0], rtol=1e-12, atol=1e-14)
+
+
+def test_no_memory_for_one_row_is_a_clear_error() -> None:
+    def full(x: Tensor) -> tuple[Tensor, ...]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    vae = random_vae("mlp", "gaussian", (6,), torch.float64)
+    with pytest.raises(DeviceMemoryError, match="cpu has too little free memory for even one row of 6 features: free"):
+        by_block(vae, np.zeros((3, 6)), full)

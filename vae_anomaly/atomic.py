@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -24,21 +24,18 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         raise IsADirectoryError(f"{path} is a folder: give the name of a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    # named before it exists: an interruption at any moment finds what to remove
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    os.close(descriptor)
-    part = Path(name)
-    try:
-        with part.open(mode, **options) as file:
+        with part.open(mode.replace("w", "x"), **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        part.chmod(0o666 & ~current_umask())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(part):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -56,14 +53,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
-    try:
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     old = part.with_suffix(".old")
     try:
+        try:
+            part.mkdir()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         yield part
-        part.chmod(0o777 & ~current_umask())
         if path.exists():
             path.replace(old)
         try:
@@ -76,10 +73,3 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def current_umask() -> int:
-    """The process's file-mode mask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -17,15 +17,16 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from vae_anomaly import conformal, model_file
+from vae_anomaly import checkpoints, conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
+from vae_anomaly.checkpoints import Checkpoints, fingerprint
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.explanation import Explanation, explain
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
-from vae_anomaly.parameters import check_parameters, is_count, is_real
+from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count, is_real
 from vae_anomaly.priors import PRIORS, prior_of
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
 from vae_anomaly.scores import SCORES, antithetic_noise, by_block
@@ -124,6 +125,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         "auto" (CUDA where there is one, else CPU) or a name that torch knows.
     verbose : bool
         Show a progress bar on stderr, on a terminal only.
+    checkpoint_dir : str, Path or None
+        Folder in which ``fit`` keeps its state, so that it can go on where it was killed; ``fit`` empties it of
+        checkpoints once it is done. Each fit needs a folder of its own, and a ``random_state``. Not part of the model.
+    checkpoint_interval : float
+        Seconds between two checkpoints.
+    resume : bool
+        Go on from the newest checkpoint in ``checkpoint_dir``, to the same bits as without the interruption; begin at
+        the beginning where there is none. If false, a folder that holds checkpoints is refused.
 
     Attributes
     ----------
@@ -187,6 +196,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         random_state: int | np.random.RandomState | None = 0,
         device: str = "auto",
         verbose: bool = False,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_interval: float = 30.0,
+        resume: bool = False,
     ) -> None:
         self.architecture = architecture
         self.latent_dim = latent_dim
@@ -207,6 +219,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_interval = checkpoint_interval
+        self.resume = resume
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Train on normal samples and set the threshold.
@@ -226,11 +241,23 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Raises
         ------
         ValueError
-            If a parameter or the data cannot be used, or the loss stops being finite.
+            If a parameter or the data cannot be used, the loss stops being finite, or ``checkpoint_dir`` holds
+            checkpoints that are not wanted, of another fit, or damaged.
+        KeyboardInterrupt
+            If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
         """
+        self.fit_keeping_checkpoints(X)
+        if self.checkpoint_dir is not None:
+            checkpoints.remove(Path(self.checkpoint_dir))
+        return self
+
+    def fit_keeping_checkpoints(self, X: ArrayLike, y: object = None) -> Self:
+        """As `fit`, and leave the checkpoints: for who saves the model before `vae_anomaly.checkpoints.remove`."""
         check_parameters(self.get_params())
         # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
-        self._parameters = self.get_params() | {"device": "auto", "verbose": False}
+        self._parameters = {
+            name: value for name, value in self.get_params().items() if name not in OF_THE_FIT_ALONE
+        } | {"device": "auto", "verbose": False}
         if not isinstance(self.random_state, Integral):
             self._parameters["random_state"] = None
         self.metadata_: dict[str, Any] = {}
@@ -240,6 +267,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         training, validation, calibration = self._split(rows, generator)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         device = self._device()
+        kept = self._checkpoints(rows, seed, device)
 
         self.vae_ = self._build(PREPROCESSING[self._preprocessing(rows)](training))
         self._check_support(rows)
@@ -256,6 +284,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self.noise_[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
             progress=self.verbose,
+            checkpoints=kept,
         )
         settle(self.vae_, training, validation, self._prior(), self.noise_.to(device, dtype), generator)
         self.held_out_scores_ = {name: self._score(calibration, name) for name in SCORES}
@@ -568,10 +597,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     @classmethod
     def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], device: str) -> Self:
         parameters = config["parameters"] | {"device": device}
+        parameters = {name: value for name, value in parameters.items() if name not in OF_THE_FIT_ALONE}
         if isinstance(parameters.get("image_shape"), list):
             parameters["image_shape"] = tuple(parameters["image_shape"])
         detector = cls(**parameters)
-        check_parameters(parameters)
+        check_parameters(detector.get_params())
         detector._parameters = config["parameters"]
         detector.metadata_ = config["metadata"]
         detector._sample_shape = tuple(int(side) for side in config["sample_shape"])
@@ -636,13 +666,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
                     f"got images of shape {images.shape[1:]}"
                 )
             X = images.reshape(len(images), -1)
-        rows: np.ndarray = validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=[np.float64, np.float32, np.uint8],
-            ensure_min_samples=3 if reset else 1,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # its sum of large values
+            rows: np.ndarray = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32, np.uint8],
+                ensure_min_samples=3 if reset else 1,
+            )
         if reset:
             if ndim not in (3, 4):
                 self._sample_shape = (rows.shape[1],)
@@ -650,6 +681,18 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         else:
             self._check_support(rows)
         return rows
+
+    def _checkpoints(self, rows: np.ndarray, seed: int, device: torch.device) -> Checkpoints | None:
+        """Where this fit keeps its state, if anywhere."""
+        if self.checkpoint_dir is None:
+            return None
+        identity = self._parameters | {
+            "random_state": self.random_state if isinstance(self.random_state, Integral) else seed,
+            "device": device.type,
+            "shape of a sample": self._sample_shape,
+            "data": fingerprint(rows),
+        }
+        return Checkpoints(Path(self.checkpoint_dir), self.checkpoint_interval, identity, resume=self.resume)
 
     def _set_shape(self, sample_shape: tuple[int, ...]) -> None:
         """Derive ``image_shape_`` from what a sample looks like and what ``image_shape`` says."""

@@ -3,7 +3,8 @@
 The file is a safetensors file whose metadata has the one key ``vae_anomaly``: a JSON object with
 ``format_version``, ``sha256`` and ``config``. The hash covers the configuration, the tensors' names, types and
 shapes, and their bytes: it finds damage, but it is no signature, and whoever can write the file can write the hash.
-The same model gives the same bytes.
+The same model gives the same bytes. A checkpoint of a fit is such a file under another key, so that
+neither is ever taken for the other.
 
 References
 ----------
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 2
-KEY = "vae_anomaly"
+KEYS = {"model": "vae_anomaly", "checkpoint": "vae_anomaly_checkpoint"}
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 
-def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write a model file, all or nothing; the configuration may hold what JSON can, and gains ``versions``.
+def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: str = "model") -> None:
+    """Write a file of this kind, all or nothing; the configuration may hold what JSON can, and gains ``versions``.
 
     Raises
     ------
@@ -42,9 +43,9 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> Non
     config = config | {"versions": versions()}
     about = {"format_version": FORMAT_VERSION, "sha256": "", "config": config}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header, data = split(save(tensors, {KEY: dumps(about)}), path)
+    header, data = split(save(tensors, {KEYS[kind]: dumps(about)}), path, kind)
     about["sha256"] = digest(config, header, data)
-    blob = save(tensors, {KEY: dumps(about)})
+    blob = save(tensors, {KEYS[kind]: dumps(about)})
     with atomic_write(path) as file:
         file.write(blob)
 
@@ -62,26 +63,26 @@ def read_config(path: Path) -> dict[str, Any]:
     return parse(path)[0]
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path, kind: str = "model") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and configuration; raises as `read_config`."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    config, blob = parse(path)
+    config, blob = parse(path, kind)
     try:
         return load(blob), config
     except SafetensorError as error:
         raise ModelFileError(f"{path} is damaged: {error}") from error
 
 
-def parse(path: Path) -> tuple[dict[str, Any], bytes]:
+def parse(path: Path, kind: str = "model") -> tuple[dict[str, Any], bytes]:
     """Configuration and raw bytes of a file whose hash and version are right."""
     blob = path.read_bytes()
-    header, data = split(blob, path)
+    header, data = split(blob, path, kind)
     entries = header.get("__metadata__")
-    text = entries.get(KEY) if isinstance(entries, dict) else None
+    text = entries.get(KEYS[kind]) if isinstance(entries, dict) else None
     if not isinstance(text, str):
-        raise ModelFileError(f"{path} is a safetensors file, but not one that vae-anomaly wrote")
+        raise ModelFileError(f"{path} is a safetensors file, but not a {kind} that vae-anomaly wrote")
     try:
         about = loads(text)
         version, expected, config = about["format_version"], about["sha256"], about["config"]
@@ -104,17 +105,17 @@ def parse(path: Path) -> tuple[dict[str, Any], bytes]:
     return config, blob
 
 
-def split(blob: bytes, path: Path) -> tuple[dict[str, Any], memoryview]:
+def split(blob: bytes, path: Path, kind: str) -> tuple[dict[str, Any], memoryview]:
     """The JSON header and the tensors' bytes of a safetensors file."""
     size = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or not 2 <= size <= min(MAX_HEADER_BYTES, len(blob) - 8):
-        raise ModelFileError(f"{path} is not a model file, or is cut short ({len(blob)} bytes)")
+        raise ModelFileError(f"{path} is not a {kind} file, or is cut short ({len(blob)} bytes)")
     try:
         header = loads(blob[8 : 8 + size])
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not a model file: its header is not JSON") from error
+        raise ModelFileError(f"{path} is not a {kind} file: its header is not JSON") from error
     if not isinstance(header, dict):
-        raise ModelFileError(f"{path} is not a model file: its header is not a JSON object")
+        raise ModelFileError(f"{path} is not a {kind} file: its header is not a JSON object")
     return header, memoryview(blob)[8 + size :]
 
 

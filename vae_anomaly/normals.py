@@ -230,10 +230,14 @@ def path_whitening(difference: Tensor, rounding: float) -> Tensor:
     makes; where nothing varies, one row of zeros remains.
     """
     centred = difference - difference.mean(dim=0)
-    variances, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+    covariance = centred.T @ centred / len(centred)
+    nothing = torch.zeros(1, len(covariance), dtype=difference.dtype)
+    if float(covariance.trace()) <= rounding**2:  # of mere rounding errors eigh may find no eigenvalues
+        return nothing
+    variances, directions = torch.linalg.eigh(covariance)
     kept = variances > max(1e-6 * float(variances[-1]), rounding**2)
     if not kept.any():
-        return torch.zeros(1, len(variances), dtype=difference.dtype)
+        return nothing
     whitening: Tensor = directions[:, kept] * variances[kept].rsqrt()
     return whitening.T.contiguous()
 

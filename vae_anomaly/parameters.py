@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from vae_anomaly.likelihoods import LIKELIHOODS, Gaussian
 from vae_anomaly.networks import ARCHITECTURES
@@ -71,7 +74,13 @@ CONSTRAINTS: dict[str, Constraint] = {
     "n_draws": COUNT,
     "score": one_of(*SCORES),
     "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
+    "checkpoint_dir": optional((lambda v: isinstance(v, str | Path) and str(v) != "", "the name of a folder")),
+    "checkpoint_interval": (lambda v: is_real(v) and v >= 0, "a number of seconds, at least 0"),
+    "resume": (lambda v: isinstance(v, bool | np.bool_), "True or False"),
 }
+
+# where and when a fit keeps its state, and no part of the model: a file must not decide it
+OF_THE_FIT_ALONE = ("checkpoint_dir", "checkpoint_interval", "resume")
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -93,3 +102,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise ValueError(
             "prior='exemplars' needs a Gaussian likelihood, got likelihood=" + repr(parameters["likelihood"])
         )
+    if parameters["resume"] and parameters["checkpoint_dir"] is None:
+        raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to go on from")
+    if parameters["checkpoint_dir"] is not None and parameters["random_state"] is None:
+        raise ValueError("checkpoint_dir needs a random_state, such as 0: without one a fit cannot be resumed")

@@ -9,6 +9,8 @@ import torch
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from vae_anomaly.errors import DataError
+
 CLIP = 1e6
 
 
@@ -41,7 +43,8 @@ def standardize(X: np.ndarray) -> Scaling:
 
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
-    scaler = StandardScaler().fit(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler().fit(X)
     return scaling(scaler.mean_, scaler.scale_)
 
 
@@ -66,7 +69,8 @@ def standardize_globally(X: np.ndarray) -> Scaling:
     quarter is near what images in [0, 1] have.
     """
     x = X[:: max(1, len(X) // 10_000)].astype(np.float64)
-    return scaling(x.mean(), 4 * np.sqrt(x.var(axis=0).mean()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return scaling(x.mean(), 4 * np.sqrt(x.var(axis=0).mean()))
 
 
 def identity(X: np.ndarray) -> Scaling:
@@ -75,7 +79,15 @@ def identity(X: np.ndarray) -> Scaling:
 
 
 def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
-    """A `Scaling` that single precision can hold: a spread too small for it counts as none."""
+    """A `Scaling` that single precision can hold: a spread too small for it counts as none.
+
+    Raises
+    ------
+    DataError
+        If the values are so large that their mean or their spread is not finite.
+    """
+    if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
+        raise DataError("the values are too large to take their mean and spread: divide the data by a constant")
     scale = np.where(np.asarray(scale) < np.finfo(np.float32).tiny, 1.0, scale)
     return Scaling(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
 

@@ -11,13 +11,14 @@ anomalies, and choosing another never retrains.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_anomaly.errors import DeviceMemoryError
 from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import Normals, components, path_difference
 from vae_anomaly.objectives import elbo_terms, importance_weighted_bound, reconstruction_term
@@ -218,17 +219,6 @@ def antithetic_noise(n_draws: int, latent_dim: int, generator: torch.Generator) 
     return torch.cat([half, -half])[:n_draws]
 
 
-def blocks(X: np.ndarray, dtype: torch.dtype, device: torch.device, block_rows: int) -> Iterator[tuple[slice, Tensor]]:
-    """Rows ``(N, D)`` as tensors of exactly ``block_rows`` rows, the last one filled up with zeros."""
-    buffer = np.zeros((block_rows, X.shape[1]), X.dtype)
-    for start in range(0, len(X), block_rows):
-        rows = slice(start, min(start + block_rows, len(X)))
-        n = rows.stop - rows.start
-        buffer[:n] = X[rows]
-        buffer[n:] = 0
-        yield rows, torch.from_numpy(buffer).to(device, dtype)
-
-
 @torch.inference_mode()
 def by_block(
     vae: VAE,
@@ -239,11 +229,31 @@ def by_block(
     """Apply ``function``, scaled rows to per-row tensors, to all of ``X`` and gather its results.
 
     ``vae`` gives the scaling, the precision and the device. Only with the default ``block_rows`` does a row's result
-    not depend on how many there are.
+    not depend on how many there are. Where the device runs out of memory (torch reports it for CUDA alone), the rows
+    left go in blocks of half the size, as often as need be: the last bits of their results may then differ.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the device's memory does not hold a block of one row.
     """
     dtype, device = vae.scaling.loc.dtype, vae.scaling.loc.device
     gathered: list[list[np.ndarray]] = []
-    for rows, block in blocks(X, dtype, device, block_rows):
-        results = function(vae.scaling(block))
-        gathered.append([result[: rows.stop - rows.start].cpu().numpy() for result in results])
+    buffer, start = np.zeros((block_rows, X.shape[1]), X.dtype), 0
+    while start < len(X):
+        rows = X[start : start + len(buffer)]
+        buffer[: len(rows)] = rows
+        buffer[len(rows) :] = 0
+        try:
+            results = function(vae.scaling(torch.from_numpy(buffer).to(device, dtype)))
+            gathered.append([result[: len(rows)].cpu().numpy() for result in results])
+        except torch.OutOfMemoryError as error:
+            if len(buffer) == 1:
+                raise DeviceMemoryError(
+                    f"{device} has too little free memory for even one row of {X.shape[1]:,} features: free some, or "
+                    "use device='cpu'"
+                ) from error
+            buffer = buffer[: len(buffer) // 2]
+        else:
+            start += len(rows)
     return tuple(np.concatenate(parts) for parts in zip(*gathered, strict=True))

@@ -8,20 +8,27 @@ Denoising Criterion for Variational Auto-Encoding Framework (Im et al., 2017), h
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypedDict
+from threading import Event
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
 from vae_anomaly.priors import kl_divergence
 from vae_anomaly.scores import BLOCK_ROWS, by_block
 from vae_anomaly.vae import VAE
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class EpochRecord(TypedDict):
@@ -60,6 +67,128 @@ class Recipe:
     input_noise: float
 
 
+class Position(NamedTuple):
+    """Where in an epoch a run is: steps taken since the beginning, order of the epoch's rows, sums of its two terms."""
+
+    taken: int
+    order: Tensor
+    totals: Tensor
+
+
+class Run:
+    """A training under way; between two calls of its methods it is what `tensors` and `history` say.
+
+    Parameters
+    ----------
+    vae, X, recipe, generator
+        As `train` has them.
+    """
+
+    def __init__(self, vae: VAE, X: np.ndarray, recipe: Recipe, generator: torch.Generator) -> None:
+        self.vae, self.X, self.recipe, self.generator = vae, X, recipe, generator
+        self.device, self.dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
+        self.steps = math.ceil(len(X) / recipe.batch_size)  # an epoch
+        self.optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
+        self.history: list[EpochRecord] = []
+        self.best_epoch, self.best_state = 0, clone_state(vae)
+        self.position = Position(0, torch.empty(0, dtype=torch.int64), torch.zeros(2, dtype=torch.float64))
+
+    @property
+    def steps_into_epoch(self) -> int:
+        """Steps taken since the last epoch in `history` ended."""
+        return self.position.taken - len(self.history) * self.steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over, or too many went by without progress."""
+        epochs = len(self.history)
+        waited = epochs - max(self.best_epoch, self.recipe.epochs // 10)
+        return epochs == self.recipe.epochs or waited >= self.recipe.patience
+
+    def learning_rate(self, step: int) -> float:
+        """Of a step, counted from 0."""
+        return self.recipe.learning_rate * warmup_cosine(step, self.steps * self.recipe.epochs)
+
+    def step(self) -> None:
+        """Take one step on the next batch, in a new order of the rows where an epoch begins."""
+        vae, device, dtype, generator = self.vae, self.device, self.dtype, self.generator
+        taken, order, totals = self.position
+        start = self.steps_into_epoch * self.recipe.batch_size
+        if start == 0:
+            order = torch.randperm(len(self.X), generator=generator, device=device).cpu()
+            totals = torch.zeros(2, dtype=torch.float64, device=device)
+        rows = self.X[order[start : start + self.recipe.batch_size].numpy()]
+        x = vae.scaling(torch.from_numpy(rows).to(device, dtype))
+        corrupted = x
+        if self.recipe.input_noise:
+            noise = torch.randn(x.shape, generator=generator, device=device, dtype=dtype)
+            corrupted = x + self.recipe.input_noise * noise
+        posterior = vae.encode(corrupted)
+        eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
+        decoded = vae.decode(vae.rsample(posterior, eps))
+        vae.likelihood.observe(x, decoded, max(1 / (taken + 1), 0.02))
+        reconstruction, kl = vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
+        loss = (kl - reconstruction).mean() / x.shape[1]
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate(taken)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        totals = totals + torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
+        self.position = Position(taken + 1, order, totals)
+
+    def end_epoch(self, X_validation: np.ndarray, noise: Tensor) -> EpochRecord:
+        """Validate, and keep the weights if they are the best so far."""
+        epoch = len(self.history) + 1
+        reconstruction, kl = (self.position.totals / len(self.X)).tolist()
+        block_rows = min(len(X_validation), BLOCK_ROWS)
+        terms = by_block(self.vae, X_validation, lambda x: training_terms(self.vae, x, noise), block_rows)
+        validation = [float(term.mean(dtype=np.float64)) for term in terms]
+        if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
+            raise TrainingError(
+                f"the loss is no longer finite in epoch {epoch} (reconstruction {reconstruction}, KL {kl}): "
+                f"lower learning_rate (now {self.recipe.learning_rate}), or look for extreme values in the data"
+            )
+        record = EpochRecord(
+            epoch=epoch,
+            learning_rate=self.learning_rate((epoch - 1) * self.steps),
+            reconstruction=reconstruction,
+            kl=kl,
+            validation_reconstruction=validation[0],
+            validation_kl=validation[1],
+        )
+        self.history.append(record)
+        if best_epoch(self.history) == epoch:
+            self.best_epoch, self.best_state = epoch, clone_state(self.vae)
+        return record
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The run's state, but for `history`."""
+        tensors = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
+        for i, weight in enumerate(self.vae.parameters()):
+            moments = self.optimizer.state[weight]
+            tensors |= {f"{name}.{i}": moments[name] for name in MOMENTS if name in moments}
+        generator = {"generator": self.generator.get_state()}
+        return tensors | generator | {"order": self.position.order, "totals": self.position.totals}
+
+    def restore(self, tensors: dict[str, Tensor], history: list[EpochRecord], taken: int) -> None:
+        """Take on the state that another run was in; the tensors are copied."""
+        state: dict[str, dict[str, Tensor]] = {"vae": {}, "best": {}}
+        for name, value in tensors.items():
+            part, _, key = name.partition(".")
+            if part in state:
+                state[part][key] = value.to(self.device, copy=True)
+        self.vae.load_state_dict(state["vae"])
+        self.best_epoch, self.best_state = best_epoch(history), state["best"]
+        for i, weight in enumerate(self.vae.parameters() if taken else ()):
+            self.optimizer.state[weight] = {"step": torch.tensor(float(taken), device=self.device)} | {
+                name: tensors[f"{name}.{i}"].to(self.device, copy=True) for name in MOMENTS
+            }
+        self.generator.set_state(tensors["generator"])
+        self.history = history
+        self.position = Position(taken, tensors["order"].clone(), tensors["totals"].to(self.device, copy=True))
+
+
 def train(
     vae: VAE,
     X: np.ndarray,
@@ -69,6 +198,7 @@ def train(
     generator: torch.Generator,
     *,
     progress: bool = False,
+    checkpoints: Checkpoints | None = None,
 ) -> list[EpochRecord]:
     """Fit ``vae`` in place and leave it with the weights of its best epoch.
 
@@ -84,6 +214,8 @@ def train(
         Source of every random number; lives on the model's device.
     progress
         Show a bar with the ELBO's two terms on stderr, on a terminal only.
+    checkpoints
+        Where to go on from, and where to write to: at its interval, at the end, and when interrupted.
 
     Returns
     -------
@@ -94,80 +226,78 @@ def train(
     ------
     TrainingError
         If the loss is no longer finite.
+    CheckpointError
+        If the newest checkpoint is of another fit, or none is whole.
+    KeyboardInterrupt
+        If interrupted; where there are checkpoints, only once the step under way is done and written.
     """
-    steps = math.ceil(len(X) / recipe.batch_size)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps * recipe.epochs))
-    history: list[EpochRecord] = []
-    best, best_state, best_epoch = -math.inf, clone_state(vae), 0
-    with tqdm(
-        total=recipe.epochs, desc="training", unit="epoch", disable=None if progress else True, leave=False
-    ) as bar:
-        for epoch in range(1, recipe.epochs + 1):
-            learning_rate = float(schedule.get_last_lr()[0])
-            reconstruction, kl = train_epoch(vae, X, recipe, optimizer, schedule, generator, epoch)
-            block_rows = min(len(X_validation), BLOCK_ROWS)
-            terms = by_block(vae, X_validation, lambda x: training_terms(vae, x, noise), block_rows)
-            validation = [float(term.mean(dtype=np.float64)) for term in terms]
-            if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
-                raise TrainingError(
-                    f"the loss is no longer finite in epoch {epoch} (reconstruction {reconstruction}, KL {kl}): "
-                    f"lower learning_rate (now {recipe.learning_rate}), or look for extreme values in the data"
-                )
-            history.append(
-                EpochRecord(
-                    epoch=epoch,
-                    learning_rate=learning_rate,
-                    reconstruction=reconstruction,
-                    kl=kl,
-                    validation_reconstruction=validation[0],
-                    validation_kl=validation[1],
-                )
-            )
+    run = Run(vae, X, recipe, generator)
+    if checkpoints is not None and (checkpoint := checkpoints.latest()) is not None:
+        tensors, state = checkpoint
+        run.restore(tensors, **state)
+
+    def save() -> None:
+        if checkpoints is not None:
+            checkpoints.write(run.position.taken, run.tensors(), {"history": run.history, "taken": run.position.taken})
+
+    def loop(stop: Event) -> None:
+        with epoch_bar(run, progress) as show:
+            while not (run.finished or stop.is_set()):
+                if run.steps_into_epoch < run.steps:
+                    run.step()
+                else:
+                    show(run.end_epoch(X_validation, noise))
+                if checkpoints is not None and checkpoints.due():
+                    save()
+        save()
+
+    if checkpoints is None:
+        loop(Event())
+    else:
+        uninterrupted(loop)
+    vae.load_state_dict(run.best_state)
+    return run.history
+
+
+def uninterrupted(loop: Callable[[Event], None]) -> None:
+    """Run ``loop`` where no KeyboardInterrupt can cut it between two statements: in a thread of its own.
+
+    The interrupt reaches this thread instead, which asks the loop to stop, waits until it has, and passes it on.
+    """
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # starts the thread: only one that has started is sure to be waited for
+        try:
+            pool.submit(loop, stop).result()
+        finally:
+            stop.set()
+
+
+@contextlib.contextmanager
+def epoch_bar(run: Run, progress: bool) -> Iterator[Callable[[EpochRecord], None]]:
+    """A progress bar, as the function that shows it one more epoch."""
+    epochs = run.recipe.epochs
+    quiet = None if progress else True
+    with tqdm(total=epochs, initial=len(run.history), desc="training", unit="epoch", disable=quiet, leave=False) as bar:
+
+        def show(record: EpochRecord) -> None:
             bar.set_postfix_str(
-                f"reconstruction {reconstruction:.1f}, KL {kl:.1f}, validation ELBO {validation[0] - validation[1]:.1f}"
+                f"reconstruction {record['reconstruction']:.1f}, KL {record['kl']:.1f}, "
+                f"validation ELBO {validation_elbo(record):.1f}"
             )
             bar.update()
-            if validation[0] - validation[1] > best:
-                best, best_state, best_epoch = validation[0] - validation[1], clone_state(vae), epoch
-            elif epoch - max(best_epoch, recipe.epochs // 10) >= recipe.patience:
-                break
-    vae.load_state_dict(best_state)
-    return history
+
+        yield show
 
 
-def train_epoch(
-    vae: VAE,
-    X: np.ndarray,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    generator: torch.Generator,
-    epoch: int,
-) -> tuple[float, float]:
-    """One pass over the rows in a new order; returns the mean reconstruction and KL terms."""
-    device, dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
-    order = torch.randperm(len(X), generator=generator, device=device).cpu().numpy()
-    totals = torch.zeros(2, dtype=torch.float64, device=device)
-    for start in range(0, len(X), recipe.batch_size):
-        x = vae.scaling(torch.from_numpy(X[order[start : start + recipe.batch_size]]).to(device, dtype))
-        corrupted = x
-        if recipe.input_noise:
-            corrupted = x + recipe.input_noise * torch.randn(x.shape, generator=generator, device=device, dtype=dtype)
-        posterior = vae.encode(corrupted)
-        eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
-        decoded = vae.decode(vae.rsample(posterior, eps))
-        step = (epoch - 1) * math.ceil(len(X) / recipe.batch_size) + start // recipe.batch_size + 1
-        vae.likelihood.observe(x, decoded, max(1 / step, 0.02))
-        reconstruction, kl = vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
-        loss = (kl - reconstruction).mean() / x.shape[1]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        totals += torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
-    mean = (totals / len(X)).tolist()
-    return mean[0], mean[1]
+def validation_elbo(record: EpochRecord) -> float:
+    """What picks the epoch, in nats a sample."""
+    return record["validation_reconstruction"] - record["validation_kl"]
+
+
+def best_epoch(history: list[EpochRecord]) -> int:
+    """The first, counted from 1, of the highest validation ELBO; 0 if there is none."""
+    return 1 + max(range(len(history)), key=lambda i: validation_elbo(history[i]), default=-1)
 
 
 def warmup_cosine(step: int, total: int) -> float:

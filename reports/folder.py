@@ -1,0 +1,25 @@
+"""What the folder of a report is called inside, and which folder may become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vae_anomaly.errors import DataError
+
+PAGE, NUMBERS, SCORES, FIGURES = "report.html", "report.json", "scores.csv", "figures"
+
+
+def check_report_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier report.
+
+    Raises
+    ------
+    DataError
+        If it exists and is no folder, or holds other things.
+    FileNotFoundError
+        If there is no folder to put it in.
+    """
+    if not folder.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{folder} cannot be written: there is no folder {folder.parent}")
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / NUMBERS).is_file())):
+        raise DataError(f"{folder} exists and is no report: give another --output, or move it away")
