@@ -213,7 +213,7 @@ def plot_per_class(per_group: dict[str, RocAuc], overall: RocAuc | None = None, 
     if not per_group:
         raise DataError("there are no classes to show: evaluate with groups")
     shown = sorted(per_group.items(), key=lambda item: (item[1].value, item[0]))[:MOST_CLASSES]
-    ax = axes_or_new(ax, 1.2 + 0.22 * len(shown))
+    ax = axes_or_new(ax, max(2.4, 1.2 + 0.22 * len(shown)))
     values, low, high = np.array([(auc.value, auc.low, auc.high) for _, auc in shown]).T
     rows = np.arange(len(shown))
     if overall is not None:

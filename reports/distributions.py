@@ -118,7 +118,7 @@ def beyond(parts: list[np.ndarray], edges: np.ndarray) -> str:
     below = sum(int((part < edges[0]).sum()) for part in parts)
     above = sum(int((part > edges[-1]).sum()) for part in parts)
     counts = [f"{count:,} {side}" for count, side in ((below, "lower"), (above, "higher")) if count]
-    return f"\n{' and '.join(counts)} beyond, counted in the end bins" if counts else ""
+    return f"\n{' and '.join(counts)} ones counted in the end bins" if counts else ""
 
 
 @styled()

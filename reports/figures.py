@@ -103,13 +103,14 @@ def image_rows(
             f"got {len(row_labels)} and {len(column_labels)}"
         )
     canvas = tiled(images.reshape(-1, *images.shape[2:]), rows, columns, limits)
-    ax = axes_or_new(ax, 0.4 + 4.3 * canvas.shape[0] / canvas.shape[1])
+    ax = axes_or_new(ax, min(0.4 + 4.3 * canvas.shape[0] / canvas.shape[1], 0.4 + rows))
     # 64 levels look like 256, and take two thirds of the bytes
     ax.imshow(np.round(canvas * 63) / 63, interpolation="none")
     gap = gap_of(height)
-    for set_ticks, labels, size in ((ax.set_yticks, row_labels, height), (ax.set_xticks, column_labels, width)):
+    sides = ((ax.set_yticks, row_labels, height, 16), (ax.set_xticks, column_labels, width, 8))
+    for set_ticks, labels, size, letters in sides:
         places = np.arange(len(labels)) * (size + gap) + (size - 1) / 2
-        set_ticks(places, [name(label, 12) for label in labels], parse_math=False)
+        set_ticks(places, [name(label, letters) for label in labels], parse_math=False)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
     return figure_of(ax)

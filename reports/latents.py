@@ -22,6 +22,7 @@ from vae_anomaly.reports.style import (
 )
 
 ACTIVE = 0.01
+MOST_NAMED = 20
 
 
 @styled()
@@ -114,21 +115,23 @@ def plot_latent_units(variance_of_means: np.ndarray, ax: Axes | None = None) -> 
     ax = axes_or_new(ax)
     order = np.argsort(-variances, kind="stable")
     bottom = min(1e-3, max(float(variances.min()), 1e-6)) / 2
-    places, heights = np.arange(len(order)), np.maximum(variances[order], bottom)
+    edges, heights = np.arange(len(order) + 1) - 0.5, np.maximum(variances[order], bottom)
     n_active = int((variances > ACTIVE).sum())
-    bars = ax.bar(places, heights - bottom, bottom=bottom, width=0.8, color=NORMAL, label=f"active ({n_active})")
-    for bar in bars[n_active:]:
-        bar.set(facecolor="none", edgecolor=HELD_OUT, hatch="////")
-    if n_active < len(order):
-        bars[-1].set_label(f"inactive ({len(order) - n_active})")
+    n_inactive = len(order) - n_active
+    if n_active:
+        label = f"active ({n_active})"
+        ax.stairs(heights[:n_active], edges[: n_active + 1], baseline=bottom, fill=True, fc=NORMAL, label=label)
+    if n_inactive:
+        label = f"inactive ({n_inactive})"
+        ax.stairs(heights[n_active:], edges[n_active:], baseline=bottom, ec=HELD_OUT, hatch="////", label=label)
     ax.axhline(ACTIVE, color=INK, ls="--", lw=0.8, label=f"active above {ACTIVE}")
-    ax.set_yscale("log", nonpositive="clip")
-    ax.set_ylim(bottom, max(1.0, float(heights.max())) * 1.5)
+    ax.set(yscale="log", ylim=(bottom, max(1.0, float(heights.max())) * 1.5), ylabel="variance of posterior mean")
     log_ticks(ax.yaxis)
-    if len(order) <= 40:
-        ax.set_xticks(places, [str(unit) for unit in order], fontsize=9 if len(order) <= 20 else 6)
+    if len(order) <= MOST_NAMED:
+        ax.set_xticks(range(len(order)), [str(unit) for unit in order])
+        ax.set_xlabel("latent unit")
     else:
         plain_ticks(ax.xaxis)
-    ax.set(xlabel="latent unit" if len(order) <= 40 else "latent units, ranked", ylabel="variance of posterior mean")
+        ax.set_xlabel("latent units, ranked")
     legend(ax, 3)
     return figure_of(ax)

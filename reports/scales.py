@@ -59,7 +59,8 @@ class Scale:
     def ticks(self) -> list[float]:
         """Round values, about evenly spaced on the axis."""
         values = self.grid(6)
-        digits = np.floor(np.log10(np.gradient(values)))
+        steps = np.diff(values)
+        digits = np.floor(np.log10(np.minimum(np.append(steps, np.inf), np.append(np.inf, steps))))
         rounded = {round(value / 10**digit) * 10**digit for value, digit in zip(values, digits, strict=True)}
         return [float(value) for value in sorted(rounded) if self.low <= value <= self.high]
 
@@ -81,7 +82,7 @@ def scale_of(normal: np.ndarray, others: Sequence[np.ndarray] = (), always: floa
     low, high = float(ends.min()), float(ends.max())
     centre, (left, right) = float(np.median(normal)), np.quantile(normal, [0.05, 0.95])
     width = float(right - left)
-    if width > 0 and high - low > FAR * width:
+    if high - low > FAR * width > 1e-12 * (high - low):
         left, right = np.arcsinh((np.array([low, high]) - centre) / width)
         margin = 0.02 * (right - left)
         low, high = (centre + width * np.sinh(np.array([left - margin, right + margin]))).tolist()

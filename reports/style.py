@@ -48,7 +48,6 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
     "hatch.linewidth": 0.6,
-    "text.parse_math": False,
     "svg.fonttype": "none",  # text stays text: a third of the size, and it can be searched and read aloud
     "svg.hashsalt": "vae-anomaly",
     "axes.facecolor": "none",
