@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vae_anomaly.reports.charts import HEIGHT, WIDTH, axes, data_uri, photographs, residual_maps, roc_chart, score_chart
+from vae_anomaly.reports.evidence import measured
 from vae_anomaly.reports.glossary import GLOSSARY
 from vae_anomaly.reports.report import Report
 from vae_anomaly.reports.report_figures import Drawn
@@ -28,6 +29,7 @@ from vae_anomaly.reports.verdict import findings, percent
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC_ROWS = 50
 TOP_FEATURES = 8
+MEASURED = ("observed", "expected", "spread")
 SECTIONS = {
     "scores": "Scores",
     "quality": "How good it is",
@@ -232,9 +234,7 @@ def table_evidence(report: Report) -> list[dict[str, Any]]:
         features = [
             {
                 "name": names[d],
-                "observed": observed[d],
-                "expected": expected[d],
-                "spread": spread[d],
+                **dict(zip(MEASURED, measured(observed[d], expected[d], spread[d]), strict=True)),
                 "excess": excess[d],
                 "deviation": (observed[d] - expected[d]) / spread[d] if spread[d] > 0 else 0.0,
             }
