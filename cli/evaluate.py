@@ -60,14 +60,14 @@ def evaluate(
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
     detector = options.load_model(model, device, score_name)
-    trained_on = detector.metadata_.get("data", {}).get("normal")
+    _, trained_on = options.trained_on(detector.metadata_)
     if normal is None and trained_on is not None:
         if dataset is None and set(samples.labels) <= {"0", "1"}:
             raise DataError(
                 f"labels 0 and 1 could be classes (the model's normal ones are {listed(trained_on)}) or 1 = anomaly: "
                 "say which are normal with --normal"
             )
-        normal = tuple(trained_on)
+        normal = trained_on
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(to_frame(samples))
     result = judge(
@@ -86,7 +86,7 @@ def evaluate(
         click.echo(json.dumps(about | {"test": result.to_dict() | promised}, indent=2))
         return
     lines = [f"data       {samples.source}", f"model      {model}"]
-    click.echo("\n".join(lines + options.column("test", describe_evaluation(result.to_dict() | promised))))
+    options.say(*lines, *options.column("test", describe_evaluation(result.to_dict() | promised)))
 
 
 def describe_evaluation(test: dict[str, Any]) -> list[str]:

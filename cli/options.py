@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,36 @@ def load_model(path: Path, device: str, score: str | None = None) -> Any:
 
     detector = VAEDetector.load(path, device=device)
     return detector if score is None else detector.set_params(score=score)
+
+
+def say(*lines: str) -> None:
+    """Print lines, with whatever could steer a terminal escaped."""
+    click.echo(shown(*lines))
+
+
+def shown(*lines: str) -> str:
+    """Lines as a terminal may see them."""
+    return "\n".join(map(printable, lines))
+
+
+def printable(text: str) -> str:
+    """Text on one line and without control characters, bidirectional overrides or halves of surrogate pairs.
+
+    They come from file names, class names, labels and column names, and could overwrite what was printed before.
+    """
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def trained_on(metadata: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
+    """Where the training data came from and its normal classes, as far as a model file tells."""
+    data = metadata.get("data")
+    data = data if isinstance(data, dict) else {}
+    source, normal = data.get("source"), data.get("normal")
+    if not isinstance(normal, list) or not all(isinstance(name, str) for name in normal):
+        normal = None
+    return source if isinstance(source, str) else None, None if normal is None else tuple(normal)
 
 
 def threshold_in(config: dict[str, Any], score: str | None = None) -> dict[str, Any]:

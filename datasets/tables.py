@@ -135,9 +135,10 @@ def table(
             continue
         row = next((i for i, cell in enumerate(values) if is_no_number(cell)), 0)
         shown = repr(values.iloc[row])
+        shown = shown if len(shown) < 80 else shown[:80] + "..."
         raise DataError(
-            f"{source}: row {first_row + row}, column {column!r} is {shown if len(shown) < 80 else shown[:80] + '...'}, "
-            "not a number: encode or drop the column, or name it with --label-column if it holds the labels"
+            f"{source}: row {first_row + row}, column {column!r} is {shown}, not a number: encode or drop "
+            "the column, or name it with --label-column if it holds the labels"
         )
     if not len(frame.columns):
         raise DataError(f"{source}: no columns are left beside the labels")

@@ -62,6 +62,7 @@ LIBRARY = (
     "evaluation",
     "drift",
     "model_file",
+    "schema",
     "parameters",
     "detector",
     "corruptions",
