@@ -216,32 +216,25 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_one_cleans_up(tmp_path
     assert os.listdir(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize("suffix", [".vae", ".csv", ".npy", ".png"])
-def test_a_real_limit_on_file_size_ends_in_one_line(
-    tmp_path: Path, table_detector, image_detector, suffix: str
-) -> None:
+@pytest.mark.parametrize("suffix", [".vae", ".npy"])
+def test_a_real_limit_on_file_size_ends_in_one_line(tmp_path: Path, table_detector: VAEDetector, suffix: str) -> None:
     table_detector.save(tmp_path / "m.vae")
-    image_detector.save(tmp_path / "i.vae")
     path = tmp_path / f"out{suffix}"
     path.write_bytes(b"old")
-    command = {
-        ".vae": ["calibrate", "m.vae", "--rate", "0.2"],
-        ".png": ["sample", "--model", "i.vae"],
-    }.get(suffix, ["sample", "--model", "m.vae", "-n", "5000"])
+    command = ["calibrate", "m.vae"] if suffix == ".vae" else ["sample", "-n", "5000", "--model", "m.vae"]
     writer = subprocess.run(
         [sys.executable, "-m", "vae_anomaly.cli", *command, "--output", path.name],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=os.environ | {"MPLCONFIGDIR": str(tmp_path / "mpl")},
         check=False,
     )
     assert writer.returncode == 1
-    (line,) = [line for line in writer.stderr.splitlines() if not line.startswith("Matplotlib")]
-    assert line.startswith("Error: out" + suffix)
+    assert writer.stderr.splitlines()[-1].startswith(f"Error: out{suffix}"), writer.stderr
+    assert "Traceback" not in writer.stderr
     assert path.read_bytes() == b"old"
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+    assert not list(tmp_path.glob(".*.part"))
 
 
 @pytest.mark.parametrize(
