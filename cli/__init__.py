@@ -5,7 +5,11 @@ Commands import what they need when they run, so that ``--help`` answers without
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -26,8 +30,10 @@ from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
+from vae_anomaly.untrusted import printable
 
 DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Commands(click.Group):
@@ -38,27 +44,50 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
+        with one_message():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with interruptible():
-                return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        with one_message():
+            try:
+                with interruptible():
+                    return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def one_message() -> Iterator[None]:
+    """Turn every failure into one line that a terminal may see."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except click.ClickException as error:
+        error.message = printable(error.message)  # type: ignore[misc]  # final for who raised it
+        raise
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
             raise
-        except Exception as error:
-            if os.environ.get(DEBUG_VARIABLE):
-                raise
-            raise click.ClickException(describe(error)) from error
+        raise click.ClickException(printable(describe(error))) from error
 
 
 def describe(error: Exception) -> str:
     """One message for a person."""
     if isinstance(error, OSError) and error.strerror:
+        if error.filename is None and error.errno in WRITING:  # all else that is written or read has a name
+            abandon_stdout()
+            return f"standard output: {error.strerror}"
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | OSError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def abandon_stdout() -> None:
+    """Let what could not be written go, lest the interpreter tries again when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

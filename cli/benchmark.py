@@ -163,9 +163,8 @@ def benchmark(
     ]
     paths = write_benchmark(output, protocol, records, about, notes)
     if quick:
-        click.echo(f"quick look: at most {QUICK_ROWS} samples of each kind\n")
-    click.echo(summary_table(records))
-    click.echo(f"\nwrote {', '.join(map(str, paths))}")
+        options.say(f"quick look: at most {QUICK_ROWS} samples of each kind", "")
+    options.say(*summary_table(records).split("\n"), "", f"wrote {', '.join(map(str, paths))}")
 
 
 def images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tuple[str, ...]) -> Plan:

@@ -102,7 +102,7 @@ def calibrate(
     lines += options.column(
         "observed", [f"{observed:.2%} of {len(detector.calibration_scores_):,} held-out normals lie above"]
     )
-    click.echo("\n".join([*lines, f"wrote      {output}"]))
+    options.say(*lines, f"wrote      {output}")
 
 
 def reviewed_anomalies(path: Path) -> np.ndarray:

@@ -69,7 +69,7 @@ def compare(
         f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}; bootstrap "
         f"{again.low:+.4f} to {again.high:+.4f}), p = {result.p_value:.3g}",
     ]
-    click.echo("\n".join(lines))
+    options.say(*lines)
 
 
 def scored(a: Path, b: Path, labels: Path | None, normal: tuple[str, ...] | None) -> tuple[list[Any], Any]:

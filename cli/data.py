@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vae_anomaly.cli import options
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def normal_classes(
     detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, named: bool
 ) -> tuple[str, ...] | None:
     """The classes that count as normal: those given, or those the model was trained on, or None: labels are 0 and 1."""
-    trained_on = detector.metadata_.get("data", {}).get("normal")
+    _, trained_on = options.trained_on(detector.metadata_)
     if normal is not None or trained_on is None:
         return normal
     if not named and samples.labels is not None and set(samples.labels) <= {"0", "1"}:
@@ -92,7 +93,7 @@ def normal_classes(
             f"labels 0 and 1 could be classes (the model's normal ones are {listed(trained_on)}) or 1 = anomaly: "
             "say which are normal with --normal"
         )
-    return tuple(trained_on)
+    return trained_on
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

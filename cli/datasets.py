@@ -24,4 +24,4 @@ def datasets(data_dir: Path | None, download: str | None) -> None:
         else:
             folder = locate(name, data_dir)
             where = str(folder) if folder else "not on disk (fetched on first use)"
-        click.echo(f"{name:<14} {named.about}\n{'':<14} {where}")
+        options.say(f"{name:<14} {named.about}", f"{'':<14} {where}")

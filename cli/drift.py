@@ -41,12 +41,10 @@ def drift(
     alarm is a conformal test martingale's: without drift it ever goes off with probability at most --alarm-bound.
     """
     from vae_anomaly.drift import drift as measure
-    from vae_anomaly.model_file import read
     from vae_anomaly.reports import read_score_table
 
     if reference.suffix == ".vae":
-        tensors, config = read(reference)
-        known = -tensors[f"held_out.{score_name or config['parameters']['score']}"].numpy()
+        known = -options.load_model(reference, "cpu", score_name).calibration_scores_
     else:
         known = read_score_table(reference)["anomaly_score"].to_numpy()
     result = measure(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)
@@ -62,6 +60,6 @@ def drift(
             f"martingale {alarm}: its largest value 10^{result.log10_martingale:.1f}; without drift it ever reaches "
             f"{1 / alarm_bound:g} with probability at most {alarm_bound:g}",
         ]
-        click.echo("\n".join(lines))
+        options.say(*lines)
     if fail_on_drift and result.alarm is not None:
         ctx.exit(DRIFT_EXIT_CODE)

@@ -72,7 +72,7 @@ def evaluate(
         click.echo(json.dumps(about | {"test": result.to_dict() | promised}, indent=2))
         return
     lines = [f"data       {samples.source}", f"model      {model}"]
-    click.echo("\n".join(lines + options.column("test", describe_evaluation(result.to_dict() | promised))))
+    options.say(*lines, *options.column("test", describe_evaluation(result.to_dict() | promised)))
 
 
 def describe_evaluation(test: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import to_frame
 from vae_anomaly.errors import DataError
+from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,10 +69,10 @@ def explain(
             content = f"{whole if output.suffix == '.json' else text}\n".encode()
         with atomic_write(output) as file:
             file.write(content)
-        text += f"\nwrote      {options.visible(output)}"
+        text += f"\nwrote      {printable(output)}"
     elif str(data) != "-":
         again = shlex.join(["vae-anomaly", "explain", str(model), str(data), "--row", str(row)])
-        text += f"\nfigure     {options.visible(again)} --output row-{row}.png"
+        text += f"\nfigure     {printable(again)} --output row-{row}.png"
     click.echo(whole if as_json else text)
 
 
@@ -164,7 +165,7 @@ def draw(evidence: dict[str, Any], top: int) -> Figure:
     features = evidence["features"]
     observed, expected, spread = (np.array(features[name]) for name in ("observed", "expected", "spread"))
     nats = np.array(costs(evidence))
-    title = f"{options.visible(heading(evidence | {'data': Path(evidence['data']).name}))}\n{verdict(evidence)}"
+    title = f"{printable(heading(evidence | {'data': Path(evidence['data']).name}))}\n{verdict(evidence)}"
     shape = evidence["image_shape"]
     if shape is None:
         return plot_feature_evidence(features["name"], observed, expected, spread, nats, most=top, title=title)
@@ -188,7 +189,7 @@ def render(evidence: dict[str, Any], top: int) -> str:
     """The evidence as text."""
     e = evidence
     lines = [
-        *options.column("sample", [options.visible(heading(e))]),
+        *options.column("sample", [printable(heading(e))]),
         *options.column(
             "score",
             [verdict(e), f"score {e['score']}, p-value {e['p_value']:.3g} among {e['n_held_out']:,} held-out normals"],
@@ -223,7 +224,7 @@ def worst_features(evidence: dict[str, Any], top: int) -> list[str]:
         else:
             seen, mean, std = measured(observed, expected, spread)
             shown = seen, f"{mean} ± {std}"
-        name = options.visible(features["name"][i])
+        name = printable(features["name"][i])
         rows.append((name if len(name) <= 40 else name[:39] + "…", *shown, f"{nats[i]:,.3f}"))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     than = "more than the best pixel" if is_image else "beyond what the model predicts"

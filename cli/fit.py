@@ -386,4 +386,4 @@ def render(summary: dict[str, Any]) -> str:
     if test is not None:
         lines += options.column("test", describe_evaluation(test))
     lines.append(f"wrote      {', '.join(summary['files'].values())}")
-    return "\n".join(lines)
+    return options.shown(*lines)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from vae_anomaly.untrusted import printable
+
 # Names that importing the library would also give, at the price of importing torch; a test compares them.
 ARCHITECTURES = ("mlp", "conv", "article")
 LIKELIHOODS = ("gaussian", "correlated_gaussian", "bernoulli", "continuous_bernoulli")
@@ -134,6 +136,26 @@ def load_model(path: Path, device: str, score: str | None = None) -> Any:
     return detector if score is None else detector.set_params(score=score)
 
 
+def say(*lines: str) -> None:
+    """Print lines, with whatever could steer a terminal escaped."""
+    click.echo(shown(*lines))
+
+
+def shown(*lines: str) -> str:
+    """Lines as a terminal may see them."""
+    return "\n".join(map(printable, lines))
+
+
+def trained_on(metadata: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
+    """Where the training data came from and its normal classes, as far as a model file tells."""
+    data = metadata.get("data")
+    data = data if isinstance(data, dict) else {}
+    source, normal = data.get("source"), data.get("normal")
+    if not isinstance(normal, list) or not all(isinstance(name, str) for name in normal):
+        normal = None
+    return source if isinstance(source, str) else None, None if normal is None else tuple(normal)
+
+
 def threshold_in(config: dict[str, Any], score: str | None = None) -> dict[str, Any]:
     """The calibration of a score (by default the model's own) in what a model file says about itself."""
     calibration: dict[str, Any] = config["calibrations"][score or config["parameters"]["score"]]
@@ -172,11 +194,6 @@ def share(what: str, value: float, low: float, high: float, n: int) -> str:
     """A share with its interval."""
     shown = [f"{100 * x:.3g}%" for x in (value, low, high)]
     return f"{shown[0]} {what} (95 % interval {shown[1]} to {shown[2]}), from {n:,} samples"
-
-
-def visible(text: object) -> str:
-    """A name from anywhere as a terminal may show it: control characters, direction marks and the like escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def column(title: str, lines: list[str]) -> list[str]:

@@ -77,7 +77,7 @@ def report(
         normal = normal_classes(detector, samples, normal, dataset is not None)
         anomalous = ~is_normal(samples.labels, normal, samples.source)
     write_report(gather(detector, samples, anomalous, normal, model), output)
-    click.echo(f"wrote {output / PAGE}")
+    options.say(f"wrote {output / PAGE}")
 
 
 def gather(
@@ -204,8 +204,7 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
     """What it takes to repeat the run."""
     from vae_anomaly.model_file import versions
 
-    data = detector.metadata_.get("data", {})
-    trained_on = data.get("source", "not recorded")
+    source, normal = options.trained_on(detector.metadata_)
     parameters = {name: value for name, value in detector.get_params().items() if value is not None}
     return {
         "data": samples.source,
@@ -213,7 +212,7 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
         "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {samples.X.dtype}",
         "model": str(model),
         "model SHA-256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "trained on": trained_on + (f", normal: {listed(data['normal'])}" if data.get("normal") else ""),
+        "trained on": (source or "not recorded") + (f", normal: {listed(normal)}" if normal else ""),
         "seed": str(detector.random_state),
         "parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),

@@ -23,14 +23,14 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     """
     import pandas as pd
 
-    from vae_anomaly.model_file import read_config
     from vae_anomaly.reports import open_score_table, read_score_table
+    from vae_anomaly.schema import read_description
 
     if not model.exists():
         raise click.ClickException(f"{model} does not exist: give --model")
     if output.suffix != ".csv":
         raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
-    threshold = options.threshold_in(read_config(model), score_name)["threshold"]
+    threshold = options.threshold_in(read_description(model), score_name)["threshold"]
     table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
     rest = table.drop(index=top.index)
@@ -38,4 +38,4 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
     with open_score_table(output) as write:
         write(chosen)
-    click.echo(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")
+    options.say(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")

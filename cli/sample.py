@@ -56,4 +56,4 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
             pd.DataFrame(samples.reshape(len(samples), -1), columns=names).to_csv(
                 file, index=False, header=names is not None
             )
-    click.echo(f"wrote {output}")
+    options.say(f"wrote {output}")

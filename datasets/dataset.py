@@ -9,6 +9,9 @@ import numpy as np
 
 from vae_anomaly.errors import DataError
 
+LARGEST_LABEL = 2.0**53  # a float tells whole numbers apart below it
+LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -64,10 +67,15 @@ def class_names(values: np.ndarray, source: str) -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))
         if len(bad):
             raise DataError(f"{source}: label of row {bad[0]} is {values[bad[0]]}, not a class name or whole number")
+        if len(values) and np.abs(values).max() >= LARGEST_LABEL:
+            raise DataError(f"{source}: labels must be whole numbers below {LARGEST_LABEL:g}")
     if values.dtype.kind in "fbiu":
         return values.astype(np.int64).astype(str)
-    if values.dtype.kind in "UO" and all(isinstance(value, str) and value.strip() for value in values.tolist()):
-        return np.array([value.strip() for value in values.tolist()], dtype=str)
+    names = [value.strip() if isinstance(value, str) else "" for value in values] if values.dtype.kind in "UO" else []
+    if 4 * len(names) * max(map(len, names), default=0) > LARGEST_LABELS:
+        raise DataError(f"{source}: labels of up to {max(map(len, names)):,} characters are too long for class names")
+    if names and all(names):
+        return np.array(names, dtype=str)
     raise DataError(f"{source}: labels must be text or whole numbers without gaps, got type {values.dtype}")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +12,29 @@ import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.errors import DataError
+from vae_anomaly.untrusted import open_data, parsing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 1 << 26
+CHUNK_BYTES = 1 << 28
 GREY, COLOUR = ("1", "L"), ("RGB", "P", "CMYK", "YCbCr")
 
 
-def image_chunks(folder: Path, n_rows: int) -> Iterator[Dataset]:
+def image_chunks(folder: Path, n_rows: int, first_row: int = 0) -> Iterator[Dataset]:
     """Images as uint8, ``(N, H, W)`` grey or ``(N, H, W, 3)`` colour, in the order of their names.
 
     Raises
     ------
     DataError
-        If there are none, one cannot be read, or they differ in size or in having colour.
+        If there are none, one cannot be read, has more than 67,108,864 pixels or lies outside the folder, or they
+        differ in size or in having colour.
     """
-    files, classes = find(folder)
+    with parsing(f"{folder} cannot be listed"):
+        files, classes = find(folder)
     expected = read(files[0]).shape
-    for start in range(0, len(files), n_rows):
+    n_rows = max(1, min(n_rows, CHUNK_BYTES // math.prod(expected)))
+    for start in range(first_row, len(files), n_rows):
         rows = slice(start, start + n_rows)
         images = []
         for file in files[rows]:
@@ -36,19 +45,32 @@ def image_chunks(folder: Path, n_rows: int) -> Iterator[Dataset]:
                     "bring all images to one size and kind first"
                 )
             images.append(image)
-        labels = None if classes is None else np.array(classes[rows], dtype=str)
-        names = tuple(str(file.relative_to(folder)) for file in files[rows])
+        labels = None if classes is None else np.array([text(name) for name in classes[rows]], dtype=str)
+        names = tuple(text(str(file.relative_to(folder))) for file in files[rows])
         yield Dataset(np.stack(images), str(folder), labels, row_names=names)
+
+
+def text(name: str) -> str:
+    """A file's name as text that UTF-8 can hold; bytes that are none become backslash escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def find(folder: Path) -> tuple[list[Path], list[str] | None]:
     """Image files, and their classes if they lie in subfolders."""
+    root = folder.resolve()
 
     def images_in(place: Path) -> list[Path]:
-        return sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+        return sorted(inside(file) for file in place.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+
+    def inside(place: Path) -> Path:
+        if place.is_symlink() and not place.resolve().is_relative_to(root):
+            raise DataError(f"{place} is a link that leads out of {folder}: copy what is to be read into the folder")
+        return place
 
     flat = images_in(folder)
-    subfolders = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    subfolders = sorted(
+        inside(place) for place in folder.iterdir() if place.is_dir() and not place.name.startswith(".")
+    )
     nested = [(file, place.name) for place in subfolders for file in images_in(place)]
     if flat and nested:
         raise DataError(f"{folder} has images both directly in it and in subfolders: use one or the other")
@@ -61,26 +83,17 @@ def find(folder: Path) -> tuple[list[Path], list[str] | None]:
 
 def read(file: Path) -> np.ndarray:
     """One image as uint8, ``(H, W)`` or ``(H, W, 3)``."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                if image.mode not in GREY + COLOUR:
-                    raise DataError(f"{file} has pixels of kind {image.mode}: convert it to 8-bit grey or RGB first")
-                return np.asarray(image.convert("L" if image.mode in GREY else "RGB"))
-    except DataError:
-        raise
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Warning,
-        Image.DecompressionBombError,
-    ) as error:
-        raise DataError(f"{file} cannot be read as an image ({error})") from error
+    with open_data(file) as data, parsing(f"{file} cannot be read as an image"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # only these: Pillow also knows formats that it hands to other programs
+        with Image.open(data, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{file} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            if image.mode not in GREY + COLOUR:
+                raise DataError(f"{file} has pixels of kind {image.mode}: convert it to 8-bit grey or RGB first")
+            return np.asarray(image.convert("L" if image.mode in GREY else "RGB"))
 
 
 def describe(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from vae_anomaly.reports.report_figures import Drawn
 from vae_anomaly.reports.selection import Stops, table_rows, threshold_stops
 from vae_anomaly.reports.style import darkened
 from vae_anomaly.reports.verdict import findings, percent
+from vae_anomaly.untrusted import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC_ROWS = 50
@@ -62,7 +62,7 @@ def render_page(report: Report, figures: list[Drawn]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"nats": nats, "percent": percent, "shown": shown, "count": lambda n: f"{n:,}"}
+    environment.filters |= {"nats": nats, "percent": percent, "shown": printable, "count": lambda n: f"{n:,}"}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     rows = table_rows(report.anomaly_score)
     stops = threshold_stops(
@@ -110,14 +110,6 @@ def nats(value: float) -> str:
     return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
 
 
-def shown(name: object) -> str:
-    """A name from outside, control characters and overrides of the writing direction made visible."""
-    return "".join(
-        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else f"\\u{ord(char):04x}"
-        for char in str(name)
-    )
-
-
 def series(report: Report) -> dict[str, np.ndarray]:
     """Scores by kind, as the histogram shows them."""
     score, anomalous = report.anomaly_score, report.anomalous
@@ -151,9 +143,9 @@ def rows_data(report: Report, rows: np.ndarray) -> dict[str, Any]:
         "p": [float(f"{value:.4g}") for value in report.p_value[rows]],
         "reconstruction": [round(value, 2) for value in report.reconstruction[rows].tolist()],
         "kl": [round(value, 2) for value in report.kl[rows].tolist()],
-        "label": None if report.labels is None else [shown(name) for name in report.labels[rows]],
+        "label": None if report.labels is None else [printable(name) for name in report.labels[rows]],
         "anomalous": None if report.anomalous is None else report.anomalous[rows].astype(int).tolist(),
-        "name": None if report.names is None else [shown(report.names[i]) for i in rows],
+        "name": None if report.names is None else [printable(report.names[i]) for i in rows],
     }
 
 

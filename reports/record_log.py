@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.untrusted import loads, read_data
+
+LARGEST_LOG = 1 << 28
 
 
 class RecordLog:
@@ -39,13 +42,13 @@ class RecordLog:
     def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.path = path
         self.records: list[dict[str, Any]] = []
-        *lines, torn = path.read_bytes().split(b"\n") if path.exists() and not fresh else [b""]
+        *lines, torn = read_data(path, LARGEST_LOG).split(b"\n") if path.exists() and not fresh else [b""]
         if not lines:
             path.write_bytes(b"")
             self._write({"settings": settings})
             return
         try:
-            header, *self.records = map(json.loads, lines)
+            header, *self.records = map(loads, lines)
             written = header["settings"]
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: not a record file of ours, or damaged: --fresh begins anew") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -12,9 +14,14 @@ import numpy as np
 import pandas as pd
 
 from vae_anomaly.atomic import atomic_write
+from vae_anomaly.bounded import open_npy, parquet_frames
 from vae_anomaly.errors import DataError
+from vae_anomaly.untrusted import loads, open_data, parsing
 
 ScoreTable: TypeAlias = Callable[[pd.DataFrame], None]
+LARGEST_TABLE = 1 << 30
+LARGEST_LINE = 1 << 16
+LINES = 1 << 14
 SCORE_SUFFIXES = (".csv", ".jsonl", ".npy", ".parquet")
 
 
@@ -62,26 +69,53 @@ def read_score_table(path: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If it cannot be read, is empty, or its scores are missing or not finite numbers.
+        If it cannot be read, is empty or above 1 GiB, or its scores are missing or not finite numbers.
     """
-    readers: dict[str, Callable[[], pd.DataFrame]] = {
-        ".csv": lambda: pd.read_csv(path),
-        ".jsonl": lambda: pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").splitlines()]),
-        ".npy": lambda: pd.DataFrame(np.load(path, allow_pickle=False)),
-        ".parquet": lambda: pd.read_parquet(path),
-    }
+    readers = {".csv": read_csv, ".jsonl": read_json_lines, ".npy": read_npy, ".parquet": read_parquet}
     if path.suffix not in readers:
         raise DataError(f"{path}: scores are read from {', '.join(readers)}")
-    try:
-        table = readers[path.suffix]()
-    except (ValueError, OSError, ImportError) as error:
-        raise DataError(f"{path}: not a readable score table ({error})") from error
+    with open_data(path) as file:
+        if os.fstat(file.fileno()).st_size > LARGEST_TABLE:
+            raise DataError(f"{path}: has more than {LARGEST_TABLE:,} bytes, the most that is read of a score table")
+    with parsing(f"{path}: not a readable score table"):
+        table = readers[path.suffix](path)
     if "anomaly_score" not in table:
         raise DataError(f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns))}")
     scores = table["anomaly_score"]
     if not len(table) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
         raise DataError(f"{path}: the column anomaly_score must hold finite numbers, at least one")
     return table
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file whose first line names few columns."""
+    with open_data(path) as file:
+        if len(file.readline(LARGEST_LINE)) == LARGEST_LINE:
+            raise ValueError(f"its first line has over {LARGEST_LINE:,} bytes")
+        file.seek(0)
+        return pd.read_csv(file)
+
+
+def read_json_lines(path: Path) -> pd.DataFrame:
+    """Objects a line, all of the same keys; so many lines at a time, since objects take far more room than columns."""
+    pieces: list[pd.DataFrame] = []
+    with open_data(path) as file:
+        while rows := [loads(line) for line in islice(iter(lambda: file.readline(LARGEST_LINE), b""), LINES)]:
+            keys = pieces[0].columns.tolist() if pieces else list(rows[0])
+            if any(list(row) != keys for row in rows):
+                raise ValueError(f"not every line has the keys {', '.join(map(str, keys))}")
+            pieces.append(pd.DataFrame(rows, columns=keys))
+    return pd.concat(pieces or [pd.DataFrame()], ignore_index=True)
+
+
+def read_npy(path: Path) -> pd.DataFrame:
+    """A structured array."""
+    return pd.DataFrame(np.array(open_npy(path)))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """All row groups."""
+    return pd.concat([pd.DataFrame(), *parquet_frames(path, LINES)], ignore_index=True)
 
 
 def csv_table(file: IO[str]) -> ScoreTable:

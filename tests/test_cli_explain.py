@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main, options
+from vae_anomaly.untrusted import printable
 
 NAMES = ["height", "a very long name of a column that no table has room for", "$x_1$", "red\x1b[31m", "\u202eabc", "f"]
 
@@ -100,7 +101,7 @@ def test_terminals_are_shown_no_control_characters(models: dict[str, Path], tabl
     assert "red\\x1b[31m" in text
     assert "\\u202eabc" in text
     assert "a very long name of a column that no ta…" in text
-    assert options.visible("a\nb\x00\u2028\U000e0001\ud800ä名") == "a\\nb\\x00\\u2028\\U000e0001\\ud800ä名"
+    assert printable("a\nb\x00\u2028\U000e0001\ud800ä名") == "a\\nb\\x00\\u2028\\U000e0001\\ud800ä名"
 
 
 def test_images_from_a_folder(models: dict[str, Path], make_images: Any) -> None:

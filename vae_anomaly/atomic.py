@@ -1,14 +1,26 @@
-"""Files that appear complete or not at all."""
+"""Files and folders that appear complete or not at all.
+
+Each is written beside its place under a hidden name, ``.NAME.*.part``, forced to disk, and then renamed: a reader
+sees the old one or the new one, two writers never mix, and a crash leaves the old one. Who is killed outright leaves
+the hidden one. Each writer holds a lock on its own for as long as it lives, so the next writer of the same name can
+tell those that nobody owns any more, and removes them.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+if sys.platform != "win32":
+    from fcntl import LOCK_EX, LOCK_NB, flock
 
 
 @contextlib.contextmanager
@@ -18,25 +30,20 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
     Raises
     ------
     OSError
-        If the folder cannot be written to, or the disk is full: what stood at ``path`` is then untouched.
+        Naming ``path``, if it is no regular file, the folder cannot be written to, or the disk is full: what stood
+        there is then untouched.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
-    # named before it exists: an interruption at any moment finds what to remove
-    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    try:
-        with part.open(mode.replace("w", "x"), **options) as file:
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a pipe or a device, not a file that could be replaced")
+    with naming(path), part_of(path) as part:
+        with part.open(mode, **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(part):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -48,19 +55,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the folder cannot be written: what stood at ``path`` is then untouched.
+        Naming ``path``, if the folder cannot be written: what stood there is then untouched.
     """
     path = Path(os.path.abspath(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
-    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    old = part.with_suffix(".old")
-    try:
-        try:
-            part.mkdir()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    with naming(path), part_of(path, folder=True) as part:
         yield part
+        for file in part.rglob("*"):
+            sync_folder(file)
+        old = part.with_suffix(".old")
         if path.exists():
             path.replace(old)
         try:
@@ -69,7 +71,91 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if old.exists():
                 old.replace(path)
             raise
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors about the hidden file name what it was to become."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+    try:
+        yield
+    except OSError as error:
+        own = error.filename is None or f"{os.sep}.{path.name}." in f"{os.sep}{error.filename}"
+        if own and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno is None and error.args and str(path) not in str(error):  # such as NumPy's for a short write
+            raise OSError(f"{path} cannot be written: {error}") from error
         raise
-    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def part_of(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """An empty hidden file or folder beside ``path``, locked, and removed if it is still there at the end."""
+    remove_stale(path)
+    while True:
+        part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+        with claimed(part, folder) as ours:
+            if ours:
+                yield part
+                return
+
+
+@contextlib.contextmanager
+def claimed(part: Path, folder: bool) -> Iterator[bool]:
+    """Make a file or folder and lock it; false if another writer took it for stale before the lock was there."""
+    descriptor = None
+    try:  # before it exists: an interruption at any moment finds what to remove
+        if folder:
+            part.mkdir()
+        else:
+            part.touch(exist_ok=False)
+        descriptor = os.open(part, os.O_RDONLY)
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                flock(descriptor, LOCK_EX)
+        yield os.fstat(descriptor).st_nlink > 0
+    finally:
+        with contextlib.suppress(OSError):  # such as that of a folder which has gone
+            remove(part)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what killed writers of ``path`` left behind."""
+    if sys.platform == "win32":  # without locks nobody can tell what is stale
+        return
+    for part in path.parent.iterdir():
+        if not re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(part|old)", part.name):
+            continue
+        with contextlib.suppress(OSError):  # gone already, or its writer is alive
+            descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+                remove(part)
+            finally:
+                os.close(descriptor)
+
+
+def remove(part: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries, or a file's bytes, to disk, where the system lets them be."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+            raise

@@ -20,6 +20,7 @@ import numpy as np
 
 from vae_anomaly import model_file
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
+from vae_anomaly.untrusted import loads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ class Checkpoints:
         error: ModelFileError | None = None
         for path in found(self.folder) if self.resume else []:
             try:
-                tensors, config = model_file.read(path, "checkpoint")
+                tensors, config = model_file.read(path, kind="checkpoint")
             except ModelFileError as unreadable:
                 error = unreadable
                 continue
@@ -153,5 +154,5 @@ def fingerprint(rows: np.ndarray) -> str:
 
 def canonical(identity: dict[str, Any]) -> dict[str, Any]:
     """As it comes back from a file."""
-    result: dict[str, Any] = model_file.loads(model_file.dumps(identity))
+    result: dict[str, Any] = loads(model_file.dumps(identity))
     return result

@@ -26,9 +26,10 @@ from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood,
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
-from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count, is_real
+from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
 from vae_anomaly.priors import PRIORS, prior_of
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
+from vae_anomaly.schema import check_config
 from vae_anomaly.scores import SCORES, antithetic_noise, by_block
 from vae_anomaly.settling import settle
 from vae_anomaly.training import Recipe, train
@@ -588,14 +589,25 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         OSError
             If it cannot be read.
         """
-        tensors, config = model_file.read(Path(path))
+        described = []
+
+        def build(config: dict[str, Any], layout: model_file.Layout) -> None:
+            try:
+                check_config(config)
+                described.append(cls._described(config, layout, device))
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+                why = str(error).partition("\n")[0]
+                raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
+
+        tensors, _ = model_file.read(Path(path), build)
         try:
-            return cls._restore(tensors, config, device)
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-            raise ModelFileError(f"{path} does not describe a model that this version can build: {error}") from error
+            return described[0]._filled(tensors)
+        except ValueError as error:
+            raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
 
     @classmethod
-    def _restore(cls, tensors: dict[str, Tensor], config: dict[str, Any], device: str) -> Self:
+    def _described(cls, config: dict[str, Any], layout: model_file.Layout, device: str) -> Self:
+        """The detector that a file describes, its tensors not yet there; layouts are compared before any is read."""
         parameters = config["parameters"] | {"device": device}
         parameters = {name: value for name, value in parameters.items() if name not in OF_THE_FIT_ALONE}
         if isinstance(parameters.get("image_shape"), list):
@@ -604,40 +616,27 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         check_parameters(detector.get_params())
         detector._parameters = config["parameters"]
         detector.metadata_ = config["metadata"]
-        detector._sample_shape = tuple(int(side) for side in config["sample_shape"])
+        detector._sample_shape = tuple(config["sample_shape"])
         detector._set_shape(detector._sample_shape)
         detector.n_features_in_ = math.prod(detector._sample_shape)
-        detector.noise_ = tensors.pop("noise")
-        detector._n_features_out = detector.noise_.shape[-1]
-        detector.held_out_scores_ = {
-            name.removeprefix("held_out."): tensors.pop(name).numpy()
-            for name in list(tensors)
-            if name.startswith("held_out.")
-        }
+        detector._n_features_out = detector._latent_dim()
         detector.calibrations_ = {name: Calibration(**fields) for name, fields in config["calibrations"].items()}
         detector.history_ = config["history"]
-        names = config["feature_names"]
-        if names is not None:
-            detector.feature_names_in_ = np.array(names, dtype=object)
-        dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
-        state = {name.removeprefix("vae."): value for name, value in tensors.items()}
-        for what, agrees in {
-            "sample_shape": all(side > 0 for side in detector._sample_shape),
-            "noise": detector.noise_.shape == (detector.n_draws, 1, detector._latent_dim()),
-            "calibration": set(detector.calibrations_) == set(detector.held_out_scores_) == set(SCORES),
-            "threshold": all(is_real(calibration.threshold) for calibration in detector.calibrations_.values()),
-            "held-out scores": all(scores.ndim == 1 for scores in detector.held_out_scores_.values()),
-            "history": isinstance(detector.history_, list),
-            "metadata": isinstance(detector.metadata_, dict),
-            "feature_names": names is None or [type(name) for name in names] == [str] * detector.n_features_in_,
-            "scaling": state["scaling.loc"].shape in ((), (detector.n_features_in_,)),
-            "dtype": all(value.dtype == dtype for value in state.values()),
-        }.items():
-            if not agrees:
-                raise ValueError(f"its {what} does not fit the rest")
+        if config["feature_names"] is not None:
+            detector.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        if max(math.prod(shape) for _, shape in layout.values()) < detector.n_features_in_:
+            raise ValueError(
+                "its sample_shape does not fit the rest"
+            )  # of what is built, sizes are read off the tensors
+        if set(detector.calibrations_) != set(SCORES):
+            raise ValueError("its calibrations do not fit the rest")
         with torch.device("meta"):
-            scaling = Scaling(*(torch.empty(state["scaling.loc"].shape) for _ in range(2)))
-            detector.vae_ = detector._build(scaling)
+            state = {
+                name.removeprefix("vae."): torch.empty(shape)
+                for name, (_, shape) in layout.items()
+                if name.startswith("vae.")
+            }
+            detector.vae_ = detector._build(Scaling(state["scaling.loc"], state["scaling.scale"]))
             prior, normals = (
                 {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
                 for start in ("prior.", "normals.")
@@ -645,9 +644,32 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             sizes = detector._latent_dim(), detector.n_features_in_
             detector.vae_.prior = prior_of(detector._prior(), prior, *sizes)
             detector.vae_.normals = normals_from(normals, *sizes)
-        detector.vae_.load_state_dict(state, assign=True)
-        detector.vae_.to(detector._device())
+        detector._check_layout(layout, {"float32": "F32", "float64": "F64"}[config["dtype"]])
         return detector
+
+    def _check_layout(self, layout: model_file.Layout, kind: str) -> None:
+        """Compare types and shapes of a file's tensors with those of the module that is to hold them."""
+        expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae_.state_dict().items()}
+        expected["noise"] = "F64", (self.n_draws, 1, self._latent_dim())
+        for name in SCORES:  # as many rows as there were: calibrating anew changes those of one score
+            expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
+        for name in sorted(expected.keys() | layout.keys()):
+            if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
+                raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
+        if expected["vae.scaling.loc"][1] not in ((), (self.n_features_in_,)):
+            raise ValueError("its scaling does not fit the rest")
+
+    def _filled(self, tensors: dict[str, Tensor]) -> Self:
+        """The detector with the tensors that were described."""
+        state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
+        for name, value in state.items():
+            if name.endswith(("scale", "variance", "sigma", "std", "floor")) and not (value > 0).all():
+                raise ValueError(f"its {name} must be above 0")
+        self.noise_ = tensors["noise"]
+        self.held_out_scores_ = {name: tensors[f"held_out.{name}"].numpy() for name in SCORES}
+        self.vae_.load_state_dict(state, assign=True)
+        self.vae_.to(self._device())
+        return self
 
     def _rows(self, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
         """Validated flat rows, ``(N, D)``: float64, float32 or uint8."""

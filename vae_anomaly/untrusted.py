@@ -1,0 +1,137 @@
+"""Bytes from anywhere: opened without waiting, read within bounds, parsed strictly, and told as one error.
+
+A parser that meets hostile bytes may raise anything, its own errors and `MemoryError` or `RecursionError` alike:
+`parsing` makes one sentence of it. What is read whole is bounded before it is read, by what the bytes on disk can
+hold and by `LARGEST`, never by what a header claims.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vae_anomaly.errors import DataError, ModelFileError
+
+LARGEST = 4 << 30
+"""Bytes that one array, table or model may take once it is held in memory."""
+LARGEST_INTEGER = 1 << 63
+
+
+@contextlib.contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into one `DataError`: ``what``, and the reason in parentheses."""
+    try:
+        yield
+    except (DataError, ModelFileError):
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{error.filename} does not exist") from error
+    except Exception as error:
+        raise DataError(f"{what} ({reason(error)})") from error
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, on one line and not at length."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip().partition("\n")[0] or type(error).__name__)[:300]
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file for reading, but nothing that could block or never end.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
+    return open(descriptor, "rb")
+
+
+def open_data(path: Path) -> io.BufferedReader:
+    """`open_regular`, with a `DataError` for a file that cannot be opened."""
+    with parsing(f"{path} cannot be read"):
+        return open_regular(path)
+
+
+def read_data(path: Path, limit: int) -> bytes:
+    """A file's bytes.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is larger than ``limit`` bytes.
+    """
+    with open_data(path) as file, parsing(f"{path} cannot be read"):
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise DataError(f"{path} has more than {limit:,} bytes, the most that is read of such a file")
+    return data
+
+
+class Sips(io.BufferedReader):
+    """A file that refuses to be read in large pieces: no parser allocates what a header claims."""
+
+    largest = 1 << 20
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most a mebibyte."""
+        data = super().read(self.largest + 1 if size is None or size < 0 else min(size, self.largest + 1))
+        if len(data) > self.largest:
+            raise ValueError("a directory or header above a mebibyte")
+        return data
+
+
+def loads(text: str | bytes) -> Any:
+    """Strict JSON: no number but finite ones, no integer beyond 64 bits, no key twice in an object.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else, or nested too deeply.
+    """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number[:40]} is no finite number")
+        return value
+
+    def integer(number: str) -> int:
+        if len(number) > 20 or not -LARGEST_INTEGER <= (value := int(number)) < LARGEST_INTEGER:
+            raise ValueError(f"{number[:40]} is beyond 64 bits")
+        return value
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(values := dict(pairs)) < len(pairs):
+            raise ValueError("a key comes twice in one object")
+        return values
+
+    try:
+        return json.loads(text, parse_constant=finite, parse_float=finite, parse_int=integer, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def printable(text: object) -> str:
+    """Text on one line and without control characters, bidirectional overrides or halves of surrogate pairs.
+
+    They come from file names, class names, labels and column names, and could overwrite what was printed before.
+    """
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )
