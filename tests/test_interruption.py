@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line(own_folder: Path) -> None:
     newest, before = found(own_folder / "my kept")
     newest.write_bytes(newest.read_bytes()[:-9])
     (line,) = run(*FIT, *KEPT, "--resume").stderr.splitlines()
-    assert line.startswith(f"note: {Path('my kept') / newest.name} was damaged or altered")
+    assert line.startswith(f"note: {Path('my kept') / newest.name} is damaged")
     assert line.endswith(f"going on from the one before, {before.name}")
     assert Path("model.vae").read_bytes() == Path("whole.vae").read_bytes()
 
