@@ -41,11 +41,14 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     from safetensors.torch import save
 
     config = config | {"versions": versions()}
-    about = {"format_version": FORMAT_VERSION, "sha256": "", "config": config}
+    unknown = "0" * 64
+    about = {"format_version": FORMAT_VERSION, "sha256": unknown, "config": config}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header, data = split(save(tensors, {KEYS[kind]: dumps(about)}), path, kind)
-    about["sha256"] = digest(config, header, data)
-    blob = save(tensors, {KEYS[kind]: dumps(about)})
+    blob = bytearray(save(tensors, {KEYS[kind]: dumps(about)}))
+    header, data = split(blob, path, kind)
+    # the last zeros before the data: keys are sorted, so what the configuration says comes before the hash
+    start = blob.rindex(unknown.encode(), 0, len(blob) - len(data))
+    blob[start : start + 64] = digest(config, header, data).encode()
     with atomic_write(path) as file:
         file.write(blob)
 
@@ -105,7 +108,7 @@ def parse(path: Path, kind: str = "model") -> tuple[dict[str, Any], bytes]:
     return config, blob
 
 
-def split(blob: bytes, path: Path, kind: str) -> tuple[dict[str, Any], memoryview]:
+def split(blob: bytes | bytearray, path: Path, kind: str) -> tuple[dict[str, Any], memoryview]:
     """The JSON header and the tensors' bytes of a safetensors file."""
     size = int.from_bytes(blob[:8], "little")
     if len(blob) < 8 or not 2 <= size <= min(MAX_HEADER_BYTES, len(blob) - 8):
@@ -126,7 +129,7 @@ def digest(config: Any, header: dict[str, Any], data: memoryview) -> str:
     return hashlib.sha256(len(described).to_bytes(8, "little") + described + data).hexdigest()
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes | bytearray) -> Any:
     """Strict JSON: what is not a finite number is refused, as `dumps` refuses to write it."""
 
     def finite(number: str) -> float:
