@@ -4,7 +4,7 @@ Normal is blue, anomalous is vermillion, by Okabe and Ito's palette for the colo
 line styles, markers and hatches say the same again. These colours stand out from light and from dark paper alike, so
 that a dark figure is the light one with `INK` and `PAPER` replaced.
 
-Text is drawn as it is, never as mathematics: names come from users, and ``$`` and ``_`` are but letters.
+Names come from users and are drawn as they are (`name`, with ``parse_math=False``): ``$`` and ``_`` are but letters.
 """
 
 from __future__ import annotations
