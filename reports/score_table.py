@@ -80,7 +80,9 @@ def read_score_table(path: Path) -> pd.DataFrame:
     with parsing(f"{path}: not a readable score table"):
         table = readers[path.suffix](path)
     if "anomaly_score" not in table:
-        raise DataError(f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns))}")
+        raise DataError(
+            f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns[:20]))}"
+        )
     scores = table["anomaly_score"]
     if not len(table) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
         raise DataError(f"{path}: the column anomaly_score must hold finite numbers, at least one")
