@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import to_frame
+from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vae_anomaly.reports import ScoreTable
 
 ANOMALY_EXIT_CODE = 3
+RESUME_ROWS = 1 << 14  # as many can be lost to a kill
 
 
 @click.command()
@@ -32,6 +34,11 @@ ANOMALY_EXIT_CODE = 3
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Decide the whole batch by Benjamini-Hochberg: at most this expected share of those flagged is normal.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Keep progress in OUTPUT.partial, and go on where an earlier run with this option was cut; .csv and .jsonl.",
+)
 @click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {ANOMALY_EXIT_CODE} if a sample is flagged.")
 @options.score_option
 @options.device_option
@@ -43,6 +50,7 @@ def score(
     output: Path | None,
     label_column: str | None,
     fdr: float | None,
+    resume: bool,
     fail_on_anomaly: bool,
     score_name: str | None,
     device: str,
@@ -56,27 +64,69 @@ def score(
     """
     import sys
 
-    from vae_anomaly.reports import open_score_table
+    from vae_anomaly.reports import open_resumable_table, open_score_table
 
+    if resume and (output is None or fdr is not None or data == Path("-")):
+        raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")
     detector = options.load_model(model, device, score_name)
-    with open_score_table(output or sys.stdout) as write:
-        frames = score_chunks(detector, data, label_column)
-        n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
+    if resume and output is not None:
+        with open_resumable_table(output, made_of(detector, model, data, label_column)) as table:
+            for frame in score_chunks(detector, data, label_column, table.n_rows, RESUME_ROWS):
+                table.write(frame)
+        n_flagged = table.n_flagged
+    else:
+        with open_score_table(output or sys.stdout) as write:
+            frames = score_chunks(detector, data, label_column)
+            if output is None and sys.stdout.isatty():
+                frames = map(presentable, frames)
+            n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
     if fail_on_anomaly and n_flagged:
         ctx.exit(ANOMALY_EXIT_CODE)
 
 
-def score_chunks(detector: VAEDetector, data: Path, label_column: str | None) -> Iterator[pd.DataFrame]:
-    """The score table, a chunk at a time, with progress on stderr."""
+def made_of(detector: VAEDetector, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
+    """All that the bits of a score table depend on."""
+    import hashlib
+
+    import torch
+
+    from vae_anomaly import __version__
+
+    with model.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(data.rglob("*")) if data.is_dir() else [data]
+    states = [(path.stat(), str(path.relative_to(data))) for path in files if path.is_file()]
+    known = repr([(name, state.st_size, state.st_mtime_ns) for state, name in states])
+    return {
+        "model": digest,
+        "data": hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest(),
+        "score": detector.get_params()["score"],
+        "label column": label_column,
+        "device": str(detector.vae_.scaling.loc.device),
+        "number of threads": torch.get_num_threads(),
+        "version": f"{__version__}, torch {torch.__version__}",
+    }
+
+
+def presentable(frame: pd.DataFrame) -> pd.DataFrame:
+    """File names as a terminal may see them."""
+    return frame.assign(file=frame["file"].map(printable)) if "file" in frame else frame
+
+
+def score_chunks(
+    detector: VAEDetector, data: Path, label_column: str | None, first_row: int = 0, most_rows: int | None = None
+) -> Iterator[pd.DataFrame]:
+    """The score table from a row on, a chunk at a time, with progress on stderr."""
     import pandas as pd
     from tqdm import tqdm
 
     from vae_anomaly.datasets import chunks
 
     n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
+    n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
     with tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar:
-        start = 0
-        for part in chunks(data, n_rows, label_column):
+        start = first_row
+        for part in chunks(data, n_rows, label_column, first_row):
             frame = to_frame(part)
             terms = detector.elbo_terms(frame)
             is_elbo = detector.get_params()["score"] == "elbo"

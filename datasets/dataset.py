@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.untrusted import parsing
 
 LARGEST_LABEL = 2.0**53  # a float tells whole numbers apart below it
 LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
@@ -71,7 +72,8 @@ def class_names(values: np.ndarray, source: str) -> np.ndarray:
             raise DataError(f"{source}: labels must be whole numbers below {LARGEST_LABEL:g}")
     if values.dtype.kind in "fbiu":
         return values.astype(np.int64).astype(str)
-    names = [value.strip() if isinstance(value, str) else "" for value in values] if values.dtype.kind in "UO" else []
+    with parsing(f"{source}: labels cannot be read"):  # fixed-width text may hold what is no character
+        names = [value.strip() if isinstance(value, str) else "" for value in values if values.dtype.kind in "UO"]
     if 4 * len(names) * max(map(len, names), default=0) > LARGEST_LABELS:
         raise DataError(f"{source}: labels of up to {max(map(len, names)):,} characters are too long for class names")
     if names and all(names):

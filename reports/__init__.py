@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vae_anomaly.reports.record_log import RecordLog
     from vae_anomaly.reports.report import Beliefs, Evidence, Report
     from vae_anomaly.reports.report_folder import write_report
+    from vae_anomaly.reports.resumable import RESUMABLE_SUFFIXES, ResumableTable, open_resumable_table
     from vae_anomaly.reports.score_table import SCORE_SUFFIXES, ScoreTable, open_score_table, read_score_table
     from vae_anomaly.reports.selection import gallery_rows
     from vae_anomaly.reports.style import to_png, to_svg
@@ -36,6 +37,7 @@ _MODULES = {
     "record_log": ("RecordLog",),
     "report": ("Beliefs", "Evidence", "Report"),
     "report_folder": ("write_report",),
+    "resumable": ("RESUMABLE_SUFFIXES", "ResumableTable", "open_resumable_table"),
     "score_table": ("SCORE_SUFFIXES", "ScoreTable", "open_score_table", "read_score_table"),
     "selection": ("gallery_rows",),
     "style": ("to_png", "to_svg"),
@@ -44,17 +46,20 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "PAGE",
+    "RESUMABLE_SUFFIXES",
     "SCORE_SUFFIXES",
     "Beliefs",
     "Evidence",
     "RecordLog",
     "Report",
+    "ResumableTable",
     "ScoreTable",
     "check_report_folder",
     "gallery_rows",
     "image_grid",
     "image_rows",
     "measured",
+    "open_resumable_table",
     "open_score_table",
     "plot_feature_evidence",
     "plot_history",

@@ -37,6 +37,7 @@ def plot_scores(
     anomalous: np.ndarray | None = None,
     threshold: float | None = None,
     calibration: np.ndarray | None = None,
+    unit: str = "nats",
     ax: Axes | None = None,
 ) -> Figure:
     """Histograms of anomaly scores; each kind of sample makes 100 %, whatever its number.
@@ -55,6 +56,8 @@ def plot_scores(
         Samples strictly above it are flagged.
     calibration
         Scores ``(K,)`` of the held-out normals, as an outline.
+    unit
+        Of the scores; empty if they have none.
     ax
         Where to draw; a new figure by default.
 
@@ -89,7 +92,10 @@ def plot_scores(
     scale.apply(ax, "x")
     ax.set_xlim(edges[0], edges[-1])
     plain_ticks(ax.yaxis)
-    ax.set(xlabel="anomaly score (nats)" + beyond([*sets.values()], edges), ylabel="share of samples (%)")
+    ax.set(
+        xlabel=(f"anomaly score ({unit})" if unit else "anomaly score") + beyond([*sets.values()], edges),
+        ylabel="share of samples (%)",
+    )
     legend(ax, 2)
     return figure_of(ax)
 

@@ -50,6 +50,8 @@ class RecordLog:
         try:
             header, *self.records = map(loads, lines)
             written = header["settings"]
+            if not all(isinstance(line, dict) for line in (written, *self.records)):
+                raise ValueError("not every line is an object")
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: not a record file of ours, or damaged: --fresh begins anew") from error
         wanted = json.loads(json.dumps(settings))

@@ -78,7 +78,13 @@ def scores_figure(report: Report) -> Drawn:
         f"Histogram of the anomaly scores of {what}: median {np.median(normal):,.1f}"
         + ("" if bad is None or not len(bad) else f" for normals and {np.median(bad):,.1f} for anomalies")
         + f", threshold {threshold:,.1f}.",
-        plot_scores(normal, bad, threshold, report.held_out["anomaly_score"]),
+        plot_scores(
+            normal,
+            bad,
+            threshold,
+            report.held_out["anomaly_score"],
+            unit="nats" if report.score == "elbo" else "",
+        ),
         "scores",
     )
 

@@ -44,13 +44,13 @@ def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
         If the file cannot be written.
     """
     if not isinstance(output, Path):
-        yield csv_table(output)
+        yield text_writer(output, ".csv")
     elif output.suffix == ".csv":
         with atomic_write(output, "w", encoding="utf-8", newline="") as file:
-            yield csv_table(file)
+            yield text_writer(file, ".csv")
     elif output.suffix == ".jsonl":
         with atomic_write(output, "w", encoding="utf-8", newline="") as file:
-            yield lambda frame: file.writelines(json.dumps(row) + "\n" for row in frame.to_dict("records"))
+            yield text_writer(file, ".jsonl")
     elif output.suffix == ".npy":
         with atomic_write(output) as file:
             yield from npy_table(file)
@@ -80,7 +80,9 @@ def read_score_table(path: Path) -> pd.DataFrame:
     with parsing(f"{path}: not a readable score table"):
         table = readers[path.suffix](path)
     if "anomaly_score" not in table:
-        raise DataError(f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns))}")
+        raise DataError(
+            f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns[:20]))}"
+        )
     scores = table["anomaly_score"]
     if not len(table) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
         raise DataError(f"{path}: the column anomaly_score must hold finite numbers, at least one")
@@ -118,16 +120,23 @@ def read_parquet(path: Path) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(), *parquet_frames(path, LINES)], ignore_index=True)
 
 
-def csv_table(file: IO[str]) -> ScoreTable:
-    """Rows as CSV, a header before the first."""
+def text_writer(file: IO[str], suffix: str) -> ScoreTable:
+    """Rows as text, a header before the first."""
     header = True
 
     def write(frame: pd.DataFrame) -> None:
         nonlocal header
-        frame.to_csv(file, header=header, index=False, lineterminator="\n")
+        file.write(text_table(frame, suffix, header=header))
         header = False
 
     return write
+
+
+def text_table(frame: pd.DataFrame, suffix: str, *, header: bool) -> str:
+    """Rows as CSV, with the names of the columns if asked for, or as JSON lines."""
+    if suffix == ".csv":
+        return frame.to_csv(header=header, index=False, lineterminator="\n")
+    return "".join(json.dumps(row) + "\n" for row in frame.to_dict("records"))
 
 
 def npy_table(file: IO[bytes]) -> Iterator[ScoreTable]:

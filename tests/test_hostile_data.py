@@ -293,6 +293,12 @@ def test_labels_are_bounded(tmp_path: Path) -> None:
         load_labels(path)
 
 
+def test_text_that_is_no_text_is_no_label(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.array([0x7327_0061, 1], "<u4").view("<U1"))
+    with pytest.raises(DataError, match="labels cannot be read"):
+        load_labels(tmp_path / "labels.npy")
+
+
 def test_a_gzip_bomb_is_not_decompressed(tmp_path: Path) -> None:
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(gzip.compress(bytes(idx.LARGEST + 1)))

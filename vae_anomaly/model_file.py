@@ -67,18 +67,11 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     unknown = "0" * 64
     about = {"format_version": FORMAT_VERSION, "sha256": unknown, "config": config}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-<<<<<<< HEAD
-    blob = save(tensors, {KEYS[kind]: dumps(about)})
-    start = 8 + int.from_bytes(blob[:8], "little")
-    about["sha256"] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]])
-    blob = save(tensors, {KEYS[kind]: dumps(about)})
-=======
     blob = bytearray(save(tensors, {KEYS[kind]: dumps(about)}))
-    header, data = split(blob, path, kind)
+    start = 8 + int.from_bytes(blob[:8], "little")
     # the last zeros before the data: keys are sorted, so what the configuration says comes before the hash
-    start = blob.rindex(unknown.encode(), 0, len(blob) - len(data))
-    blob[start : start + 64] = digest(config, header, data).encode()
->>>>>>> checkpoints
+    place = blob.rindex(unknown.encode(), 0, start)
+    blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path) as file:
         file.write(blob)
 
@@ -181,7 +174,6 @@ def description(text: str, path: Path) -> tuple[dict[str, Any], str]:
     return config, sha256
 
 
-<<<<<<< HEAD
 def layout_of(table: dict[str, Any], n_bytes: int) -> Layout:
     """Types and shapes in safetensors' table; the tensors must fill the rest of the file one after another."""
     layout: Layout = {}
@@ -198,20 +190,6 @@ def layout_of(table: dict[str, Any], n_bytes: int) -> Layout:
     if [start for start, _ in spans] + [n_bytes] != [0] + [end for _, end in spans]:
         raise ValueError(f"its tensors do not fill {n_bytes} bytes")
     return layout
-=======
-def split(blob: bytes | bytearray, path: Path, kind: str) -> tuple[dict[str, Any], memoryview]:
-    """The JSON header and the tensors' bytes of a safetensors file."""
-    size = int.from_bytes(blob[:8], "little")
-    if len(blob) < 8 or not 2 <= size <= min(MAX_HEADER_BYTES, len(blob) - 8):
-        raise ModelFileError(f"{path} is not a {kind} file, or is cut short ({len(blob)} bytes)")
-    try:
-        header = loads(blob[8 : 8 + size])
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path} is not a {kind} file: its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise ModelFileError(f"{path} is not a {kind} file: its header is not a JSON object")
-    return header, memoryview(blob)[8 + size :]
->>>>>>> checkpoints
 
 
 def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -> None:
@@ -225,25 +203,10 @@ def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryvi
     """SHA-256 over configuration, tensor table and tensor bytes, in hexadecimal."""
     table = {name: entry for name, entry in table.items() if name != "__metadata__"}
     described = dumps({"config": config, "tensors": table}).encode()
-<<<<<<< HEAD
     sha = hashlib.sha256(len(described).to_bytes(8, "little") + described)
     for block in blocks:
         sha.update(block)
     return sha.hexdigest()
-=======
-    return hashlib.sha256(len(described).to_bytes(8, "little") + described + data).hexdigest()
-
-
-def loads(text: str | bytes | bytearray) -> Any:
-    """Strict JSON: what is not a finite number is refused, as `dumps` refuses to write it."""
-
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise ValueError(f"{number} is no finite number")
-        return value
-
-    return json.loads(text, parse_constant=finite, parse_float=finite)
->>>>>>> checkpoints
 
 
 def dumps(value: Any) -> str:

@@ -96,7 +96,7 @@ class Sips(io.BufferedReader):
         return data
 
 
-def loads(text: str | bytes) -> Any:
+def loads(text: str | bytes | bytearray) -> Any:
     """Strict JSON: no number but finite ones, no integer beyond 64 bits, no key twice in an object.
 
     Raises

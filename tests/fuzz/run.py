@@ -10,7 +10,7 @@ inputs are kept in ``--corpus DIR/TARGET`` if that is given.
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,38 +18,32 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run one target in this process, or all, each in its own; the number of those that found something."""
+    """Run targets, each in a process of its own; the number of those that found something."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="all", help="A name in targets.py, or all.")
     parser.add_argument("--runs", type=int, default=-1, help="Executions a target; -1: until stopped.")
     parser.add_argument("--seconds", type=int, default=0, help="At most so long a target; 0: no limit.")
     parser.add_argument("--seed", type=int, default=1, help="Of the mutations.")
     parser.add_argument("--corpus", type=Path, help="Folder for the inputs that reach new code.")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.target != "all":
+    if options.inside:
         return fuzz(options)
-    from targets import SCRATCH, TARGETS
+    from targets import TARGETS
 
-    shutil.rmtree(SCRATCH)
-    failed = [name for name in TARGETS if subprocess.call([*command(options), "--target", name])]
-    print(f"{len(TARGETS)} targets, findings in: {', '.join(failed) or 'none'}")
+    names = list(TARGETS) if options.target == "all" else [options.target]
+    failed = []
+    for name in names:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as scratch:
+            words = [sys.executable, __file__, *sys.argv[1:], "--target", name, "--inside"]
+            if subprocess.call(words, env=os.environ | {"TMPDIR": scratch}):
+                failed.append(name)
+    print(f"{len(names)} targets, findings in: {', '.join(failed) or 'none'}")
     return len(failed)
 
 
-def command(options: argparse.Namespace) -> list[str]:
-    """How to run one target with the same limits."""
-    words = [
-        sys.executable,
-        __file__,
-        f"--runs={options.runs}",
-        f"--seconds={options.seconds}",
-        f"--seed={options.seed}",
-    ]
-    return words + ([f"--corpus={options.corpus}"] if options.corpus else [])
-
-
 def fuzz(options: argparse.Namespace) -> int:
-    """One target; does not return, for libFuzzer ends the process."""
+    """One target in this process, which libFuzzer ends."""
     import atheris
 
     with atheris.instrument_imports(
@@ -57,7 +51,7 @@ def fuzz(options: argparse.Namespace) -> int:
     ):
         import targets
 
-    folder = Path(tempfile.mkdtemp(dir=targets.SCRATCH))
+    folder = Path(tempfile.mkdtemp())
     for i, seed in enumerate(targets.TARGETS[options.target].seeds()):
         (folder / str(i)).write_bytes(seed)
     kept = folder if options.corpus is None else options.corpus / options.target
