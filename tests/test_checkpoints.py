@@ -23,11 +23,11 @@ from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileErro
 from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.scaling import standardize
-from vae_anomaly.training import EpochRecord, Recipe, Run, train
+from vae_anomaly.training import EpochRecord, Recipe, Run, best_epoch, train
 from vae_anomaly.vae import VAE, reset_parameters
 
 Make = Callable[..., np.ndarray]
-STEPS = 4 * 6
+STEPS = 4 * 5
 NEVER = 1e9
 
 
@@ -48,15 +48,15 @@ class EachFew(Checkpoints):
 
 
 def small_run(kept: Checkpoints | None, dtype: torch.dtype = torch.float64) -> tuple[VAE, list[EpochRecord]]:
-    """Six epochs of four steps, as `train` runs them; the patience ends some of them early."""
+    """Five epochs of four steps, the second of which is the best; the patience spares the sixth."""
     rng = np.random.default_rng(0)
-    X, X_validation = rng.normal(size=(30, 5)), rng.normal(size=(9, 5))
+    X, X_validation = rng.normal(size=(30, 1)) + np.zeros(5), 1.5 * rng.normal(size=(9, 5))
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         encoder, decoder = ARCHITECTURES["mlp"]((5,), 2)
     vae = VAE(encoder.to_empty(device="cpu"), decoder.to_empty(device="cpu"), Gaussian(), standardize(X))
     reset_parameters(vae, generator)
-    recipe = Recipe(epochs=6, batch_size=8, learning_rate=1e-2, patience=4, input_noise=0.1)
+    recipe = Recipe(epochs=6, batch_size=8, learning_rate=3e-2, patience=3, input_noise=0.1)
     noise = torch.randn(2, 1, 2, generator=generator, dtype=dtype)
     return vae, train(vae.to(dtype), X, X_validation, recipe, noise, generator, checkpoints=kept)
 
@@ -112,6 +112,8 @@ def test_a_run_killed_while_writing_is_the_same_to_the_bit(tmp_path: Path, owner
 
 
 def test_checkpoints_alone_change_no_bit_and_the_last_two_stay(tmp_path: Path) -> None:
+    history = small_run(None)[1]
+    assert (len(history), best_epoch(history)) == (5, 2)
     assert same(small_run(EachFew(tmp_path / "often", 1)), small_run(None))
     steps = [int(path.stem) for path in found(tmp_path / "often")]
     assert len(steps) == 2
