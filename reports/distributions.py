@@ -37,8 +37,9 @@ def plot_scores(
     anomalous: np.ndarray | None = None,
     threshold: float | None = None,
     calibration: np.ndarray | None = None,
-    unit: str = "nats",
     ax: Axes | None = None,
+    *,
+    unit: str = "nats",
 ) -> Figure:
     """Histograms of anomaly scores; each kind of sample makes 100 %, whatever its number.
 
@@ -56,10 +57,10 @@ def plot_scores(
         Samples strictly above it are flagged.
     calibration
         Scores ``(K,)`` of the held-out normals, as an outline.
-    unit
-        Of the scores; empty if they have none.
     ax
         Where to draw; a new figure by default.
+    unit
+        Of the scores; empty if they have none.
 
     Returns
     -------

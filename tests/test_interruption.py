@@ -185,7 +185,7 @@ def process(*words: str) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_twenty_kills_change_no_bit(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["fit", "--normal", "0,1,2", "--dataset", "digits", "--epochs", "100", "--output"]
+    arguments = ["fit", "--normal", "0,1,2", "--dataset", "digits", "--epochs", "100", "--no-report", "--output"]
     command, folder = ["-m", "vae_anomaly.cli", *arguments], own_folder / "kept"
     kept = ["model.vae", "--checkpoint", "kept", "--checkpoint-interval", "0.05", "--resume"]
     assert process(*command, "whole.vae").wait() == 0

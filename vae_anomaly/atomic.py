@@ -112,11 +112,12 @@ def claimed(part: Path, folder: bool) -> Iterator[bool]:
             part.mkdir()
         else:
             part.touch(exist_ok=False)
-        descriptor = os.open(part, os.O_RDONLY)
-        if sys.platform != "win32":
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(part, os.O_RDONLY)
+        if descriptor is not None and sys.platform != "win32":
             with contextlib.suppress(OSError):  # some network file systems have no locks
                 flock(descriptor, LOCK_EX)
-        yield os.fstat(descriptor).st_nlink > 0
+        yield descriptor is not None and os.fstat(descriptor).st_nlink > 0
     finally:
         with contextlib.suppress(OSError):  # such as that of a folder which has gone
             remove(part)
