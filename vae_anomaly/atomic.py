@@ -50,9 +50,9 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
             sync_folder(path.parent)
     except OSError as error:
         own = error.filename is None or Path(error.filename).name.startswith(f".{path.name}.")
-        if own and error.errno is not None:
+        if own and isinstance(error.errno, int):
             raise OSError(error.errno, error.strerror, str(path)) from error
-        if error.errno is None and error.args and str(path) not in str(error):  # such as NumPy's for a short write
+        if type(error) is OSError and error.errno is None:  # NumPy's for a short write
             raise OSError(f"{path} cannot be written: {error}") from error
         raise
 
