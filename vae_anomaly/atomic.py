@@ -84,9 +84,9 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         own = error.filename is None or f"{os.sep}.{path.name}." in f"{os.sep}{error.filename}"
-        if own and error.errno is not None:
+        if own and isinstance(error.errno, int):
             raise OSError(error.errno, error.strerror, str(path)) from error
-        if error.errno is None and error.args and str(path) not in str(error):  # such as NumPy's for a short write
+        if type(error) is OSError and error.errno is None:  # NumPy's for a short write
             raise OSError(f"{path} cannot be written: {error}") from error
         raise
 
