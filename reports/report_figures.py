@@ -212,8 +212,8 @@ def belief_figures(report: Report) -> list[Drawn]:
     """What the model believes normal is."""
     beliefs = report.beliefs
     units = [f"unit {unit}" for unit in beliefs.traversed.tolist()]
-    steps = [f"{step:+.1f}" for step in beliefs.steps.tolist()]
-    ways = [f"{share:.0%}" for share in np.linspace(0, 1, len(beliefs.interpolation))]
+    steps = every_other([f"{step:+g}" for step in beliefs.steps.tolist()])
+    ways = every_other([f"{share:.0%}" for share in np.linspace(0, 1, len(beliefs.interpolation))])
     if report.image_shape is not None:
         draw = partial(rows_of_images, shape=report.image_shape, limits=report.limits)
         n = len(beliefs.samples) // COLUMNS * COLUMNS
@@ -275,6 +275,11 @@ def rows_of_images(
         images = images.mean(axis=-1, keepdims=True)
     images = small(images.reshape(-1, *images.shape[2:]), GRID_WIDTH // len(column_labels))
     return image_rows(images.reshape(*flat.shape[:2], *images.shape[1:]), row_labels, column_labels, limits)
+
+
+def every_other(labels: list[str]) -> list[str]:
+    """Labels with the room of two."""
+    return [label if i % 2 == 0 else "" for i, label in enumerate(labels)]
 
 
 def listed(names: list[str]) -> str:
