@@ -203,9 +203,14 @@ def limits(X: np.ndarray) -> tuple[float, float]:
 def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str, str]:
     """What it takes to repeat the run."""
     from vae_anomaly.model_file import versions
+    from vae_anomaly.parameters import OF_THE_FIT_ALONE
 
     source, normal = options.trained_on(detector.metadata_)
-    parameters = {name: value for name, value in detector.get_params().items() if value is not None}
+    parameters = {
+        name: value
+        for name, value in detector.get_params().items()
+        if value is not None and name not in OF_THE_FIT_ALONE
+    }
     return {
         "data": samples.source,
         "data SHA-256": fingerprint(samples.X, *(() if samples.labels is None else (samples.labels,))),

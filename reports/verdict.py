@@ -14,10 +14,11 @@ SURPRISING = 0.01
 
 
 class Finding(NamedTuple):
-    """A sentence, and whether it is good news, mere news, or a warning."""
+    """A sentence, whether it is good news, mere news or a warning, and the glossary's terms for its numbers."""
 
     level: str
     text: str
+    terms: tuple[str, ...] = ()
 
 
 def percent(value: float) -> str:
@@ -44,7 +45,8 @@ def judged(report: Report, decisions: Decisions | None) -> list[Finding]:
         Finding(
             "note",
             f"An anomaly scores higher than a normal sample with probability {auc.value:.4f} ({auc.low:.4f} to "
-            f"{auc.high:.4f}; ROC-AUC, from {auc.n_normal:,} normal and {auc.n_anomalous:,} anomalous samples).",
+            f"{auc.high:.4f}, from {auc.n_normal:,} normal and {auc.n_anomalous:,} anomalous samples).",
+            ("roc_auc",),
         )
     ]
     if decisions is None:
@@ -54,6 +56,7 @@ def judged(report: Report, decisions: Decisions | None) -> list[Finding]:
             "note",
             f"The threshold finds {shares(decisions.detection_rate)} of the anomalies and flags "
             f"{shares(decisions.false_alarm_rate)} of the normal samples.",
+            ("detection_rate", "false_alarm_rate"),
         )
     )
     if report.promised is not None:
@@ -62,11 +65,15 @@ def judged(report: Report, decisions: Decisions | None) -> list[Finding]:
         promise = f"{percent(low)} to {percent(high)} false alarms were promised for so many normals"
         if rate > high:
             found.append(
-                Finding("warning", f"{promise}; {percent(rate)} came: these normals differ from the held-out ones.")
+                Finding(
+                    "warning",
+                    f"{promise}; {percent(rate)} came: these normals differ from the held-out ones.",
+                    ("promised_false_alarms",),
+                )
             )
         else:
             kept = "the promise is kept" if rate >= low else "fewer came than that"
-            found.append(Finding("good", f"{promise}: {kept}."))
+            found.append(Finding("good", f"{promise}: {kept}.", ("promised_false_alarms",)))
     return found
 
 
@@ -79,6 +86,7 @@ def unjudged(report: Report) -> list[Finding]:
             "note",
             f"{flagged:,} of {n:,} samples are flagged ({percent(flagged / n)}); were all of them normal, "
             f"{percent(report.calibration.false_alarm_rate)} would be expected (at most {percent(high)}).",
+            ("flagged", "expected_false_alarms"),
         )
     ]
     if binom.sf(flagged - 1, n, high) < SURPRISING:
@@ -99,13 +107,21 @@ def trust(report: Report) -> list[Finding]:
     if check is not None:
         like = f"(Kolmogorov-Smirnov distance {check.distance:.3f}, p = {check.p_value:.2g})"
         found.append(
-            Finding("good", f"The normals here score like the held-out ones {like}.")
+            Finding("good", f"The normals here score like the held-out ones {like}.", ("p_value_check",))
             if check.p_value >= SURPRISING
-            else Finding("warning", f"The normals here score unlike the held-out ones {like}: p-values are off.")
+            else Finding(
+                "warning",
+                f"The normals here score unlike the held-out ones {like}: p-values are off.",
+                ("p_value_check",),
+            )
         )
     n = report.calibration.n_normal
     if n < FEW:
-        found.append(Finding("warning", f"The threshold rests on only {n} held-out normals: others would move it."))
+        found.append(
+            Finding(
+                "warning", f"The threshold rests on only {n} held-out normals: others would move it.", ("held_out",)
+            )
+        )
     if report.calibration.note:
         found.append(Finding("warning", report.calibration.note))
     return found
