@@ -64,4 +64,6 @@ def parse(data: bytes, ndim: int, source: str) -> np.ndarray:
         raise DataError(
             f"{source}: {kind}: its header {shape} asks for {size} bytes of data, it has {len(data) - start}"
         )
+    if not size:
+        raise DataError(f"{source}: holds nothing: its header says {shape}")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -62,6 +62,7 @@ CRASHES = {
     "labels-npy": [
         b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }\n".rjust(118) + b"\0 's"
     ],
+    "idx": [bytes([0, 0, 8, 3]) + b"\xff\0\0\xaf" * 2 + bytes(4)],
     "records": [b'{"settings": null}\n'],
 }
 

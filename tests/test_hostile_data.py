@@ -190,7 +190,7 @@ def enormous(path: Path) -> None:
     (path / "a.png").write_bytes(png + chunk(b"IEND", b""))
 
 
-@hostile("d", "cannot be read as an image")
+@hostile("d", "cannot be read as an image .cannot identify image file")
 def postscript(path: Path) -> None:
     path.mkdir()
     (path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nquit\n")

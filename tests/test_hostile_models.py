@@ -121,7 +121,6 @@ CONFIGS = {
     "note": inside("calibrations", "elbo", "note", value=["x"]),
     "extra": inside("calibrations", "elbo", "extra", value=1),
     "sides": inside("sample_shape", value=[3, 2, 1, 1]),
-    "more features than weights": inside("sample_shape", value=[2**24, 1, 1]),
     "history": inside("history", value=[{"epoch": "1"}]),
     "no history": inside("history", value=[]),
     "metadata": inside("metadata", value=[1]),
@@ -142,6 +141,14 @@ def test_a_configuration_is_checked_before_a_tensor_is_read(saved, tmp_path, mon
     path = rewritten(saved, tmp_path / "m.vae", CONFIGS[name])
     monkeypatch.setattr("safetensors.torch.load", lambda blob: pytest.fail("read the tensors"))
     with pytest.raises(ModelFileError, match="does not describe a model"):
+        VAEDetector.load(path)
+
+
+@pytest.mark.parametrize("shape", [[2**24, 1, 1], [2**24], [2**13, 2**11]])
+def test_a_shape_beyond_all_tensors_is_not_built(saved: Path, tmp_path: Path, monkeypatch, shape: list[int]) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", inside("sample_shape", value=shape))
+    monkeypatch.setattr(VAEDetector, "_build", lambda *args: pytest.fail("began to build it"))
+    with pytest.raises(ModelFileError, match="its sample_shape does not fit the rest"):
         VAEDetector.load(path)
 
 

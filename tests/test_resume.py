@@ -226,7 +226,7 @@ SCORE = """
 import sys
 from vae_anomaly.cli import main, options, score
 import torch, pandas, sklearn, vae_anomaly.detector
-options.CHUNK_BYTES = 8 * 6 * 64
+options.CHUNK_BYTES = 8 * 6 * 48
 print("ready", flush=True)
 main(sys.argv[1:])
 """
@@ -236,17 +236,17 @@ main(sys.argv[1:])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_command_survives_real_kills(tmp_path: Path, table_detector, make_table, suffix: str) -> None:
     table_detector.save(tmp_path / "m.vae")
-    np.save(tmp_path / "X.npy", make_table(20_000, seed=4))
+    np.save(tmp_path / "X.npy", make_table(6_000, seed=4))
     words = ["score", "X.npy", "--model", "m.vae", "--output"]
     python = [sys.executable, "-P", "-c", SCORE, *words]
     subprocess.run([*python, f"whole{suffix}"], cwd=tmp_path, check=True, capture_output=True)
     n_kills = finish_by_kills(
-        [*python, f"s{suffix}", "--resume"], tmp_path / f"s{suffix}", np.random.default_rng(1), 1.0
+        [*python, f"s{suffix}", "--resume"], tmp_path / f"s{suffix}", np.random.default_rng(1), 0.7
     )
     assert n_kills >= 10
     assert (tmp_path / f"s{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     index = [
         int(line.split(b",")[0].split(b":")[-1])
-        for line in (tmp_path / f"s{suffix}").read_bytes().splitlines()[-20_000:]
+        for line in (tmp_path / f"s{suffix}").read_bytes().splitlines()[-6_000:]
     ]
-    assert index == list(range(20_000))
+    assert index == list(range(6_000))

@@ -624,10 +624,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         detector.history_ = config["history"]
         if config["feature_names"] is not None:
             detector.feature_names_in_ = np.array(config["feature_names"], dtype=object)
+        # building takes time in proportion to the sides of an image, and every module has a tensor of all features
         if max(math.prod(shape) for _, shape in layout.values()) < detector.n_features_in_:
-            raise ValueError(
-                "its sample_shape does not fit the rest"
-            )  # of what is built, sizes are read off the tensors
+            raise ValueError("its sample_shape does not fit the rest")
         if set(detector.calibrations_) != set(SCORES):
             raise ValueError("its calibrations do not fit the rest")
         with torch.device("meta"):
