@@ -6,6 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+# tests run side by side: threads of several processes would wait for each other more than they compute
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["SCIPY_ARRAY_API"] = "1"  # read once, when SciPy is imported; one of scikit-learn's checks asks for it
 
 import numpy as np

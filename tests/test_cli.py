@@ -52,7 +52,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.vae"
-    result = run("fit", "--normal", "0,1,2", "--dataset", "digits", "--output", path, "--seed", 1)
+    result = run("fit", "--normal", "0,1,2", "--dataset", "digits", "--output", path, "--seed", 1, "--no-report")
     assert result.exit_code == 0, result.output
     return path
 
