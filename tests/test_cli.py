@@ -490,7 +490,7 @@ def test_data_errors_exit_with_1(make_table, own_folder: Path, table_model: Path
         ),
         "model.vae does not exist: run 'vae-anomaly fit' first": ("score", "X.npy"),
         "broken.vae is damaged: its table of tensors": ("score", "X.npy", "--model", "broken.vae"),
-        "broken.vae is damaged: its table": ("inspect", "broken.vae"),
+        "broken.vae is damaged: its table of tensors is wrong": ("inspect", "broken.vae"),
         "X has 9 features, but VAEDetector is expecting 6": ("score", "wide.npy", "--model", table_model),
         "scores are written as": ("score", "X.npy", "--model", table_model, "--output", "s.xlsx"),
         "say which are normal with --normal": (

@@ -211,15 +211,15 @@ def finish_by_kills(command: list[str], output: Path, rng: np.random.Generator, 
 
 
 def test_tables_survive_real_kills(tmp_path: Path) -> None:
-    with open_resumable_table(tmp_path / "whole.csv", {"a": 1}) as table:
+    with open_resumable_table(tmp_path / "whole.jsonl", {"a": 1}) as table:
         for first in range(0, 300, 10):
             table.write(frame_of(first, 10))
-    path = tmp_path / "s.csv"
+    path = tmp_path / "s.jsonl"
     command = [sys.executable, "-c", WRITE, str(path), str(Path(__file__).parent)]
     n_kills = finish_by_kills(command, path, np.random.default_rng(0), 0.4)
     assert n_kills >= 1
-    assert path.read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["s.csv", "whole.csv"]
+    assert path.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["s.jsonl", "whole.jsonl"]
 
 
 SCORE = """
@@ -233,20 +233,14 @@ main(sys.argv[1:])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_command_survives_real_kills(tmp_path: Path, table_detector, make_table, suffix: str) -> None:
+def test_the_command_survives_real_kills(tmp_path: Path, table_detector: VAEDetector, make_table) -> None:
     table_detector.save(tmp_path / "m.vae")
-    np.save(tmp_path / "X.npy", make_table(6_000, seed=4))
-    words = ["score", "X.npy", "--model", "m.vae", "--output"]
-    python = [sys.executable, "-P", "-c", SCORE, *words]
-    subprocess.run([*python, f"whole{suffix}"], cwd=tmp_path, check=True, capture_output=True)
-    n_kills = finish_by_kills(
-        [*python, f"s{suffix}", "--resume"], tmp_path / f"s{suffix}", np.random.default_rng(1), 0.7
-    )
+    np.save(tmp_path / "X.npy", make_table(4_000, seed=4))
+    python = [sys.executable, "-P", "-c", SCORE, "score", "X.npy", "--model", "m.vae", "--output"]
+    subprocess.run([*python, "whole.csv"], cwd=tmp_path, check=True, capture_output=True)
+    output = tmp_path / "s.csv"
+    n_kills = finish_by_kills([*python, output.name, "--resume"], output, np.random.default_rng(1), 0.5)
     assert n_kills >= 10
-    assert (tmp_path / f"s{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
-    index = [
-        int(line.split(b",")[0].split(b":")[-1])
-        for line in (tmp_path / f"s{suffix}").read_bytes().splitlines()[-6_000:]
-    ]
-    assert index == list(range(6_000))
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert pd.read_csv(output)["index"].tolist() == list(range(4_000))
+    print(f"{n_kills} kills, 4,000 rows, none lost or repeated")
