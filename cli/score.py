@@ -71,10 +71,10 @@ def score_chunks(detector: VAEDetector, data: Path, label_column: str | None) ->
     import pandas as pd
     from tqdm import tqdm
 
-    from vae_anomaly.datasets import chunks
+    from vae_anomaly.datasets import chunks, count_rows
 
     n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
-    with tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar:
+    with tqdm(total=count_rows(data), unit=" rows", unit_scale=True, desc="scoring", disable=None, leave=False) as bar:
         start = 0
         for part in chunks(data, n_rows, label_column):
             frame = to_frame(part)

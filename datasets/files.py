@@ -5,26 +5,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-import math
 import shutil
 import sys
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.datasets.dataset import Dataset, check_samples, class_names
+from vae_anomaly.bounded import explain_numpy, open_npy
+from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.datasets.images import image_chunks
 from vae_anomaly.errors import DataError
+from vae_anomaly.rows import check_samples, read_into
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.parquet as pq
 
 STDIN = Path("-")
 NPY_MAGIC = b"\x93NUMPY"
@@ -51,7 +55,7 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
         X = open_npy(path)
         check_samples(X, str(path))
         return Dataset(X, str(path))
-    parts = list(chunks(path, 65_536, label_column))
+    parts = [replace(part, X=part.X.copy()) for part in chunks(path, 65_536, label_column)]
     first = parts[0]
     return Dataset(
         np.concatenate([part.X for part in parts]),
@@ -63,7 +67,10 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
 
 
 def chunks(path: Path, n_rows: int, label_column: str | None = None) -> Iterator[Dataset]:
-    """The samples of a file or folder in order, at most ``n_rows`` at a time; parameters and errors as `load_file`."""
+    """The samples of a file or folder in order, at most ``n_rows`` at a time; parameters and errors as `load_file`.
+
+    A part's array is good until the next part is asked for.
+    """
     source = "standard input" if path == STDIN else str(path)
     seen = 0
     for part in unchecked_chunks(path, n_rows, label_column):
@@ -72,6 +79,17 @@ def chunks(path: Path, n_rows: int, label_column: str | None = None) -> Iterator
         yield part
     if not seen:
         raise DataError(f"{source}: holds no samples")
+
+
+def count_rows(path: Path) -> int | None:
+    """How many samples there are, where a file says so without being read: ``.npy`` and parquet."""
+    if path.suffix == ".npy" and path != STDIN:
+        return next(iter(open_npy(path).shape), None)
+    if path.suffix == ".parquet" and path.exists():
+        with open_parquet(path) as file:
+            n: int = file.metadata.num_rows
+            return n
+    return None
 
 
 def unchecked_chunks(path: Path, n_rows: int, label_column: str | None) -> Iterator[Dataset]:
@@ -126,20 +144,6 @@ def refuse_label_column(path: Path, label_column: str | None) -> None:
         raise DataError(f"{path} has no columns to take labels from: --label-column is for .csv and .parquet")
 
 
-def open_npy(path: Path) -> np.ndarray:
-    """A ``.npy`` array, mapped into memory; never unpickled."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist") from None
-    except (ValueError, EOFError, OverflowError, SyntaxError) as error:
-        raise DataError(f"{path}: {explain_numpy(error)}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{path}: not a .npy file (is it an .npz?)")
-    return array
-
-
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Arrays ``X`` and, if there, ``y`` of an ``.npz`` file."""
     try:
@@ -154,27 +158,19 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise DataError(f"{path}: {explain_numpy(error)}") from error
 
 
-def explain_numpy(error: Exception) -> str:
-    """What a failure to read a NumPy file means for its owner."""
-    text = str(error)
-    if "pickle" in text or "Python objects" in text:
-        return "holds Python objects (or is no NumPy file), which could run code and are never read: save plain numbers"
-    if "mmap length" in text or "reshape" in text or isinstance(error, EOFError):
-        return f"cut short ({text})"
-    return f"not a readable NumPy file ({text})"
-
-
 def npy_chunks(path: Path, source: str, n_rows: int) -> Iterator[Dataset]:
-    """Rows of a ``.npy`` file, read piece by piece: mapped pages would stay in memory once touched."""
+    """Rows of a ``.npy`` file, read into one buffer: mapped pages would stay in memory once touched."""
     array = open_npy(path)
     if not (array.ndim and array.size and array.flags.c_contiguous and isinstance(array, np.memmap)):
         yield from array_chunks(array, None, source, n_rows)
         return
-    with path.open("rb") as file:
+    buffer = np.empty((min(n_rows, len(array)), *array.shape[1:]), array.dtype)
+    with path.open("rb", buffering=0) as file:
         file.seek(array.offset)
         for start in range(0, len(array), n_rows):
-            shape = (min(n_rows, len(array) - start), *array.shape[1:])
-            yield Dataset(np.fromfile(file, array.dtype, math.prod(shape)).reshape(shape), source)
+            rows = buffer[: len(array) - start]
+            read_into(file, rows, source)
+            yield Dataset(rows, source)
 
 
 def array_chunks(X: np.ndarray, y: np.ndarray | None, source: str, n_rows: int) -> Iterator[Dataset]:
@@ -274,6 +270,17 @@ class Chained(io.RawIOBase):
 
 def parquet_chunks(path: Path, n_rows: int, label_column: str | None) -> Iterator[Dataset]:
     """Rows of a parquet file, a batch at a time."""
+    seen = 0
+    with open_parquet(path) as file:
+        for batch in file.iter_batches(batch_size=n_rows):
+            frame = batch.to_pandas()
+            yield table(frame, str(path), seen, label_column, [str(column) for column in frame.columns])
+            seen += len(frame)
+
+
+@contextlib.contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """A parquet file, or a clear error."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -281,11 +288,7 @@ def parquet_chunks(path: Path, n_rows: int, label_column: str | None) -> Iterato
         raise DataError(f"{path}: reading parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
     try:
         with pq.ParquetFile(path) as file:
-            seen = 0
-            for batch in file.iter_batches(batch_size=n_rows):
-                frame = batch.to_pandas()
-                yield table(frame, str(path), seen, label_column, [str(column) for column in frame.columns])
-                seen += len(frame)
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
 
