@@ -55,6 +55,7 @@ LIBRARY = (
     "vae",
     "objectives",
     "normals",
+    "shuffling",
     "scores",
     "explanation",
     "training",
