@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import to_frame
+from vae_anomaly.cli.data import row_bar, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,8 @@ def score(
 ) -> None:
     """Score samples: higher is more anomalous.
 
-    DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
-    comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
+    DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, or - for CSV or .npy on standard input. One
+    row comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
     p_value (among held-out normals), and the ELBO's two terms, of which it is kl - reconstruction. Memory does not grow
     with the file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
     """
@@ -69,12 +69,11 @@ def score(
 def score_chunks(detector: VAEDetector, data: Path, label_column: str | None) -> Iterator[pd.DataFrame]:
     """The score table, a chunk at a time, with progress on stderr."""
     import pandas as pd
-    from tqdm import tqdm
 
-    from vae_anomaly.datasets import chunks, count_rows
+    from vae_anomaly.datasets import chunks
 
     n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
-    with tqdm(total=count_rows(data), unit=" rows", unit_scale=True, desc="scoring", disable=None, leave=False) as bar:
+    with row_bar(data, "scoring") as bar:
         start = 0
         for part in chunks(data, n_rows, label_column):
             frame = to_frame(part)

@@ -1,4 +1,4 @@
-"""A user's own data, by path: .npy, .npz, .csv, .parquet, or a folder of images.
+"""A user's own data, by path: .npy, .npz, .csv, .parquet, .zarr, or a folder of images.
 
 `load_file` gives all of it, `chunks` a piece at a time in constant memory. Nothing here unpickles.
 """
@@ -23,6 +23,7 @@ import numpy as np
 from vae_anomaly.bounded import explain_numpy, open_npy
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.datasets.images import image_chunks
+from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
 from vae_anomaly.rows import check_samples, read_into
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 STDIN = Path("-")
 NPY_MAGIC = b"\x93NUMPY"
-SUFFIXES = ".npy, .npz, .csv, .parquet, or a folder of images"
+SUFFIXES = ".npy, .npz, .csv, .parquet, .zarr, or a folder of images"
 
 
 def load_file(path: Path, label_column: str | None = None) -> Dataset:
@@ -82,12 +83,17 @@ def chunks(path: Path, n_rows: int, label_column: str | None = None) -> Iterator
 
 
 def count_rows(path: Path) -> int | None:
-    """How many samples there are, where a file says so without being read: ``.npy`` and parquet."""
+    """How many samples there are, where a file says so without being read: ``.npy``, parquet and Zarr."""
+    n: int
     if path.suffix == ".npy" and path != STDIN:
         return next(iter(open_npy(path).shape), None)
     if path.suffix == ".parquet" and path.exists():
         with open_parquet(path) as file:
-            n: int = file.metadata.num_rows
+            n = file.metadata.num_rows
+            return n
+    if path.suffix == ".zarr" and path.exists():
+        with open_zarr(path) as array:
+            n = array.shape[0]
             return n
     return None
 
@@ -103,6 +109,8 @@ def unchecked_chunks(path: Path, n_rows: int, label_column: str | None) -> Itera
     if path.suffix == ".parquet":
         return parquet_chunks(path, n_rows, label_column)
     refuse_label_column(path, label_column)
+    if path.suffix == ".zarr":
+        return (Dataset(X, str(path)) for X in zarr_pieces(path, n_rows))
     if path.is_dir():
         return image_chunks(path, n_rows)
     if path.suffix == ".npy":
