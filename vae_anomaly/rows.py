@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
@@ -97,8 +98,7 @@ class RowsOnDisk:
             If the file has become shorter than it was.
         """
         places = rows + np.searchsorted(self._skipped_before, rows, side="right")
-        starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
-        for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+        for start, stop in pairwise(np.flatnonzero(np.diff(places, prepend=-2, append=-2) != 1)):
             self.file.seek(self.offset + int(places[start]) * self.row_bytes)
             read_into(self.file, out[start:stop], self.source)
 
@@ -134,7 +134,8 @@ def stored(path: Path) -> Iterator[RowsOnDisk]:
         If it is no such file, or holds anything but samples of finite numbers.
     """
     array = open_npy(path)
-    if array.ndim == 0 or not (isinstance(array, np.memmap) and array.flags.c_contiguous and array.dtype in TYPES):
+    plain = array.ndim and array.size and array.flags.c_contiguous and array.dtype in TYPES
+    if not (plain and isinstance(array, np.memmap)):
         with spooled(slices(array, str(path)), str(path)) as rows:
             yield rows
         return
