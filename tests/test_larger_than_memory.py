@@ -37,7 +37,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file is too large to load, its blocks and samples are small, and reading more than the scores' block at once fails."""
+    """Every file is too large to load, blocks and samples are small, and reading more than scores do at once fails."""
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
     monkeypatch.setattr(rows, "PIECE_BYTES", 1000)
     monkeypatch.setattr(rows, "SAMPLE_ROWS", 50)
