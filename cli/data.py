@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,13 @@ from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
     import numpy as np
+    from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.rows import RowsOnDisk
+
+SPOOLED_ROWS, SPOOLED_IMAGES = 4_096, 256  # at a time
 
 
 def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
@@ -41,17 +46,84 @@ def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, 
 
 def own_data(path: Path, labels: Path | None, label_column: str | None) -> Dataset:
     """A user's data with its labels, from wherever they come."""
-    from vae_anomaly.datasets import load_file, load_labels
+    from vae_anomaly.datasets import load_file
 
     data = load_file(path, label_column)
+    return replace(data, labels=all_labels(path, len(data), data.labels, labels))
+
+
+def all_labels(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -> np.ndarray | None:
+    """Labels of the ``n`` samples in ``path``: their own, or those in another file, or none."""
+    from vae_anomaly.datasets import load_labels
+
     if labels is None:
-        return data
-    if data.labels is not None:
+        return own
+    if own is not None:
         raise DataError(f"{path} has labels of its own: leave out --labels")
     names = load_labels(labels)
-    if len(names) != len(data):
-        raise DataError(f"{labels} has {len(names)} labels, {path} has {len(data)} samples: they must match row by row")
-    return replace(data, labels=names)
+    if len(names) != n:
+        raise DataError(f"{labels} has {len(names)} labels, {path} has {n} samples: they must match row by row")
+    return names
+
+
+def data_to_fit(
+    path: Path, labels: Path | None, label_column: str | None
+) -> tuple[Dataset | RowsOnDisk, np.ndarray | None]:
+    """A user's data and its labels; what is too large to load stays on disk, open until the command ends.
+
+    What is no NumPy file is copied into a temporary one as it is read, since its size is not known before.
+    """
+    import numpy as np
+
+    from vae_anomaly.bounded import open_npy
+    from vae_anomaly.datasets import Dataset, chunks
+    from vae_anomaly.datasets.files import STDIN, refuse_label_column
+    from vae_anomaly.rows import LOADED_BYTES, spooled, stored
+
+    is_array = path.suffix in (".npy", ".npz") and path != STDIN
+    if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):
+        data = own_data(path, labels, label_column)
+        return data, data.labels
+    parts: list[Dataset] = []
+
+    def batches() -> Iterator[Any]:
+        with row_bar(path, "reading") as bar:
+            for part in chunks(
+                path, SPOOLED_IMAGES if path.is_dir() and path.suffix != ".zarr" else SPOOLED_ROWS, label_column
+            ):
+                yield to_frame(part)
+                parts.append(replace(part, X=part.X[:0]))
+                bar.update(len(part))
+
+    if is_array:
+        refuse_label_column(path, label_column)
+    source = "standard input" if path == STDIN else str(path)
+    rows = click.get_current_context().with_resource(stored(path) if is_array else spooled(batches(), source))
+    found = [part.labels for part in parts if part.labels is not None]
+    names = all_labels(path, len(rows), np.concatenate(found) if found else None, labels)
+    if not rows.small:
+        return rows, names
+    files = tuple(name for part in parts for name in part.row_names or ())
+    return Dataset(rows[:], str(path), names, rows.feature_names, files or None), names
+
+
+def take(data: Dataset | RowsOnDisk, rows: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+    """Samples with these indices; ``labels`` are those of all that is on disk."""
+    from vae_anomaly.datasets import Dataset
+
+    if isinstance(data, Dataset):
+        return data.take(rows)
+    return Dataset(data[rows], data.source, None if labels is None else labels[rows], data.feature_names)
+
+
+def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
+    """A progress bar on stderr, on a terminal only; with the time left where the file says how many rows it has."""
+    from tqdm import tqdm
+
+    from vae_anomaly.datasets import count_rows
+
+    total = count_rows(path)
+    return tqdm(total=total, initial=first_row, unit=" rows", unit_scale=True, desc=what, disable=None, leave=False)
 
 
 def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, named_parts, own_data, to_frame
+from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take, to_frame
 from vae_anomaly.cli.evaluate import describe_evaluation
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.reports import Report
+    from vae_anomaly.rows import RowsOnDisk
 
 
 UNLABELLED_ROWS = 10_000
@@ -36,7 +37,9 @@ UNLABELLED_ROWS = 10_000
     help="Data set by name.  [default: mnist, or digits offline]",
 )
 @options.data_dir_option
-@click.option("--data", type=options.data_path, help="Your own data: .npy, .npz, .csv, .parquet or a folder of images.")
+@click.option(
+    "--data", type=options.data_path, help="Your own data: .npy, .npz, .csv, .parquet, .zarr or a folder of images."
+)
 @options.labels_option
 @options.label_column_option
 @click.option(
@@ -199,18 +202,20 @@ def fit(
     with resumable(checkpoint_dir, resume):
         name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
         from vae_anomaly.detector import VAEDetector
+        from vae_anomaly.rows import RowsOnDisk
 
+        on_disk = isinstance(training, RowsOnDisk)
         parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
         detector = VAEDetector(random_state=seed, verbose=True, **parameters)
         started = time.perf_counter()
-        detector.fit_keeping_checkpoints(to_frame(training))
+        detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else to_frame(training))
         seconds = time.perf_counter() - started
         about = {
             "name": name,
             "source": training.source,
             "normal": None if normal is None else list(normal),
             "n_normal": len(training),
-        }
+        } | ({"on_disk": True} if on_disk else {})
         detector.metadata_ = {"data": about}
         detector.save(output)
         files = {"model": str(output)}
@@ -281,45 +286,58 @@ def gather(
     label_column: str | None,
     test_fraction: float,
     seed: int,
-) -> tuple[str, Dataset, Dataset | None]:
+) -> tuple[str, Dataset | RowsOnDisk, Dataset | None]:
     """A name, the normals to train on, and the samples to judge the model by, if labels allow it."""
     import numpy as np
 
+    from vae_anomaly.rows import RowsOnDisk
+
     if data is None:
-        name, training, test = named_parts(dataset, data_dir)
-        assert training.labels is not None
-        return name, training.take(is_normal(training.labels, normal, training.source)), test
-    own = own_data(data, labels, label_column)
-    if own.labels is None:
+        name, given, test = named_parts(dataset, data_dir)
+        assert given.labels is not None
+        return name, given.take(is_normal(given.labels, normal, given.source)), test
+    own, names = data_to_fit(data, labels, label_column)
+    if names is None:
         if normal is not None:
             raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
         return str(data), own, None
-    normals = is_normal(own.labels, normal, own.source)
-    rows = np.random.default_rng(seed).permutation(np.flatnonzero(normals))
-    n_test = round(test_fraction * len(rows))
-    if normals.all() or not n_test:
-        return str(data), own.take(normals), None
-    test_rows = np.sort(np.concatenate([rows[:n_test], np.flatnonzero(~normals)]))
-    return str(data), own.take(np.sort(rows[n_test:])), own.take(test_rows)
+    normals = is_normal(names, normal, own.source)
+    rng, anomalies = np.random.default_rng(seed), np.flatnonzero(~normals)
+    rows, shown = rng.permutation(np.flatnonzero(normals)), anomalies
+    n_test = round(test_fraction * len(rows)) if len(anomalies) else 0
+    if isinstance(own, RowsOnDisk):
+        n_test, shown = min(n_test, own.most_held()), rng.permutation(anomalies)[: own.most_held()]
+        training: Dataset | RowsOnDisk = own.without(np.concatenate([rows[:n_test], anomalies]))
+    else:
+        training = own.take(np.sort(rows[n_test:]))
+    if not n_test:
+        return str(data), training, None
+    return str(data), training, take(own, np.sort(np.concatenate([rows[:n_test], shown])), names)
 
 
 def look(
-    detector: VAEDetector, training: Dataset, test: Dataset | None, normal: tuple[str, ...] | None, model: Path
+    detector: VAEDetector,
+    training: Dataset | RowsOnDisk,
+    test: Dataset | None,
+    normal: tuple[str, ...] | None,
+    model: Path,
 ) -> Report:
     """What a report shows: the test part, or without one an even sample of what was given."""
     import numpy as np
 
     from vae_anomaly.cli.report import gather
+    from vae_anomaly.rows import RowsOnDisk
 
     if test is not None:
         assert test.labels is not None
         return gather(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
-    rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), UNLABELLED_ROWS)).astype(int))
+    most = training.most_held(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
+    rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), most)).astype(int))
     note = (
         f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "
         "model was trained on. Those flagged may be anomalies among them."
     )
-    return gather(detector, training.take(rows), None, None, model, (note,))
+    return gather(detector, take(training, rows), None, None, model, (note,))
 
 
 def write_findings(seen: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:
@@ -369,10 +387,11 @@ def render(summary: dict[str, Any]) -> str:
     images = model["image_shape"]
     shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     which = f", normal: {listed(data['normal'])}" if data["normal"] else ""
+    most = ", at most 20,000 samples or 64 MiB each, the rest read from disk" if data.get("on_disk") else ""
     lines = [
         f"data       {data['source']}{which}",
         f"           {data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to "
-        f"stop the training, {model['calibration_fraction']:.0%} to set the threshold",
+        f"stop the training, {model['calibration_fraction']:.0%} to set the threshold{most}",
         f"model      {model['architecture']}, {model['likelihood']} likelihood, {model['prior']} prior, "
         f"{model['latent_dim']} latents, {model['n_parameters']:,} weights",
         f"training   {model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import to_frame
+from vae_anomaly.cli.data import row_bar, to_frame
 from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def score(
 ) -> None:
     """Score samples: higher is more anomalous.
 
-    DATA is a .npy, .npz, .csv or .parquet file, a folder of images, or - for CSV or .npy on standard input. One row
-    comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
+    DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, or - for CSV or .npy on standard input. One
+    row comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
     p_value (among held-out normals), and the ELBO's two terms, of which it is kl - reconstruction. Memory does not grow
     with the file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
     """
@@ -118,13 +118,12 @@ def score_chunks(
 ) -> Iterator[pd.DataFrame]:
     """The score table from a row on, a chunk at a time, with progress on stderr."""
     import pandas as pd
-    from tqdm import tqdm
 
     from vae_anomaly.datasets import chunks
 
     n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
-    with tqdm(unit=" rows", desc="scoring", disable=None, leave=False) as bar:
+    with row_bar(data, "scoring", first_row) as bar:
         start = first_row
         for part in chunks(data, n_rows, label_column, first_row):
             frame = to_frame(part)

@@ -1,7 +1,7 @@
 """Names and paths to arrays."""
 
 from vae_anomaly.datasets.dataset import Dataset
-from vae_anomaly.datasets.files import chunks, load_file, load_labels
+from vae_anomaly.datasets.files import chunks, count_rows, load_file, load_labels
 from vae_anomaly.datasets.named import DATA_DIR_VARIABLE, NAMED, Named, load_named, locate
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Dataset",
     "Named",
     "chunks",
+    "count_rows",
     "load_file",
     "load_labels",
     "load_named",

@@ -79,34 +79,3 @@ def class_names(values: np.ndarray, source: str) -> np.ndarray:
     if names and all(names):
         return np.array(names, dtype=str)
     raise DataError(f"{source}: labels must be text or whole numbers without gaps, got type {values.dtype}")
-
-
-def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None) -> None:
-    """Refuse what no model can be given: wrong kind or shape, nothing at all, NaN and infinity.
-
-    Raises
-    ------
-    DataError
-        Naming the first row and column at fault; rows count from 0, after any header.
-    """
-    if X.dtype.kind not in "fiub":
-        raise DataError(f"{source}: needs real numbers, got values of type {X.dtype}")
-    if X.ndim not in (2, 3, 4):
-        raise DataError(
-            f"{source}: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got an array of shape {X.shape}"
-        )
-    if X.size == 0:
-        raise DataError(f"{source}: holds no samples (shape {X.shape})")
-    if X.dtype.kind != "f":
-        return
-    step = max(1, 4_000_000 // (X.size // len(X)))
-    for start in range(0, len(X), step):
-        finite = np.isfinite(X[start : start + step])
-        if not finite.all():
-            row, *place = np.argwhere(~finite)[0].tolist()
-            value = X[(start + row, *place)]
-            where = columns[place[0]] if columns is not None else ", ".join(map(str, place))
-            raise DataError(
-                f"{source}: row {first_row + start + row}, column {where} is {value}: "
-                "fill in or drop missing and infinite values first"
-            )

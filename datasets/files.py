@@ -1,4 +1,4 @@
-"""A user's own data, by path: .npy, .npz, .csv, .parquet, or a folder of images.
+"""A user's own data, by path: .npy, .npz, .csv, .parquet, .zarr, or a folder of images.
 
 `load_file` gives all of it, `chunks` a piece at a time in constant memory. Nothing here unpickles, and nothing is
 held that a header merely claims: `vae_anomaly.bounded` and the readers beside this file state their bounds.
@@ -13,21 +13,24 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from vae_anomaly.bounded import open_npy, parquet_frames, read_npz
-from vae_anomaly.datasets.dataset import Dataset, check_samples, class_names
+from vae_anomaly.bounded import open_npy, parquet_frames, parquet_length, read_npz
+from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.datasets.images import image_chunks
 from vae_anomaly.datasets.tables import csv_chunks, is_number, table
+from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
+from vae_anomaly.rows import check_samples, read_into
 from vae_anomaly.untrusted import LARGEST, parsing, read_data
 
 STDIN = Path("-")
 NPY_MAGIC = b"\x93NUMPY"
-SUFFIXES = ".npy, .npz, .csv, .parquet, or a folder of images"
+SUFFIXES = ".npy, .npz, .csv, .parquet, .zarr, or a folder of images"
 LABEL_BYTES = 1 << 26
 
 
@@ -55,7 +58,7 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
     parts: list[Dataset] = []
     n_bytes = 0
     for part in chunks(path, 65_536, label_column):
-        parts.append(part)
+        parts.append(replace(part, X=part.X.copy()))
         n_bytes += part.X.nbytes
         if n_bytes > LARGEST:
             raise DataError(f"{path}: takes more than {LARGEST:,} bytes: save it as .npy, which stays on disk")
@@ -70,7 +73,10 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
 
 
 def chunks(path: Path, n_rows: int, label_column: str | None = None, first_row: int = 0) -> Iterator[Dataset]:
-    """The samples from ``first_row`` on in order, at most ``n_rows`` at a time; the rest as `load_file`."""
+    """The samples from ``first_row`` on in order, at most ``n_rows`` at a time; the rest as `load_file`.
+
+    A part's array is good until the next part is asked for.
+    """
     source = "standard input" if path == STDIN else str(path)
     seen = first_row
     for part in unchecked_chunks(path, n_rows, label_column, first_row):
@@ -79,6 +85,19 @@ def chunks(path: Path, n_rows: int, label_column: str | None = None, first_row: 
         yield part
     if not seen:
         raise DataError(f"{source}: holds no samples")
+
+
+def count_rows(path: Path) -> int | None:
+    """How many samples there are, where a file says so without being read: ``.npy``, parquet and Zarr."""
+    if path.suffix == ".npy" and path != STDIN:
+        return next(iter(open_npy(path).shape), None)
+    if path.suffix == ".parquet" and path.exists():
+        return parquet_length(path)
+    if path.suffix == ".zarr" and path.exists():
+        with open_zarr(path) as array:
+            n: int = array.shape[0]
+            return n
+    return None
 
 
 def unchecked_chunks(path: Path, n_rows: int, label_column: str | None, first_row: int) -> Iterator[Dataset]:
@@ -92,6 +111,8 @@ def unchecked_chunks(path: Path, n_rows: int, label_column: str | None, first_ro
     if path.suffix == ".parquet":
         return parquet_chunks(path, n_rows, label_column, first_row)
     refuse_label_column(path, label_column)
+    if path.suffix == ".zarr":
+        return (Dataset(X, str(path)) for X in zarr_pieces(path, n_rows, first_row))
     if path.is_dir():
         return image_chunks(path, n_rows, first_row)
     if path.suffix == ".npy":
@@ -140,21 +161,20 @@ def refuse_label_column(path: Path, label_column: str | None) -> None:
 
 
 def npy_chunks(path: Path, source: str, n_rows: int, first_row: int = 0) -> Iterator[Dataset]:
-    """Rows of a ``.npy`` file, read piece by piece: mapped pages would stay in memory once touched."""
+    """Rows of a ``.npy`` file, read into one buffer: mapped pages would stay in memory once touched."""
     array = open_npy(path)
     if not (array.ndim and array.size and array.flags.c_contiguous and isinstance(array, np.memmap)):
         yield from array_chunks(array, None, source, n_rows, first_row)
         return
     row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
-    n_rows = max(1, min(n_rows, LARGEST // row_bytes))
-    with path.open("rb") as file:
+    n_rows = max(1, min(n_rows, LARGEST // row_bytes, len(array)))
+    buffer = np.empty((n_rows, *array.shape[1:]), array.dtype)
+    with path.open("rb", buffering=0) as file:
         file.seek(array.offset + first_row * row_bytes)
         for start in range(first_row, len(array), n_rows):
-            n = min(n_rows, len(array) - start)
-            values = np.fromfile(file, array.dtype, n * math.prod(array.shape[1:]))
-            if values.nbytes < n * row_bytes:
-                raise DataError(f"{source}: was cut short while it was read")
-            yield Dataset(values.reshape(n, *array.shape[1:]), source)
+            rows = buffer[: len(array) - start]
+            read_into(file, rows, source)
+            yield Dataset(rows, source)
 
 
 def array_chunks(

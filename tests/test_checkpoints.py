@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -17,11 +18,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly import VAEDetector, checkpoints, detector, model_file
+from vae_anomaly import VAEDetector, checkpoints, detector, model_file, shuffling
 from vae_anomaly.checkpoints import Checkpoints, fingerprint, found
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.rows import RowsOnDisk
 from vae_anomaly.scaling import standardize
 from vae_anomaly.training import EpochRecord, Recipe, Run, best_epoch, train
 from vae_anomaly.vae import VAE, reset_parameters
@@ -47,10 +49,13 @@ class EachFew(Checkpoints):
         return self.asked % self.every == 0
 
 
-def small_run(kept: Checkpoints | None, dtype: torch.dtype = torch.float64) -> tuple[VAE, list[EpochRecord]]:
+def small_run(
+    kept: Checkpoints | None, dtype: torch.dtype = torch.float64, *, stored: bool = False
+) -> tuple[VAE, list[EpochRecord]]:
     """Five epochs of four steps, the second of which is the best; the patience spares the sixth."""
     rng = np.random.default_rng(0)
     X, X_validation = rng.normal(size=(30, 1)) + np.zeros(5), 1.5 * rng.normal(size=(9, 5))
+    file = RowsOnDisk(io.BytesIO(X.tobytes()), 0, X.shape, X.dtype, "file")
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         encoder, decoder = ARCHITECTURES["mlp"]((5,), 2)
@@ -58,7 +63,7 @@ def small_run(kept: Checkpoints | None, dtype: torch.dtype = torch.float64) -> t
     reset_parameters(vae, generator)
     recipe = Recipe(epochs=6, batch_size=8, learning_rate=3e-2, patience=3, input_noise=0.1)
     noise = torch.randn(2, 1, 2, generator=generator, dtype=dtype)
-    return vae, train(vae.to(dtype), X, X_validation, recipe, noise, generator, checkpoints=kept)
+    return vae, train(vae.to(dtype), file if stored else X, X_validation, recipe, noise, generator, checkpoints=kept)
 
 
 def same(a: tuple[VAE, list[EpochRecord]], b: tuple[VAE, list[EpochRecord]]) -> bool:
@@ -90,16 +95,21 @@ def cut(n: int, owner: Any = Run, name: str = "step", *, after: bool = False) ->
     kills=st.lists(st.tuples(st.integers(1, STEPS), st.sampled_from(["step", "end_epoch"]), st.booleans()), max_size=4),
     every=st.integers(1, 9),
     dtype=st.sampled_from([torch.float64, torch.float32]),
+    stored=st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=16, deadline=None)
 def test_a_run_killed_anywhere_and_resumed_is_the_same_to_the_bit(
-    kills: list[tuple[int, str, bool]], every: int, dtype: torch.dtype
+    kills: list[tuple[int, str, bool]], every: int, dtype: torch.dtype, stored: bool
 ) -> None:
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffling, "BLOCK_ROWS", 3)  # windows of six rows: a batch of eight is of two or three
+        patch.setattr(shuffling, "WINDOW_BLOCKS", 2)
         for n, method, after in kills:
             with cut(n, Run, method, after=after):
-                small_run(EachFew(Path(folder), every), dtype)
-        assert same(small_run(EachFew(Path(folder), every), dtype), small_run(None, dtype))
+                small_run(EachFew(Path(folder), every), dtype, stored=stored)
+        assert same(
+            small_run(EachFew(Path(folder), every), dtype, stored=stored), small_run(None, dtype, stored=stored)
+        )
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (os, "replace"), (model_file, "digest")])
@@ -232,6 +242,28 @@ def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(
     again.save(tmp_path / "resumed.vae")
     assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize(("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (detector, "settle", 1)])
+def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
+    make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int
+) -> None:
+    monkeypatch.setattr("vae_anomaly.rows.LOADED_BYTES", 0)
+    monkeypatch.setattr(shuffling, "BLOCK_ROWS", 2)
+    np.save(tmp_path / "X.npy", make_table(300))
+
+    def fit(**parameters: Any) -> VAEDetector:
+        given = {"epochs": 2, "batch_size": 8, "checkpoint_interval": 0} | parameters
+        return VAEDetector(**given).fit_file(tmp_path / "X.npy")
+
+    fit().save(tmp_path / "whole.vae")
+    with cut(n, owner, name):
+        fit(checkpoint_dir=tmp_path / "kept")
+    assert found(tmp_path / "kept")
+    with pytest.raises(CheckpointError, match=r"differs in rows \('on disk' there, None here\)"):
+        VAEDetector(epochs=2, batch_size=8, checkpoint_dir=tmp_path / "kept", resume=True).fit(make_table(300))
+    fit(checkpoint_dir=tmp_path / "kept", resume=True).save(tmp_path / "resumed.vae")
+    assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
 
 
 def test_the_checkpoints_stay_for_who_wants_to_save_first(make_table: Make, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from vae_anomaly.datasets import chunks, load_file, load_labels
+from vae_anomaly.datasets import Dataset, chunks, count_rows, load_file, load_labels
 from vae_anomaly.errors import DataError
 
 X = np.random.default_rng(0).normal(size=(23, 3))
@@ -34,12 +36,17 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return paths
 
 
+def kept(parts: Iterable[Dataset]) -> list[Dataset]:
+    """Parts that outlive the next one."""
+    return [replace(part, X=part.X.copy()) for part in parts]
+
+
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
 @pytest.mark.parametrize("n_rows", [1, 5, 23, 1000])
 def test_every_format_gives_the_same_rows_whole_and_in_chunks(files: dict[str, Path], kind: str, n_rows: int) -> None:
     whole = load_file(files[kind])
     np.testing.assert_array_equal(whole.X, X)
-    parts = list(chunks(files[kind], n_rows))
+    parts = kept(chunks(files[kind], n_rows))
     assert [len(part) for part in parts[:-1]] == [n_rows] * (len(parts) - 1)
     np.testing.assert_array_equal(np.concatenate([part.X for part in parts]), X)
     if kind in ("csv", "parquet"):
@@ -135,6 +142,27 @@ def test_a_bad_csv_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         load_file(path)
+
+
+def test_how_many_there_are_is_known_where_the_file_says_so(files: dict[str, Path], tmp_path: Path) -> None:
+    assert {kind: count_rows(path) for kind, path in files.items()} == {
+        "npy": 23,
+        "npz": None,
+        "csv": None,
+        "parquet": 23,
+    }
+    assert count_rows(Path("-")) is None
+    np.save(tmp_path / "single.npy", 3.0)
+    assert count_rows(tmp_path / "single.npy") is None
+    (tmp_path / "bad.parquet").write_text("no")
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        count_rows(tmp_path / "bad.parquet")
+
+
+def test_chunks_of_an_array_file_share_one_buffer(files: dict[str, Path]) -> None:
+    parts = [part.X for part in chunks(files["npy"], 10)]
+    assert [len(part) for part in parts] == [10, 10, 3]
+    assert all(np.shares_memory(part, parts[0]) for part in parts)
 
 
 def test_rows_of_errors_count_across_chunks(tmp_path: Path) -> None:
@@ -243,7 +271,7 @@ def test_unknown_and_missing_paths(tmp_path: Path) -> None:
 def test_standard_input(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(files[kind].read_bytes()))
     monkeypatch.setattr(sys, "stdin", stream)
-    np.testing.assert_array_equal(np.concatenate([part.X for part in chunks(Path("-"), 5)]), X)
+    np.testing.assert_array_equal(np.concatenate([part.X for part in kept(chunks(Path("-"), 5))]), X)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     with pytest.raises(DataError, match="standard input: holds no samples"):
         list(chunks(Path("-"), 5))

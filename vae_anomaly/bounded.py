@@ -176,6 +176,18 @@ def parquet_frames(path: Path, n_rows: int, first_row: int = 0) -> Iterator[pd.D
                     yield frame.astype(dict.fromkeys(categories, object))
 
 
+def parquet_length(path: Path) -> int | None:
+    """How many rows a parquet file says it has; None where nobody can tell, which reading it will explain."""
+    try:
+        import pyarrow.parquet as pq
+
+        with open_data(path) as raw, parsing(f"{path}: not a readable parquet file"):
+            n: int = pq.ParquetFile(raw).metadata.num_rows
+            return n
+    except (ImportError, DataError):
+        return None
+
+
 def check_parquet(file: pa.parquet.ParquetFile, path: Path) -> None:
     """Refuse what no table of numbers and labels has, before any column is read."""
     import pyarrow as pa

@@ -20,6 +20,7 @@ import numpy as np
 
 from vae_anomaly import model_file
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
+from vae_anomaly.rows import Rows
 from vae_anomaly.untrusted import loads
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def remove(folder: Path, keep: tuple[Path | None, ...] = ()) -> None:
             path.unlink(missing_ok=True)
 
 
-def fingerprint(rows: np.ndarray) -> str:
-    """SHA-256 of rows ``(N, D)`` with their type and shape, in hexadecimal; however they lie in memory."""
+def fingerprint(rows: Rows) -> str:
+    """SHA-256 of rows ``(N, D)`` with their type and shape, in hexadecimal; however they lie in memory or on disk."""
     digest = hashlib.sha256(f"{rows.dtype.str}{rows.shape}".encode())
     n = max(1, HASHED_VALUES // rows.shape[1])
     for start in range(0, len(rows), n):

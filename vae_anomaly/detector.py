@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -28,16 +28,19 @@ from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
 from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
 from vae_anomaly.priors import PRIORS, prior_of
+from vae_anomaly.rows import Rows, RowsOnDisk, extremes, spooled, stored
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
 from vae_anomaly.schema import check_config
 from vae_anomaly.scores import SCORES, antithetic_noise, by_block
 from vae_anomaly.settling import settle
+from vae_anomaly.shuffling import drawn
 from vae_anomaly.training import Recipe, train
 from vae_anomaly.vae import VAE, reset_parameters
 
 AUTO_RATE = 0.05
 AUTO_LATENT = 16
 AUTO_STEPS = 2000
+MANY_STEPS = 100_000
 MANY_ROWS = 25_000
 
 
@@ -102,7 +105,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         deviation of the scaled samples from their mean. None: for images a fourteenth of the root of height x width, at
         most 2 (which 28 x 28 images have); 0.2 for tables, 0 for the article.
     epochs : int or None
-        Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200.
+        Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200; for samples on disk
+        no more than 100,000 steps take.
     batch_size : int or None
         Rows a training step. None: 128, and 256 from 25,000 training rows up.
     learning_rate : float
@@ -111,7 +115,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Epochs without a better validation ELBO before training stops. None: a third of ``epochs``.
     validation_fraction, calibration_fraction : float
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
-        threshold.
+        threshold. For samples on disk at most 20,000 each, or what 64 MiB hold.
     contamination : "auto" or float
         "auto": ``offset_`` promises at most 5 % false alarms on new normals, from the calibration samples. A float in
         (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
@@ -224,14 +228,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.checkpoint_interval = checkpoint_interval
         self.resume = resume
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
+    def fit(self, X: ArrayLike | RowsOnDisk, y: object = None) -> Self:
         """Train on normal samples and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (N, D), (N, H, W) or (N, H, W, C)
             At least 3 finite samples. float64 is computed in float64, float32 and uint8 in float32, other numbers
-            become float64.
+            become float64. Rows on disk are taken as `fit_file` takes them.
         y : ignored
 
         Returns
@@ -252,7 +256,62 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             checkpoints.remove(Path(self.checkpoint_dir))
         return self
 
-    def fit_keeping_checkpoints(self, X: ArrayLike, y: object = None) -> Self:
+    def fit_file(self, path: str | Path) -> Self:
+        """As `fit`, on a ``.npy`` file that may be larger than memory.
+
+        Up to 1 GiB of samples are loaded, which gives the model that `fit` gives. Larger ones stay on disk: the
+        training reads them in blocks that it shuffles, validation and calibration samples are at most 20,000 each or
+        what 64 MiB hold, drawn from the whole file, and ``contamination`` takes 8 bytes a sample.
+
+        Parameters
+        ----------
+        path : str or Path
+            Samples of shape (N, D), (N, H, W) or (N, H, W, C). Where they are not in C order, or no float64, float32
+            or uint8, they are first copied into a temporary file.
+
+        Returns
+        -------
+        VAEDetector
+            This detector.
+
+        Raises
+        ------
+        DataError
+            If it is no such file, or holds NaN or infinity.
+        ValueError
+            As `fit`.
+        """
+        with stored(Path(path)) as rows:
+            return self.fit(rows)
+
+    def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
+        """As `fit`, on samples that come in batches and are together perhaps larger than memory.
+
+        They are copied into a temporary file (``TMPDIR`` chooses where) and then taken as `fit_file` takes them.
+
+        Parameters
+        ----------
+        batches : iterable of array-like
+            Each of shape (n, D), (n, H, W) or (n, H, W, C), of any length; read once. The first decides the type.
+
+        Returns
+        -------
+        VAEDetector
+            This detector.
+
+        Raises
+        ------
+        DataError
+            If there are no samples, they differ in shape or type, or are not finite.
+        OSError
+            If the temporary file has no room.
+        ValueError
+            As `fit`.
+        """
+        with spooled(batches, "the data") as rows:
+            return self.fit(rows)
+
+    def fit_keeping_checkpoints(self, X: ArrayLike | RowsOnDisk, y: object = None) -> Self:
         """As `fit`, and leave the checkpoints: for who saves the model before `vae_anomaly.checkpoints.remove`."""
         check_parameters(self.get_params())
         # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
@@ -262,7 +321,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         if not isinstance(self.random_state, Integral):
             self._parameters["random_state"] = None
         self.metadata_: dict[str, Any] = {}
-        rows = self._rows(X, reset=True)
+        rows: Rows = self._rows_on_disk(X) if isinstance(X, RowsOnDisk) else self._rows(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         training, validation, calibration = self._split(rows, generator)
@@ -406,6 +465,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats."""
         return self._score(self._rows(X), self._score_name)
+
+    def score_batches(self, batches: Iterable[ArrayLike]) -> Iterator[np.ndarray]:
+        """`score_samples` of each batch in turn, to the same bits as of all at once."""
+        check_is_fitted(self)
+        return map(self.score_samples, batches)
 
     def decision_function(self, X: ArrayLike) -> np.ndarray:
         """``score_samples(X) - offset_``, ``(N,)``: negative means anomaly."""
@@ -703,16 +767,35 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self._check_support(rows)
         return rows
 
-    def _checkpoints(self, rows: np.ndarray, seed: int, device: torch.device) -> Checkpoints | None:
+    def _rows_on_disk(self, X: RowsOnDisk) -> Rows:
+        """Flat rows to fit on: an array if they are few, else as they are."""
+        rows: Rows
+        if X.small:
+            rows = self._rows(X[:], reset=True)
+        else:
+            rows = X.flat()
+            self.n_features_in_ = rows.shape[1]
+            self._sample_shape = X.shape[1:]
+            self.__dict__.pop("feature_names_in_", None)
+            self._set_shape(self._sample_shape)
+        if X.feature_names is not None:
+            self.feature_names_in_ = np.array(X.feature_names, dtype=object)
+        return rows
+
+    def _checkpoints(self, rows: Rows, seed: int, device: torch.device) -> Checkpoints | None:
         """Where this fit keeps its state, if anywhere."""
         if self.checkpoint_dir is None:
             return None
-        identity = self._parameters | {
-            "random_state": self.random_state if isinstance(self.random_state, Integral) else seed,
-            "device": device.type,
-            "shape of a sample": self._sample_shape,
-            "data": fingerprint(rows),
-        }
+        identity = (
+            self._parameters
+            | {
+                "random_state": self.random_state if isinstance(self.random_state, Integral) else seed,
+                "device": device.type,
+                "shape of a sample": self._sample_shape,
+                "data": fingerprint(rows),
+            }
+            | ({"rows": "on disk"} if isinstance(rows, RowsOnDisk) else {})
+        )
         return Checkpoints(Path(self.checkpoint_dir), self.checkpoint_interval, identity, resume=self.resume)
 
     def _set_shape(self, sample_shape: tuple[int, ...]) -> None:
@@ -726,23 +809,24 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             )
         self.image_shape_ = None if shape is None else (*shape, 1)[:3]
 
-    def _split(self, rows: np.ndarray, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Disjoint rows to train on, to stop the training with, and to calibrate with."""
+    def _split(self, rows: Rows, generator: torch.Generator) -> tuple[Rows, np.ndarray, np.ndarray]:
+        """Disjoint rows to train on, to stop the training with, and to calibrate with; the last two in memory."""
         n = len(rows)
-        order = torch.randperm(n, generator=generator).numpy()
-        n_validation = max(1, round(self.validation_fraction * n))
-        n_calibration = max(1, round(self.calibration_fraction * n))
+        most = rows.most_held() if isinstance(rows, RowsOnDisk) else n
+        n_validation = min(most, max(1, round(self.validation_fraction * n)))
+        n_calibration = min(most, max(1, round(self.calibration_fraction * n)))
         if n_validation + n_calibration >= n:
             raise DataError(
                 f"of {n} samples, validation_fraction={self.validation_fraction} and "
                 f"calibration_fraction={self.calibration_fraction} leave none to train on: lower them"
             )
-        held_out = n_validation + n_calibration
-        parts = order[held_out:], order[:n_validation], order[n_validation:held_out]
-        training, validation, calibration = (rows[np.sort(part)] for part in parts)
-        return training, validation, calibration
+        held_out = drawn(rows, n_validation + n_calibration, generator)
+        validation, calibration = (rows[np.sort(part)] for part in np.split(held_out, [n_validation]))
+        if isinstance(rows, RowsOnDisk):
+            return rows.without(held_out), validation, calibration
+        return rows[np.setdiff1d(np.arange(n), held_out)], validation, calibration
 
-    def _preprocessing(self, rows: np.ndarray) -> str:
+    def _preprocessing(self, rows: Rows) -> str:
         if self.preprocessing != "auto":
             return self.preprocessing
         bounded = LIKELIHOODS[self._likelihood()].support is not None
@@ -769,11 +853,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             return int(self.latent_dim)
         return 10 if self.architecture == "article" else max(1, min(AUTO_LATENT, self.n_features_in_ // 2))
 
-    def _recipe(self, rows: np.ndarray) -> Recipe:
+    def _recipe(self, rows: Rows) -> Recipe:
         n = len(rows)
         batch_size = (128 if n < MANY_ROWS else 256) if self.batch_size is None else int(self.batch_size)
         steps = math.ceil(n / batch_size)
-        epochs = min(200, max(30, math.ceil(AUTO_STEPS / steps))) if self.epochs is None else int(self.epochs)
+        passes = min(200, max(30, math.ceil(AUTO_STEPS / steps)))
+        if isinstance(rows, RowsOnDisk):
+            passes = min(passes, math.ceil(MANY_STEPS / steps))
+        epochs = passes if self.epochs is None else int(self.epochs)
         return Recipe(
             epochs=epochs,
             batch_size=batch_size,
@@ -817,15 +904,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             decoder.to_empty(device="cpu")
         return vae
 
-    def _check_support(self, rows: np.ndarray) -> None:
+    def _check_support(self, rows: Rows) -> None:
         """Refuse values that the likelihood gives no density to."""
         support = self.vae_.likelihood.support
         if support is None:
             return
         loc = self.vae_.scaling.loc
         low, high = (
-            self.vae_.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype))
-            for extreme in (rows.min(axis=0), rows.max(axis=0))
+            self.vae_.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype)) for extreme in extremes(rows)
         )
         if low.min() < support[0] or high.max() > support[1]:
             raise DataError(
@@ -844,7 +930,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         return torch.device(self.device)
 
     def _by_block(
-        self, rows: np.ndarray, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+        self, rows: Rows, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
     ) -> tuple[np.ndarray, ...]:
         """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
@@ -852,7 +938,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         noise = self.noise_.to(vae.scaling.loc.device, dtype)
         return by_block(vae, rows, lambda x: function(vae, x, noise))
 
-    def _score(self, rows: np.ndarray, name: str) -> np.ndarray:
+    def _score(self, rows: Rows, name: str) -> np.ndarray:
         score = SCORES[name]
         scores = self._by_block(rows, lambda vae, x, noise: (score(vae, x, noise),))[0]
         return scores.astype(np.float64)

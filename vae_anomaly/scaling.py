@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.rows import Rows, even_sample, extremes, pieces
 
 CLIP = 1e6
 
@@ -38,17 +39,19 @@ class Scaling(nn.Module):
         return x * self.scale + self.loc
 
 
-def standardize(X: np.ndarray) -> Scaling:
+def standardize(X: Rows) -> Scaling:
     """Zero mean and unit variance a feature; a constant feature is only centred (scikit-learn's rule).
 
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        scaler = StandardScaler().fit(X)
+        scaler = StandardScaler()
+        for rows in pieces(X):
+            scaler.partial_fit(rows)
     return scaling(scaler.mean_, scaler.scale_)
 
 
-def unit_range(X: np.ndarray) -> Scaling:
+def unit_range(X: Rows) -> Scaling:
     """One range for all features onto [0, 1].
 
     It is [0, 255] for 8-bit data, [0, 1] for data that lies inside it, and otherwise the data's own.
@@ -56,24 +59,25 @@ def unit_range(X: np.ndarray) -> Scaling:
     if X.dtype == np.uint8:
         low, high = 0.0, 255.0
     else:
-        low, high = float(X.min()), float(X.max())
+        ends = extremes(X)
+        low, high = float(ends[0].min()), float(ends[1].max())
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
     return scaling(low, high - low)
 
 
-def standardize_globally(X: np.ndarray) -> Scaling:
+def standardize_globally(X: Rows) -> Scaling:
     """One pair for all features: zero mean, and a root mean square deviation of the rows from theirs of 1/4.
 
     So neither brightness nor contrast of a set of images matters, and what no image changes has no weight. The
-    quarter is near what images in [0, 1] have.
+    quarter is near what images in [0, 1] have. Both are those of an even sample of about 10,000 rows.
     """
-    x = X[:: max(1, len(X) // 10_000)].astype(np.float64)
+    x = even_sample(X).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         return scaling(x.mean(), 4 * np.sqrt(x.var(axis=0).mean()))
 
 
-def identity(X: np.ndarray) -> Scaling:
+def identity(X: Rows) -> Scaling:
     """Leave values as they are."""
     return scaling(0.0, 1.0)
 
@@ -92,13 +96,13 @@ def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
     return Scaling(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
 
 
-def rms_deviation(scaling: Scaling, X: np.ndarray) -> float:
-    """Root mean square deviation of scaled rows from their mean, over up to 10,000 of them: one number."""
-    x = scaling(torch.from_numpy(np.array(X[:: max(1, len(X) // 10_000)])).to(scaling.loc))
+def rms_deviation(scaling: Scaling, X: Rows) -> float:
+    """Root mean square deviation of scaled rows from their mean, over about 10,000 of them: one number."""
+    x = scaling(torch.from_numpy(np.array(even_sample(X))).to(scaling.loc))
     return float(x.double().var(dim=0, correction=0).mean().sqrt())
 
 
-PREPROCESSING: dict[str, Callable[[np.ndarray], Scaling]] = {
+PREPROCESSING: dict[str, Callable[[Rows], Scaling]] = {
     "standardize": standardize,
     "standardize_globally": standardize_globally,
     "unit_range": unit_range,

@@ -23,6 +23,7 @@ from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import Normals, components, path_difference
 from vae_anomaly.objectives import elbo_terms, importance_weighted_bound, reconstruction_term
 from vae_anomaly.priors import kl_divergence
+from vae_anomaly.rows import Rows
 from vae_anomaly.vae import VAE
 
 BLOCK_ROWS = 512
@@ -222,11 +223,11 @@ def antithetic_noise(n_draws: int, latent_dim: int, generator: torch.Generator) 
 @torch.inference_mode()
 def by_block(
     vae: VAE,
-    X: np.ndarray,
+    X: Rows,
     function: Callable[[Tensor], tuple[Tensor, ...]],
     block_rows: int = BLOCK_ROWS,
 ) -> tuple[np.ndarray, ...]:
-    """Apply ``function``, scaled rows to per-row tensors, to all of ``X`` and gather its results.
+    """Apply ``function``, scaled rows to per-row tensors, to all of ``X``, a block at a time, and gather its results.
 
     ``vae`` gives the scaling, the precision and the device. Only with the default ``block_rows`` does a row's result
     not depend on how many there are. Where the device runs out of memory (torch reports it for CUDA alone), the rows

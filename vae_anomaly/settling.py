@@ -13,7 +13,9 @@ from torch import Tensor
 
 from vae_anomaly.normals import MAX_ROWS, fit_normals
 from vae_anomaly.priors import MAX_EXEMPLARS, MIXTURE_ROWS, Exemplars, fit_mixture
+from vae_anomaly.rows import Rows
 from vae_anomaly.scores import by_block
+from vae_anomaly.shuffling import drawn
 from vae_anomaly.vae import VAE
 
 ENOUGH_ROWS = 100
@@ -21,9 +23,7 @@ LIKELIHOOD_ROWS = 1000
 MAX_VALUES = 50_000_000  # in one array, however large a row is
 
 
-def settle(
-    vae: VAE, X: np.ndarray, X_held_out: np.ndarray, prior: str, noise: Tensor, generator: torch.Generator
-) -> None:
+def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor, generator: torch.Generator) -> None:
     """Fit ``vae.prior``, ``vae.likelihood`` and ``vae.normals`` in place.
 
     Parameters
@@ -31,8 +31,8 @@ def settle(
     vae
         Trained.
     X, X_held_out
-        Raw rows ``(N, D)``: those trained on, and others. The second choose the number of components and fit the
-        likelihood, if there are 100 of them; otherwise the first do. Exemplars come from both.
+        Raw rows ``(N, D)``: those trained on, perhaps on disk, and others. The second choose the number of components
+        and fit the likelihood, if there are 100 of them; otherwise the first do. Exemplars come from both.
     prior
         "normal", "mixture" or "exemplars".
     noise
@@ -40,29 +40,36 @@ def settle(
     generator
         Chooses rows, on the CPU.
     """
-    known = np.concatenate([X, X_held_out]) if prior == "exemplars" else X
-    if len(X_held_out) < ENOUGH_ROWS:
-        X_held_out = X
+    judges: Rows = X_held_out if len(X_held_out) >= ENOUGH_ROWS else X
     loc = vae.scaling.loc
     if prior == "mixture":
-        rows = X[torch.randperm(len(X), generator=generator)[:MIXTURE_ROWS].numpy()]
+        rows = X[drawn(X, MIXTURE_ROWS, generator)]
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         mu, sigma = by_block(vae, rows, lambda x: vae.encode(x)[:2])
-        held_out = by_block(vae, X_held_out, lambda x: (vae.encode(x).mu,))[0]
+        held_out = by_block(vae, judges, lambda x: (vae.encode(x).mu,))[0]
         vae.prior = fit_mixture(mu, held_out, sigma, seed).to(loc.device, loc.dtype)
     elif prior == "exemplars":
-        rows = known[torch.randperm(len(known), generator=generator)[:MAX_EXEMPLARS].numpy()]
+        rows = drawn_of_both(X, X_held_out, MAX_EXEMPLARS, generator)
         results = by_block(vae, rows, lambda x: (vae.encode(x).mu, vae.reconstruct(x)))
         vae.prior = Exemplars(*(torch.from_numpy(result).to(loc.device) for result in results))
 
-    def scaled(rows: np.ndarray, most: int) -> Tensor:
-        chosen = torch.randperm(len(rows), generator=generator)[: min(most, MAX_VALUES // rows.shape[1] + 1)]
-        x: Tensor = vae.scaling(torch.from_numpy(rows[chosen.numpy()]).to(loc.device, loc.dtype))
+    def scaled(rows: Rows, most: int) -> Tensor:
+        chosen = drawn(rows, min(most, MAX_VALUES // rows.shape[1] + 1), generator)
+        x: Tensor = vae.scaling(torch.from_numpy(rows[chosen]).to(loc.device, loc.dtype))
         return x
 
     with torch.no_grad():
-        x = scaled(X_held_out, LIKELIHOOD_ROWS)
+        x = scaled(judges, LIKELIHOOD_ROWS)
         posterior = vae.prior.posterior(vae.encode(x))
         codes = posterior.mu / posterior.sigma.square().mean(dim=0).sqrt().clamp(min=1e-6)
         vae.likelihood.settle(x, vae.decode(vae.rsample(posterior, noise[0])), codes)
     vae.normals = fit_normals(vae, scaled(X, MAX_ROWS), x, noise, generator)
+
+
+def drawn_of_both(X: Rows, X_held_out: np.ndarray, most: int, generator: torch.Generator) -> np.ndarray:
+    """Up to ``most`` rows at random of the two sets, which are not brought together for it."""
+    chosen = drawn(X, most, generator, more=len(X_held_out))
+    rows = np.empty((len(chosen), X.shape[1]), X.dtype)
+    first = chosen < len(X)
+    rows[first], rows[~first] = X[chosen[first]], X_held_out[chosen[~first] - len(X)]
+    return rows

@@ -25,7 +25,9 @@ from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
 from vae_anomaly.priors import kl_divergence
+from vae_anomaly.rows import Rows
 from vae_anomaly.scores import BLOCK_ROWS, by_block
+from vae_anomaly.shuffling import shuffled
 from vae_anomaly.vae import VAE
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -84,8 +86,9 @@ class Run:
         As `train` has them.
     """
 
-    def __init__(self, vae: VAE, X: np.ndarray, recipe: Recipe, generator: torch.Generator) -> None:
-        self.vae, self.X, self.recipe, self.generator = vae, X, recipe, generator
+    def __init__(self, vae: VAE, X: Rows, recipe: Recipe, generator: torch.Generator) -> None:
+        self.vae, self.recipe, self.generator = vae, recipe, generator
+        self.rows, self.n_rows = shuffled(X), len(X)
         self.device, self.dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
         self.steps = math.ceil(len(X) / recipe.batch_size)  # an epoch
         self.optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
@@ -115,9 +118,9 @@ class Run:
         taken, order, totals = self.position
         start = self.steps_into_epoch * self.recipe.batch_size
         if start == 0:
-            order = torch.randperm(len(self.X), generator=generator, device=device).cpu()
+            order = self.rows.order(generator)
             totals = torch.zeros(2, dtype=torch.float64, device=device)
-        rows = self.X[order[start : start + self.recipe.batch_size].numpy()]
+        rows = self.rows.batch(order, start, start + self.recipe.batch_size)
         x = vae.scaling(torch.from_numpy(rows).to(device, dtype))
         corrupted = x
         if self.recipe.input_noise:
@@ -139,7 +142,7 @@ class Run:
     def end_epoch(self, X_validation: np.ndarray, noise: Tensor) -> EpochRecord:
         """Validate, and keep the weights if they are the best so far."""
         epoch = len(self.history) + 1
-        reconstruction, kl = (self.position.totals / len(self.X)).tolist()
+        reconstruction, kl = (self.position.totals / self.n_rows).tolist()
         block_rows = min(len(X_validation), BLOCK_ROWS)
         terms = by_block(self.vae, X_validation, lambda x: training_terms(self.vae, x, noise), block_rows)
         validation = [float(term.mean(dtype=np.float64)) for term in terms]
@@ -191,7 +194,7 @@ class Run:
 
 def train(
     vae: VAE,
-    X: np.ndarray,
+    X: Rows,
     X_validation: np.ndarray,
     recipe: Recipe,
     noise: Tensor,
@@ -207,7 +210,7 @@ def train(
     vae
         Initialised, on its device, in the precision to train in.
     X, X_validation
-        Raw rows ``(N, D)``. The second set stops the training and picks the epoch.
+        Raw rows ``(N, D)``, the first perhaps on disk. The second set stops the training and picks the epoch.
     noise
         Latent draws ``(K, 1, latent_dim)`` for the validation ELBO.
     generator

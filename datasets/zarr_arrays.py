@@ -1,0 +1,87 @@
+"""Zarr arrays on disk, formats 2 and 3: rows or images in compressed chunks.
+
+A codec may run what is in the data (numcodecs has one for pickles), so only those known to decompress are let near it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from vae_anomaly.errors import DataError
+
+if TYPE_CHECKING:
+    import zarr
+
+CODECS = {"blosc", "bytes", "bz2", "crc32c", "gzip", "lz4", "lzma", "sharding_indexed", "shuffle", "transpose"}
+CODECS |= {"zlib", "zstd"}
+LARGEST_CHUNK = 1 << 30
+
+
+@contextlib.contextmanager
+def open_zarr(path: Path) -> Iterator[zarr.Array[Any]]:
+    """A Zarr array, or a clear error.
+
+    Raises
+    ------
+    DataError
+        If zarr is missing, or it is no readable array of plain numbers in known codecs.
+    """
+    try:
+        import zarr
+    except ImportError:
+        raise DataError(f"{path}: reading zarr needs zarr: pip install 'vae-anomaly[zarr]'") from None
+    zarr_format = check_codecs(path)
+    try:
+        array = zarr.open_array(path, mode="r", zarr_format=zarr_format)
+        if array.dtype.kind not in "fiub" or not array.ndim:
+            raise DataError(f"{path}: needs an array of real numbers, got type {array.dtype}, shape {array.shape}")
+        if array.dtype.itemsize * math.prod(array.chunks) > LARGEST_CHUNK:
+            raise DataError(f"{path}: its chunks have more than {LARGEST_CHUNK:,} bytes: write smaller ones")
+        yield array
+    except DataError:
+        raise
+    except Exception as error:  # whatever its codecs and stores raise
+        raise DataError(f"{path}: not a readable Zarr array ({str(error).strip() or type(error).__name__})") from error
+
+
+def check_codecs(path: Path) -> Literal[2, 3]:
+    """The format of an array; refused if its description names any codec but `CODECS`."""
+    description = path / "zarr.json" if (path / "zarr.json").is_file() else path / ".zarray"
+    try:
+        about = json.loads(description.read_bytes())
+        listed = [about.get("codecs"), about.get("filters"), about.get("compressor")]
+    except FileNotFoundError:
+        raise DataError(f"{path}: not a Zarr array on disk (a group? give the path of one array in it)") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a readable Zarr array ({error})") from error
+    unknown = names(listed) - CODECS
+    if unknown:
+        raise DataError(
+            f"{path}: is in {', '.join(sorted(unknown))}, not one of {', '.join(sorted(CODECS))}: rewrite it"
+        )
+    return 3 if description.name == "zarr.json" else 2
+
+
+def names(value: Any) -> set[str]:
+    """All codecs named anywhere in a description: "name" in format 3, "id" in format 2."""
+    if isinstance(value, list):
+        return set().union(*map(names, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {str(value[key]) for key in ("name", "id") if key in value}
+    return own.union(*(names(inner) for inner in value.values()))
+
+
+def zarr_pieces(path: Path, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
+    """Rows from ``first_row`` on, at most ``n_rows`` at a time; a whole number of the array's chunks, if it can be."""
+    with open_zarr(path) as array:
+        step = n_rows // array.chunks[0] * array.chunks[0] or n_rows
+        for start in range(first_row, array.shape[0], step):
+            yield np.asarray(array[start : start + step])

@@ -1,0 +1,105 @@
+"""The order in which an epoch takes the rows, and rows drawn at random.
+
+Rows in memory come in a random permutation. Of rows on disk the permutation itself could outgrow the memory, and to
+read them one by one is slow: they are cut into blocks of about a megabyte, the blocks are permuted, 64 of them at a
+time are read into one buffer, the window, and the rows are permuted within it. Where the first block begins is random
+too, the file's beginning following its end, so no two epochs have the same blocks.
+
+An order is an array of integers that a checkpoint holds; batches are a function of it alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_anomaly.rows import Rows, RowsOnDisk
+
+BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 1 << 14
+WINDOW_BLOCKS = 64
+
+
+class Shuffled(Protocol):
+    """Rows in a new order each epoch."""
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Draw an order, int64, on the CPU."""
+
+    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
+        """Rows ``(n, D)`` at these places of the order, up to ``stop`` or the end."""
+
+
+def shuffled(X: Rows) -> Shuffled:
+    """Rows ``(N, D)``, ready to be taken in any order."""
+    return Windows(X) if isinstance(X, RowsOnDisk) else Permutation(X)
+
+
+class Permutation:
+    """`Shuffled` for an array; an order is the permutation of its rows."""
+
+    def __init__(self, X: np.ndarray) -> None:
+        self.X = X
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return torch.randperm(len(self.X), generator=generator, device=generator.device).cpu()
+
+    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
+        rows: np.ndarray = self.X[order[start:stop].numpy()]
+        return rows
+
+
+class Windows:
+    """`Shuffled` for rows on disk; an order is a random number and the permutation of the blocks that are whole."""
+
+    def __init__(self, X: RowsOnDisk) -> None:
+        self.X = X
+        self.block = max(1, min(BLOCK_BYTES // X.row_bytes, BLOCK_ROWS))
+        self.n_rows = min(self.block * WINDOW_BLOCKS, len(X))  # of a window
+        self.buffer = np.empty((self.n_rows, *X.shape[1:]), X.dtype)
+        self.loaded = -1, -1
+        self.inner = np.empty(0, dtype=np.int64)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        device = generator.device
+        number = torch.randint(2**62, (1,), generator=generator, device=device)
+        return torch.cat([number, torch.randperm(len(self.X) // self.block, generator=generator, device=device)]).cpu()
+
+    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
+        parts = []
+        stop = min(stop, len(self.X))
+        while start < stop:
+            window, first = divmod(start, self.n_rows)
+            self.load(order.numpy(), window)
+            parts.append(self.buffer[self.inner[first : first + stop - start]])
+            start += len(parts[-1])
+        return np.concatenate(parts)
+
+    def load(self, order: np.ndarray, window: int) -> None:
+        """Read a window into the buffer, unless it is there, and permute its rows."""
+        number, n = int(order[0]), len(self.X)
+        if self.loaded == (number, window):
+            return
+        blocks = order[1:][window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
+        rows = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+        if (window + 1) * self.n_rows >= n:  # the last window has what is left of no whole block
+            rows = np.concatenate([rows, np.arange(n - n % self.block, n)])
+        rows = (rows + number % n) % n
+        self.loaded = -1, -1
+        self.X.read(rows, self.buffer[: len(rows)])
+        self.inner = np.random.default_rng((number, window)).permutation(len(rows))
+        self.loaded = number, window
+
+
+def drawn(X: Rows, n: int, generator: torch.Generator, *, more: int = 0) -> np.ndarray:
+    """Indices of up to ``n`` different rows at random, in random order; with ``more`` also of that many rows after X.
+
+    The generator lives on the CPU. For rows on disk, memory does not grow with their number.
+    """
+    total = len(X) + more
+    if not isinstance(X, RowsOnDisk):
+        return torch.randperm(total, generator=generator)[:n].numpy()
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return np.random.default_rng(seed).choice(total, min(n, total), replace=False)
