@@ -171,6 +171,8 @@ def description(text: str, path: Path) -> tuple[dict[str, Any], str]:
         )
     if not isinstance(config, dict) or not isinstance(sha256, str):
         raise ModelFileError(f"{path} is damaged: its description is incomplete")
+    if dumps(about) != text:  # such as another last digit of a number, which reads as the same
+        raise ModelFileError(f"{path} was damaged or altered: its description is not as it was written")
     return config, sha256
 
 
