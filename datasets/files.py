@@ -295,7 +295,8 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     except ImportError:
         raise DataError(f"{path}: reading parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
     try:
-        with pq.ParquetFile(path) as file:
+        # as it is, it reads ahead whole row groups, and the file with them
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not a readable parquet file ({str(error).splitlines()[0]})") from error
