@@ -387,7 +387,7 @@ def render(summary: dict[str, Any]) -> str:
     images = model["image_shape"]
     shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     which = f", normal: {listed(data['normal'])}" if data["normal"] else ""
-    most = ", at most 20,000 samples or 64 MiB each, the rest read from disk" if data.get("on_disk") else ""
+    most = ", at most 20,000 samples or 32 MiB each, the rest read from disk" if data.get("on_disk") else ""
     lines = [
         f"data       {data['source']}{which}",
         f"           {data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to "

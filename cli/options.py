@@ -43,7 +43,7 @@ METHODS = (
     "fixed_fpr",
 )
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 ARGUMENTS = "vae_anomaly.arguments"  # where the context keeps what was typed
 
 

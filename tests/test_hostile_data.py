@@ -357,7 +357,7 @@ def test_reading_may_begin_at_any_row(tmp_path: Path, suffix: str, first_row: in
     else:
         frame = pd.DataFrame(X, columns=["a", "b"])
         frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path, row_group_size=10)
-    parts = [part.X for part in chunks(path, 7, first_row=first_row)]
+    parts = [part.X.copy() for part in chunks(path, 7, first_row=first_row)]
     np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *parts]), X[first_row:])
 
 

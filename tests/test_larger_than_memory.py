@@ -258,7 +258,7 @@ def test_without_labels_the_report_shows_an_even_sample(make_table: Make, monkey
     result = run("fit", "--data", "X.npy", "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert "500 normal samples, 6 features; 10% held out" in result.stdout
-    assert "set the threshold, at most 20,000 samples or 64 MiB each, the rest read from disk" in result.stdout
+    assert "set the threshold, at most 20,000 samples or 32 MiB each, the rest read from disk" in result.stdout
     assert len(pd.read_csv("model.report/scores.csv")) == 100
     assert "these are 100 of the 500 samples given" in Path("model.report/report.html").read_text()
 

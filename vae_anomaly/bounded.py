@@ -161,7 +161,9 @@ def parquet_frames(path: Path, n_rows: int, first_row: int = 0) -> Iterator[pd.D
         schema = about.schema_arrow
         columns = [name for name in schema.names if name not in index_columns(schema)]
         text = [field.name for field in schema if "string" in str(field.type)]
-        with pq.ParquetFile(raw, metadata=about.metadata, read_dictionary=text) as file:
+        # as it is, it reads ahead whole row groups, and the file with them
+        lean = {"pre_buffer": False, "buffer_size": 1 << 16}
+        with pq.ParquetFile(raw, metadata=about.metadata, read_dictionary=text, **lean) as file:
             groups, skip = list(range(file.num_row_groups)), first_row
             while groups and skip >= (n_group := file.metadata.row_group(groups[0]).num_rows):
                 skip -= n_group
@@ -177,15 +179,14 @@ def parquet_frames(path: Path, n_rows: int, first_row: int = 0) -> Iterator[pd.D
 
 
 def parquet_length(path: Path) -> int | None:
-    """How many rows a parquet file says it has; None where nobody can tell, which reading it will explain."""
+    """How many rows a parquet file says it has; None without pyarrow."""
     try:
         import pyarrow.parquet as pq
-
-        with open_data(path) as raw, parsing(f"{path}: not a readable parquet file"):
-            n: int = pq.ParquetFile(raw).metadata.num_rows
-            return n
-    except (ImportError, DataError):
+    except ImportError:
         return None
+    with open_data(path) as raw, parsing(f"{path}: not a readable parquet file"):
+        n: int = pq.ParquetFile(raw).metadata.num_rows
+        return n
 
 
 def check_parquet(file: pa.parquet.ParquetFile, path: Path) -> None:

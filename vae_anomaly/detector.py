@@ -115,7 +115,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Epochs without a better validation ELBO before training stops. None: a third of ``epochs``.
     validation_fraction, calibration_fraction : float
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
-        threshold. For samples on disk at most 20,000 each, or what 64 MiB hold.
+        threshold. For samples on disk at most 20,000 each, or what 32 MiB hold.
     contamination : "auto" or float
         "auto": ``offset_`` promises at most 5 % false alarms on new normals, from the calibration samples. A float in
         (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
@@ -261,7 +261,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
         Up to 1 GiB of samples are loaded, which gives the model that `fit` gives. Larger ones stay on disk: the
         training reads them in blocks that it shuffles, validation and calibration samples are at most 20,000 each or
-        what 64 MiB hold, drawn from the whole file, and ``contamination`` takes 8 bytes a sample.
+        what 32 MiB hold, drawn from the whole file, and ``contamination`` takes 8 bytes a sample.
 
         Parameters
         ----------

@@ -24,6 +24,7 @@ from vae_anomaly.vae import VAE
 MAX_ROWS = 10_000
 BANK_ROWS = 5_000
 NEIGHBOURS = 5
+NEIGHBOUR_ROWS = 32
 PATH_COLUMNS = 1_024
 CHUNK_ROWS = 512
 
@@ -85,8 +86,14 @@ class Normals(nn.Module):
 
     def neighbour_distance(self, mu: Tensor) -> Tensor:
         """Mean distance to the nearest rows of the bank, after whitening, ``(N,)``."""
-        distances = torch.cdist(self.whitened(mu), self.bank.double(), compute_mode="donot_use_mm_for_euclid_dist")
-        return distances.topk(min(NEIGHBOURS, len(self.bank)), largest=False).values.mean(dim=-1)
+        bank = self.bank.double()
+
+        def mean(whitened: Tensor) -> Tensor:
+            distances = torch.cdist(whitened, bank, compute_mode="donot_use_mm_for_euclid_dist")
+            return distances.topk(min(NEIGHBOURS, len(bank)), largest=False).values.mean(dim=-1)
+
+        # in small parts: freed blocks as large as all the distances would stay with the process
+        return torch.cat([mean(part) for part in torch.split(self.whitened(mu), NEIGHBOUR_ROWS)])
 
     def path_distance(self, difference: Tensor) -> Tensor:
         """Length of whitened activation differences, ``(N,)``."""

@@ -27,7 +27,7 @@ from vae_anomaly.bounded import open_npy
 from vae_anomaly.errors import DataError
 
 LOADED_BYTES = 1 << 30  # up to this size rows are loaded, and all is as for an array
-HELD_ROWS, HELD_BYTES = 20_000, 64 << 20  # of rows on disk, the most that is held for one purpose
+HELD_ROWS, HELD_BYTES = 20_000, 32 << 20  # of rows on disk, the most that is held for one purpose
 SAMPLE_ROWS = 10_000
 PIECE_BYTES, PIECE_ROWS = 8 << 20, 1 << 16
 SPOOL_BYTES = 64 << 20  # a temporary file below this size stays in memory
@@ -117,7 +117,7 @@ class RowsOnDisk:
         return replace(self, stored=(self.stored[0], math.prod(self.stored[1:])))
 
     def most_held(self, most: int = HELD_ROWS) -> int:
-        """How many samples may be in memory for one purpose: ``most``, or what 64 MiB hold; at least one."""
+        """How many samples may be in memory for one purpose: ``most``, or what 32 MiB hold; at least one."""
         return max(1, min(most, HELD_BYTES // self.row_bytes))
 
 
@@ -239,7 +239,7 @@ def extremes(X: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def even_sample(X: Rows) -> np.ndarray:
-    """Rows at even distances: up to twice 10,000 of an array; of rows on disk at most as many, nor more than 64 MiB."""
+    """Rows at even distances: up to twice 10,000 of an array; of rows on disk at most as many, nor more than 32 MiB."""
     if isinstance(X, np.ndarray):
         return X[:: max(1, len(X) // SAMPLE_ROWS)]
     return X[:: math.ceil(len(X) / X.most_held(SAMPLE_ROWS))]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vae_anomaly.normals import MAX_ROWS, fit_normals
 from vae_anomaly.priors import MAX_EXEMPLARS, MIXTURE_ROWS, Exemplars, fit_mixture
-from vae_anomaly.rows import Rows
+from vae_anomaly.rows import Rows, RowsOnDisk
 from vae_anomaly.scores import by_block
 from vae_anomaly.shuffling import drawn
 from vae_anomaly.vae import VAE
@@ -43,7 +43,7 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
     judges: Rows = X_held_out if len(X_held_out) >= ENOUGH_ROWS else X
     loc = vae.scaling.loc
     if prior == "mixture":
-        rows = X[drawn(X, MIXTURE_ROWS, generator)]
+        rows = X[drawn(X, at_most(X, MIXTURE_ROWS), generator)]
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         mu, sigma = by_block(vae, rows, lambda x: vae.encode(x)[:2])
         held_out = by_block(vae, judges, lambda x: (vae.encode(x).mu,))[0]
@@ -54,7 +54,7 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
         vae.prior = Exemplars(*(torch.from_numpy(result).to(loc.device) for result in results))
 
     def scaled(rows: Rows, most: int) -> Tensor:
-        chosen = drawn(rows, min(most, MAX_VALUES // rows.shape[1] + 1), generator)
+        chosen = drawn(rows, min(at_most(rows, most), MAX_VALUES // rows.shape[1] + 1), generator)
         x: Tensor = vae.scaling(torch.from_numpy(rows[chosen]).to(loc.device, loc.dtype))
         return x
 
@@ -68,8 +68,13 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
 
 def drawn_of_both(X: Rows, X_held_out: np.ndarray, most: int, generator: torch.Generator) -> np.ndarray:
     """Up to ``most`` rows at random of the two sets, which are not brought together for it."""
-    chosen = drawn(X, most, generator, more=len(X_held_out))
+    chosen = drawn(X, at_most(X, most), generator, more=len(X_held_out))
     rows = np.empty((len(chosen), X.shape[1]), X.dtype)
     first = chosen < len(X)
     rows[first], rows[~first] = X[chosen[first]], X_held_out[chosen[~first] - len(X)]
     return rows
+
+
+def at_most(X: Rows, most: int) -> int:
+    """How many rows to take into memory at once: fewer where large ones come from disk."""
+    return X.most_held(most) if isinstance(X, RowsOnDisk) else most
