@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=0, help="At most so long a target; 0: no limit.")
     parser.add_argument("--seed", type=int, default=1, help="Of the mutations.")
     parser.add_argument("--corpus", type=Path, help="Folder for the inputs that reach new code.")
+    parser.add_argument("--jobs", type=int, default=1, help="Targets at a time.")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
@@ -32,12 +34,14 @@ def main() -> int:
     from targets import TARGETS
 
     names = list(TARGETS) if options.target == "all" else [options.target]
-    failed = []
-    for name in names:
+
+    def run(name: str) -> bool:
         with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as scratch:
             words = [sys.executable, __file__, *sys.argv[1:], "--target", name, "--inside"]
-            if subprocess.call(words, env=os.environ | {"TMPDIR": scratch}):
-                failed.append(name)
+            return subprocess.call(words, env=os.environ | {"TMPDIR": scratch}) != 0
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        failed = [name for name, found in zip(names, pool.map(run, names), strict=True) if found]
     print(f"{len(names)} targets, findings in: {', '.join(failed) or 'none'}")
     return len(failed)
 
