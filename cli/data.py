@@ -78,7 +78,8 @@ def data_to_fit(
     from vae_anomaly.bounded import open_npy
     from vae_anomaly.datasets import Dataset, chunks
     from vae_anomaly.datasets.files import STDIN, refuse_label_column
-    from vae_anomaly.rows import LOADED_BYTES, spooled, stored
+    from vae_anomaly.rows import LOADED_BYTES
+    from vae_anomaly.spooling import spooled, stored
 
     is_array = path.suffix in (".npy", ".npz") and path != STDIN
     if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):

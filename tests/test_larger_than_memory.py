@@ -21,10 +21,12 @@ from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import VAEDetector, detector, rows, settling, shuffling
 from vae_anomaly.cli import main
+from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
-from vae_anomaly.rows import RowsOnDisk, spooled
+from vae_anomaly.rows import RowsOnDisk
 from vae_anomaly.scores import BLOCK_ROWS
+from vae_anomaly.spooling import spooled
 
 Make = Callable[..., np.ndarray]
 
@@ -274,6 +276,13 @@ def test_the_command_names_what_is_not_finite(make_table: Make, monkeypatch: pyt
     assert not Path("model.vae").exists()
 
 
+@pytest.mark.parametrize(("kind", "total"), [("npy", 500), ("parquet", 500), ("zarr", 500), ("csv", None)])
+def test_the_bar_knows_its_end_where_the_file_does(make_table: Make, kind: str, total: int | None) -> None:
+    write(kind, *labelled(make_table))
+    with row_bar(Path(f"X.{kind}"), "scoring") as bar:
+        assert bar.total == total
+
+
 def test_labels_that_do_not_fit_are_refused_on_disk_too(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
     arguments = write("npy", *labelled(make_table))
@@ -289,6 +298,7 @@ import pandas, torch
 import vae_anomaly.reports
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main
+from vae_anomaly.cli.data import row_bar
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024

@@ -45,6 +45,7 @@ LIBRARY = (
     "untrusted",
     "bounded",
     "rows",
+    "spooling",
     "products",
     "atomic",
     "model_file",

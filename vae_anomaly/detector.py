@@ -28,12 +28,13 @@ from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
 from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
 from vae_anomaly.priors import PRIORS, prior_of
-from vae_anomaly.rows import Rows, RowsOnDisk, extremes, spooled, stored
+from vae_anomaly.rows import Rows, RowsOnDisk, extremes
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
 from vae_anomaly.schema import check_config
 from vae_anomaly.scores import SCORES, antithetic_noise, by_block
 from vae_anomaly.settling import settle
 from vae_anomaly.shuffling import drawn
+from vae_anomaly.spooling import spooled, stored
 from vae_anomaly.training import Recipe, train
 from vae_anomaly.vae import VAE, reset_parameters
 
