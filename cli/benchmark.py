@@ -18,7 +18,7 @@ import click
 
 from vae_anomaly import __version__
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import fingerprint, is_normal, listed, named_parts
+from vae_anomaly.cli.data import is_normal, listed, named_parts
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tu
 
     from vae_anomaly import benchmark
     from vae_anomaly.datasets import NAMED, load_named, locate
+    from vae_anomaly.rows import fingerprint
 
     name, training, test = named_parts(dataset, data_dir)
     if protocol == "ood":

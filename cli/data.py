@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,17 +166,6 @@ def normal_classes(
             "say which are normal with --normal"
         )
     return trained_on
-
-
-def fingerprint(*arrays: np.ndarray) -> str:
-    """SHA-256 of arrays, with their types and shapes."""
-    import numpy as np
-
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data.cast("B") if array.dtype.kind != "U" else array.tobytes())
-    return digest.hexdigest()
 
 
 def to_frame(data: Dataset) -> Any:

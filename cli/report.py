@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import fingerprint, is_normal, listed, normal_classes, samples_of, to_frame
+from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of, to_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,6 +204,10 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
     """What it takes to repeat the run."""
     from vae_anomaly.model_file import versions
     from vae_anomaly.parameters import OF_THE_FIT_ALONE
+    from vae_anomaly.rows import fingerprint
+
+    with model.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     source, normal = options.trained_on(detector.metadata_)
     parameters = {
@@ -216,7 +220,7 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
         "data SHA-256": fingerprint(samples.X, *(() if samples.labels is None else (samples.labels,))),
         "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {samples.X.dtype}",
         "model": str(model),
-        "model SHA-256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "model SHA-256": digest,
         "trained on": (source or "not recorded") + (f", normal: {listed(normal)}" if normal else ""),
         "seed": str(detector.random_state),
         "parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from vae_anomaly.atomic import atomic_write, sync_folder
+from vae_anomaly.atomic import atomic_write, sync
 from vae_anomaly.errors import DataError
 from vae_anomaly.reports.score_table import text_table
 from vae_anomaly.untrusted import loads, read_data
@@ -107,7 +107,7 @@ def open_resumable_table(path: Path, made_of: Mapping[str, Any]) -> Iterator[Res
             yield ResumableTable(file, path, made_of, fresh=fresh)
             partial.replace(path)
             progress_path(path).unlink()
-            sync_folder(path.parent)
+            sync(path.parent)
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly import VAEDetector, checkpoints, detector, model_file, shuffling
-from vae_anomaly.checkpoints import Checkpoints, fingerprint, found
+from vae_anomaly.checkpoints import Checkpoints, found
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.networks import ARCHITECTURES
@@ -360,11 +360,3 @@ def test_a_model_and_a_checkpoint_are_never_taken_for_each_other(halfway: tuple[
     model_file.write(tmp_path / f"1{checkpoints.SUFFIX}", {"a": torch.zeros(2)}, {})
     with pytest.raises(CheckpointError, match="not a checkpoint that vae-anomaly wrote, and no other is whole"):
         Checkpoints(tmp_path, NEVER, {}, resume=True).latest()
-
-
-def test_the_fingerprint_is_of_the_values_not_of_their_place_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    X = np.arange(60.0).reshape(12, 5)
-    whole = fingerprint(X)
-    monkeypatch.setattr(checkpoints, "HASHED_VALUES", 7)
-    assert fingerprint(np.asfortranarray(X)) == fingerprint(np.repeat(X, 2, axis=1)[:, ::2]) == whole
-    assert len({whole, fingerprint(X.reshape(10, 6)), fingerprint(X.astype(int)), fingerprint(X[:-1])}) == 4

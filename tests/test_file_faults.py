@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.atomic import atomic_write
+from vae_anomaly.atomic import atomic_folder, atomic_write
 from vae_anomaly.cli import main
 from vae_anomaly.reports import open_score_table, record_frame, write_benchmark
 
@@ -74,6 +75,40 @@ def test_a_failed_write_leaves_what_was_there(
             file.write(b"new" * 100_000)
     assert caught.value.filename == str(path)
     assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("call", "old"), [*product(["mkdir", "fsync", "first replace"], [True, False]), ("second replace", True)]
+)
+def test_a_failed_folder_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: BaseException, old: bool
+) -> None:
+    path = tmp_path / "folder"
+    if old:
+        path.mkdir()
+        (path / "file").write_text("old")
+    calls, (home, name) = [], (os, "fsync") if call == "fsync" else (Path, call.split()[-1])
+    works = getattr(home, name)
+
+    def fails(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == 1 + (call == "second replace"):
+            raise error
+        return works(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home, name, fails)
+        with pytest.raises(type(error)) as caught, atomic_folder(path) as part:
+            (part / "file").write_text("new")
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == (["folder"] if old else [])
+    assert not old or (path / "file").read_text() == "old"
+    with atomic_folder(path) as part:
+        (part / "file").write_text("new")
+    assert (path / "file").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
 def table_writer(suffix: str) -> Callable[[Path, VAEDetector], object]:

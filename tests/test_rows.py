@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vae_anomaly import rows as module
-from vae_anomaly.rows import TYPES, RowsOnDisk, even_sample, extremes, pieces
+from vae_anomaly.rows import TYPES, RowsOnDisk, even_sample, extremes, fingerprint, pieces
 
 PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6)
@@ -73,3 +73,14 @@ def test_what_is_held_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.Monkey
     assert rows.small
     monkeypatch.setattr(module, "LOADED_BYTES", 33 * 24 - 1)
     assert not rows.small
+
+
+def test_the_fingerprint_is_of_the_values_not_of_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, names = np.arange(60.0).reshape(12, 5), np.array(["a", "bc", "def"])
+    whole, both = fingerprint(X), fingerprint(X, names)
+    monkeypatch.setattr(module, "HASHED_VALUES", 7)
+    assert fingerprint(np.asfortranarray(X)) == fingerprint(np.repeat(X, 2, axis=1)[:, ::2]) == whole
+    assert fingerprint(on_disk(X)) == whole
+    assert fingerprint(X, names) == both
+    others = X.reshape(10, 6), X.astype(int), X[:-1], X.reshape(12, 5, 1)
+    assert len({whole, both, fingerprint(names, X), fingerprint(X, names[::-1]), *map(fingerprint, others)}) == 8

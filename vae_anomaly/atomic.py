@@ -43,7 +43,7 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -60,18 +60,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))
     with naming(path), part_of(path, folder=True) as part:
         yield part
-        for file in part.rglob("*"):
-            sync_folder(file)
+        for entry in (*part.rglob("*"), part):
+            sync(entry)
         old = part.with_suffix(".old")
-        if path.exists():
-            path.replace(old)
         try:
+            if path.exists():
+                path.replace(old)
             part.replace(path)
-        except OSError:
-            if old.exists():
+        except BaseException:
+            if old.exists() and not path.exists():
                 old.replace(path)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -149,10 +149,10 @@ def remove(part: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
+def sync(entry: Path) -> None:
     """Force a folder's entries, or a file's bytes, to disk, where the system lets them be."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(entry, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

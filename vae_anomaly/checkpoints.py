@@ -10,17 +10,13 @@ kept, in case the newest is damaged all the same.
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vae_anomaly import model_file
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
-from vae_anomaly.rows import Rows
 from vae_anomaly.untrusted import loads
 
 if TYPE_CHECKING:
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1  # of what the training loop puts into a checkpoint
 SUFFIX = ".checkpoint"
-HASHED_VALUES = 1 << 22
 
 
 class Checkpoints:
@@ -142,15 +137,6 @@ def remove(folder: Path, keep: tuple[Path | None, ...] = ()) -> None:
     for path in [*found(folder), *folder.glob(f".*{SUFFIX}.*.part")]:
         if path not in keep:
             path.unlink(missing_ok=True)
-
-
-def fingerprint(rows: Rows) -> str:
-    """SHA-256 of rows ``(N, D)`` with their type and shape, in hexadecimal; however they lie in memory or on disk."""
-    digest = hashlib.sha256(f"{rows.dtype.str}{rows.shape}".encode())
-    n = max(1, HASHED_VALUES // rows.shape[1])
-    for start in range(0, len(rows), n):
-        digest.update(np.ascontiguousarray(rows[start : start + n]).data)
-    return digest.hexdigest()
 
 
 def canonical(identity: dict[str, Any]) -> dict[str, Any]:

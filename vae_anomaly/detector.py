@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vae_anomaly import checkpoints, conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
-from vae_anomaly.checkpoints import Checkpoints, fingerprint
+from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.explanation import Explanation, explain
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
@@ -28,7 +28,7 @@ from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
 from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
 from vae_anomaly.priors import PRIORS, prior_of
-from vae_anomaly.rows import Rows, RowsOnDisk, extremes
+from vae_anomaly.rows import Rows, RowsOnDisk, extremes, fingerprint
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
 from vae_anomaly.schema import check_config
 from vae_anomaly.scores import SCORES, antithetic_noise, by_block

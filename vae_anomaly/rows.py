@@ -7,6 +7,7 @@ file are read at once, so whoever takes whole stretches of them reads at the dis
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from vae_anomaly.errors import DataError
 LOADED_BYTES = 1 << 30  # up to this size rows are loaded, and all is as for an array
 HELD_ROWS, HELD_BYTES = 20_000, 32 << 20  # of rows on disk, the most that is held for one purpose
 SAMPLE_ROWS = 10_000
+HASHED_VALUES = 1 << 22  # at a time
 PIECE_BYTES, PIECE_ROWS = 8 << 20, 1 << 16
 TYPES = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))  # that detectors compute with as they are
 
@@ -126,6 +128,17 @@ def pieces(X: Rows) -> Iterator[np.ndarray]:
         rows = np.arange(start, min(start + n, len(X)))
         X.read(rows, buffer[: len(rows)])
         yield buffer[: len(rows)]
+
+
+def fingerprint(*arrays: Rows) -> str:
+    """SHA-256 of arrays with their types and shapes, in hexadecimal; however they lie in memory or on disk."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        step = max(1, HASHED_VALUES // max(1, math.prod(array.shape[1:])))
+        for start in range(0, len(array), step):
+            digest.update(array[start : start + step].tobytes())
+    return digest.hexdigest()
 
 
 def extremes(X: Rows) -> tuple[np.ndarray, np.ndarray]:

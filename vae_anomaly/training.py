@@ -8,13 +8,12 @@ Denoising Criterion for Variational Auto-Encoding Framework (Im et al., 2017), h
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NoReturn, TypedDict
 
 import numpy as np
 import torch
@@ -112,8 +111,8 @@ class Run:
         """Of a step, counted from 0."""
         return self.recipe.learning_rate * warmup_cosine(step, self.steps * self.recipe.epochs)
 
-    def step(self) -> None:
-        """Take one step on the next batch, in a new order of the rows where an epoch begins."""
+    def step(self) -> int:
+        """Take one step on the next batch, in a new order of the rows where an epoch begins; how many rows it had."""
         vae, device, dtype, generator = self.vae, self.device, self.dtype, self.generator
         taken, order, totals = self.position
         start = self.steps_into_epoch * self.recipe.batch_size
@@ -138,6 +137,7 @@ class Run:
         self.optimizer.step()
         totals = totals + torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
         self.position = Position(taken + 1, order, totals)
+        return len(x)
 
     def end_epoch(self, X_validation: np.ndarray, noise: Tensor) -> EpochRecord:
         """Validate, and keep the weights if they are the best so far."""
@@ -244,12 +244,12 @@ def train(
             checkpoints.write(run.position.taken, run.tensors(), {"history": run.history, "taken": run.position.taken})
 
     def loop(stop: Event) -> None:
-        with epoch_bar(run, progress) as show:
+        with row_bar(run, progress) as bar:
             while not (run.finished or stop.is_set()):
                 if run.steps_into_epoch < run.steps:
-                    run.step()
+                    bar.update(run.step())
                 else:
-                    show(run.end_epoch(X_validation, noise))
+                    bar.set_postfix_str(described(run.end_epoch(X_validation, noise)))
                 if checkpoints is not None and checkpoints.due():
                     save()
         save()
@@ -276,21 +276,22 @@ def uninterrupted(loop: Callable[[Event], None]) -> None:
             stop.set()
 
 
-@contextlib.contextmanager
-def epoch_bar(run: Run, progress: bool) -> Iterator[Callable[[EpochRecord], None]]:
-    """A progress bar, as the function that shows it one more epoch."""
-    epochs = run.recipe.epochs
+def row_bar(run: Run, progress: bool) -> tqdm[NoReturn]:
+    """A progress bar over the rows of all epochs, with rows a second and the time left."""
+    epochs, n = run.recipe.epochs, run.n_rows
+    done = len(run.history) * n + min(n, run.steps_into_epoch * run.recipe.batch_size)
     quiet = None if progress else True
-    with tqdm(total=epochs, initial=len(run.history), desc="training", unit="epoch", disable=quiet, leave=False) as bar:
+    return tqdm(
+        total=epochs * n, initial=done, desc="training", unit=" rows", unit_scale=True, disable=quiet, leave=False
+    )
 
-        def show(record: EpochRecord) -> None:
-            bar.set_postfix_str(
-                f"reconstruction {record['reconstruction']:.1f}, KL {record['kl']:.1f}, "
-                f"validation ELBO {validation_elbo(record):.1f}"
-            )
-            bar.update()
 
-        yield show
+def described(record: EpochRecord) -> str:
+    """An epoch in a few words."""
+    return (
+        f"epoch {record['epoch']}: reconstruction {record['reconstruction']:.1f}, KL {record['kl']:.1f}, "
+        f"validation ELBO {validation_elbo(record):.1f}"
+    )
 
 
 def validation_elbo(record: EpochRecord) -> float:
