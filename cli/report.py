@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of, to_frame
+from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of, scored, to_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,10 +95,8 @@ def gather(
     from vae_anomaly.evaluation import evaluate
     from vae_anomaly.reports import Report, gallery_rows
 
-    X = to_frame(samples)
-    score = detector.get_params()["score"]
-    terms = detector.elbo_terms(X)
-    anomaly_score = terms.kl - terms.reconstruction if score == "elbo" else -detector.score_samples(X)
+    columns = scored(detector, to_frame(samples))
+    anomaly_score = columns["anomaly_score"]
     calibration, held_out = detector.calibration_, -detector.calibration_scores_
     evaluation = promised = None
     if anomalous is not None and anomalous.any() and not anomalous.all():
@@ -118,11 +116,11 @@ def gather(
         title=samples.source,
         provenance=provenance(detector, samples, model),
         date=time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        score=score,
+        score=detector.get_params()["score"],
         anomaly_score=anomaly_score,
-        p_value=detector.p_values_of(-anomaly_score),
-        reconstruction=terms.reconstruction,
-        kl=terms.kl,
+        p_value=columns["p_value"],
+        reconstruction=columns["reconstruction"],
+        kl=columns["kl"],
         calibration=calibration,
         held_out={
             "anomaly_score": held_out,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import row_bar, to_frame
+from vae_anomaly.cli.data import row_bar, scored, to_frame
 from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
@@ -126,18 +126,7 @@ def score_chunks(
     with row_bar(data, "scoring", first_row) as bar:
         start = first_row
         for part in chunks(data, n_rows, label_column, first_row):
-            frame = to_frame(part)
-            terms = detector.elbo_terms(frame)
-            is_elbo = detector.get_params()["score"] == "elbo"
-            anomaly_score = terms.kl - terms.reconstruction if is_elbo else -detector.score_samples(frame)
-            columns = {
-                "index": range(start, start + len(part)),
-                "anomaly_score": anomaly_score,
-                "decision": (anomaly_score > detector.calibration_.threshold).astype(int),
-                "p_value": detector.p_values_of(-anomaly_score),
-                "reconstruction": terms.reconstruction,
-                "kl": terms.kl,
-            }
+            columns: dict[str, Any] = {"index": range(start, start + len(part))} | scored(detector, to_frame(part))
             if part.row_names is not None:
                 columns["file"] = part.row_names
             yield pd.DataFrame(columns)
