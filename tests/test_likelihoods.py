@@ -77,7 +77,7 @@ def test_gaussian_matches_torch_and_learns_the_mean_squared_residual() -> None:
     generator = torch.Generator().manual_seed(0)
     x, decoded = torch.randn(2, 30, 4, generator=generator, dtype=torch.float64)
     likelihood = Gaussian().double()
-    likelihood.observe(x, decoded, 1.0)
+    likelihood.learn(x, decoded, 1.0)
     residual = (x - decoded).square().mean()
     assert likelihood.variance.item() == pytest.approx(residual.item())
     oracle = Normal(decoded, residual.sqrt()).log_prob(x).sum(-1)
@@ -92,7 +92,7 @@ def test_gaussian_matches_torch_and_learns_the_mean_squared_residual() -> None:
 def test_gaussian_variance_never_vanishes() -> None:
     likelihood = Gaussian()
     x = torch.ones(3, 2)
-    likelihood.observe(x, x, 1.0)
+    likelihood.learn(x, x, 1.0)
     assert torch.isfinite(likelihood.log_prob(x, x)).all()
 
 

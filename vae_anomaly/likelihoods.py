@@ -10,7 +10,8 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 - ``entropy_of_features(x, decoded) -> (N, D)``: what each share costs on average, for rows that the likelihood itself
   draws;
 - ``training_log_prob(x, decoded) -> (N,)``: what training maximises; the log-density, unless it says otherwise;
-- ``observe(x, decoded, weight)``: fits what the likelihood itself learns (a Gaussian's variance) during training;
+- ``learn(x, decoded, weight) -> (N,)``: a training step's log-density, after fitting to its rows what the likelihood
+  itself learns (a Gaussian's variance);
 - ``settle(x, decoded, codes)``: fits it for good, once the networks are trained.
 
 ``support`` is the closed interval the data must lie in, or None.
@@ -62,8 +63,9 @@ class Likelihood(nn.Module):
         """What training maximises, ``(N,)``, in nats."""
         return self.log_prob(x, decoded)
 
-    def observe(self, x: Tensor, decoded: Tensor, weight: float) -> None:
-        """Move what is learned towards this batch's optimum by ``weight`` in (0, 1]."""
+    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+        """``training_log_prob``, once what is learned has moved to this batch's optimum by ``weight`` in (0, 1]."""
+        return self.training_log_prob(x, decoded)
 
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         """Fit what is learned, after training; ``codes`` are latent means in units of the posterior's spread."""
@@ -90,8 +92,11 @@ class Gaussian(Likelihood):
         self.variance: Tensor
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        squared = (x - decoded).square().sum(dim=-1)
-        return -0.5 * (squared / self.variance + x.shape[-1] * torch.log(2 * math.pi * self.variance))
+        return self.log_prob_of_norms((x - decoded).square().sum(dim=-1), x.shape[-1])
+
+    def log_prob_of_norms(self, squared: Tensor, n_features: int) -> Tensor:
+        """Log-density of rows from the squared norms of their residuals."""
+        return -0.5 * (squared / self.variance + n_features * torch.log(2 * math.pi * self.variance))
 
     def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return self.log_prob_of_squares(self.smooth(x - decoded).square(), x)
@@ -118,18 +123,19 @@ class Gaussian(Likelihood):
     def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return 0.5 - self.log_prob_of_squares(torch.zeros_like(x), x)
 
-    @torch.no_grad()
-    def observe(self, x: Tensor, decoded: Tensor, weight: float) -> None:
-        residual = (x - decoded).square().mean().clamp(min=self.floor)
-        self.variance.lerp_(residual.to(self.variance.dtype), weight)
+    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+        squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # of few passes, backward too
+        mean = squared.detach().mean() / x.shape[-1]
+        self.variance.lerp_(mean.clamp(min=self.floor), weight)
+        return self.log_prob_of_norms(squared, x.shape[-1])
 
+    @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
-        self.observe(x, decoded, 1.0)
+        self.learn(x, decoded, 1.0)
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row under each of n decoded means: ``(N, D)`` and ``(n, D)`` to ``(N, n)``."""
-        squared = squared_distances(x, decoded) / self.variance
-        return -0.5 * (squared + x.shape[-1] * torch.log(2 * math.pi * self.variance))
+        return self.log_prob_of_norms(squared_distances(x, decoded), x.shape[-1])
 
 
 class CorrelatedGaussian(Gaussian):

@@ -231,7 +231,7 @@ def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed
     for n in COMPONENTS:
         if n > 1 and n * ROWS_A_COMPONENT > len(mu):
             break
-        mixture = GaussianMixture(n, reg_covar=1e-2, max_iter=50, tol=1e-2, random_state=seed)
+        mixture = GaussianMixture(n, reg_covar=1e-2, max_iter=50, tol=5e-2, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(mu if len(mu) > 1 else np.repeat(mu, 2, axis=0))

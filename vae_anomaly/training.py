@@ -23,6 +23,7 @@ from tqdm import tqdm
 from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
+from vae_anomaly.precision import denormals_flushed
 from vae_anomaly.priors import kl_divergence
 from vae_anomaly.rows import Rows
 from vae_anomaly.scores import BLOCK_ROWS, by_block
@@ -59,6 +60,8 @@ class Recipe:
         Epochs without a better validation ELBO after which training stops; those of the warm-up do not count.
     input_noise
         Standard deviation of the noise added to the encoder's input, in scaled units (1511.06406).
+    precision
+        Of the products: "full", which is the model's, or "bfloat16".
     """
 
     epochs: int
@@ -66,6 +69,7 @@ class Recipe:
     learning_rate: float
     patience: int
     input_noise: float
+    precision: str = "full"
 
 
 class Position(NamedTuple):
@@ -124,12 +128,12 @@ class Run:
         corrupted = x
         if self.recipe.input_noise:
             noise = torch.randn(x.shape, generator=generator, device=device, dtype=dtype)
-            corrupted = x + self.recipe.input_noise * noise
-        posterior = vae.encode(corrupted)
-        eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
-        decoded = vae.decode(vae.rsample(posterior, eps))
-        vae.likelihood.observe(x, decoded, max(1 / (taken + 1), 0.02))
-        reconstruction, kl = vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
+            corrupted = torch.add(x, noise, alpha=self.recipe.input_noise)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+            posterior = vae.encode(corrupted)
+            eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
+            decoded = vae.decode(vae.rsample(posterior, eps))
+        reconstruction, kl = vae.likelihood.learn(x, decoded, max(1 / (taken + 1), 0.02)), kl_divergence(posterior)
         loss = (kl - reconstruction).mean() / x.shape[1]
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(taken)
         self.optimizer.zero_grad()
@@ -244,7 +248,7 @@ def train(
             checkpoints.write(run.position.taken, run.tensors(), {"history": run.history, "taken": run.position.taken})
 
     def loop(stop: Event) -> None:
-        with row_bar(run, progress) as bar:
+        with row_bar(run, progress) as bar, denormals_flushed():
             while not (run.finished or stop.is_set()):
                 if run.steps_into_epoch < run.steps:
                     bar.update(run.step())
