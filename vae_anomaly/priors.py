@@ -23,8 +23,6 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from vae_anomaly.networks import Posterior
@@ -225,6 +223,9 @@ def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed
     seed
         Of the initialisation.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture  # a third of a second, which scoring does without
+
     mu = mu[:MIXTURE_ROWS].astype(np.float64)
     spread = np.sqrt(np.mean(np.square(sigma, dtype=np.float64), axis=0))
     best, best_score = None, -math.inf
