@@ -154,7 +154,7 @@ def test_units_are_those_of_the_data() -> None:
     parts = VAEDetector(epochs=5).fit(X).explain(X[:50])
     np.testing.assert_allclose(parts.expected.mean(axis=0), [0, -1000, 1e6, 7], atol=60)
     ratio = parts.spread.mean(axis=0)[:3] / [1, 10, 100]
-    assert (ratio > 0.5).all()
+    assert (ratio > 0.2).all()
     assert (ratio < 1.5).all()
     assert (np.abs(X[:50] - parts.expected) < 2 * parts.spread).mean() > 0.85
 

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from vae_anomaly.networks import Posterior
 from vae_anomaly.products import affine
 
-MAX_EXEMPLARS = 2048
 COMPONENTS = (1, 5, 20, 50, 200)
 ROWS_A_COMPONENT = 64
 MIXTURE_ROWS = 20_000
@@ -183,7 +182,8 @@ class Exemplars(Prior):
     latents
         ``(n, latent_dim)``.
     decoded
-        What the decoder makes of them, ``(n, D)``.
+        The means of :math:`p(x|z_i)`, ``(n, D)``: what the decoder makes of them, perhaps moved some way from there
+        towards the rows that they encode.
     """
 
     def __init__(self, latents: Tensor, decoded: Tensor) -> None:
