@@ -11,8 +11,9 @@ import torch
 from vae_anomaly import VAEDetector
 from vae_anomaly.likelihoods import Gaussian
 from vae_anomaly.networks import Posterior
+from vae_anomaly.priors import Mixture
 from vae_anomaly.scaling import Scaling
-from vae_anomaly.settling import MAX_EXEMPLARS, MORE_ROWS, best_variance, fit_exemplars
+from vae_anomaly.settling import MAX_EXEMPLARS, MORE_ROWS, best_variance, fit_exemplars, fit_spread
 from vae_anomaly.vae import VAE
 
 Make = Callable[..., np.ndarray]
@@ -80,6 +81,47 @@ def rows_near_a_plane(n: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]
     basis = torch.linalg.qr(torch.randn(8, 2, generator=generator, dtype=torch.float64)).Q
     z = torch.randn(n, 2, generator=generator, dtype=torch.float64) * torch.tensor([3.0, 0.5])
     return z @ basis.T + noise * torch.randn(n, 8, generator=generator, dtype=torch.float64), basis
+
+
+def test_the_spread_is_that_of_the_highest_elbo() -> None:
+    x, basis = rows_near_a_plane(3000, noise=0.4)
+    vae = linear_vae(basis)
+    scale = torch.tensor([3.0, 0.5]).double()
+    prior = Mixture(
+        torch.zeros(1).double(),
+        torch.zeros(1, 2).double(),
+        torch.diag(1 / scale)[None],
+        torch.full((2,), 0.01).double(),
+    )
+    vae.prior = prior
+    vae.likelihood.settle(x, vae.decode(vae.encode(x).mu), x)
+    before = {name: weight.clone() for name, weight in vae.named_parameters()}
+    fit_spread(vae, prior, x, torch.Generator().manual_seed(1))
+    v = vae.likelihood.variance
+    # of q = N(mu, s^2), p(z) = N(0, scale^2) and a decoder that keeps lengths: 1/s^2 = 1/scale^2 + 1/v
+    np.testing.assert_allclose(prior.sigma, (scale**-2 + 1 / v).rsqrt(), rtol=0.1)
+    residual = (x - x @ basis @ basis.T).square().sum(dim=1).mean() + prior.sigma.square().sum()
+    assert v.item() == pytest.approx(residual.item() / 8, rel=0.05)
+    assert all(torch.equal(weight, before[name]) for name, weight in vae.named_parameters())
+
+
+def test_a_fitted_spread_makes_the_bound_tighter(image_detector: VAEDetector, make_images: Make) -> None:
+    vae, unseen = image_detector.vae_, torch.from_numpy(make_images(200, seed=5)).reshape(200, -1)
+    x = vae.scaling(unseen.float())
+    prior = vae.prior
+    assert isinstance(prior, Mixture)
+    with torch.no_grad():
+        encoded = vae.encode(x)
+        own = encoded.sigma.square().mean(dim=0).sqrt()
+
+        def mean_elbo(sigma: torch.Tensor) -> float:
+            q = Posterior(encoded.mu, sigma.expand_as(encoded.mu), 2 * sigma.log().expand_as(encoded.mu))
+            generator = torch.Generator().manual_seed(0)
+            draws = torch.randn(20, *q.mu.shape, generator=generator)
+            log_p = torch.stack([vae.likelihood.log_prob(x, vae.decode(vae.rsample(q, eps))) for eps in draws])
+            return float(log_p.mean() - prior.kl(q).mean())
+
+        assert mean_elbo(prior.sigma) > mean_elbo(own)
 
 
 @pytest.mark.parametrize("held_out", [True, False])

@@ -85,9 +85,9 @@ class StandardNormal(Prior):
 class Mixture(Prior):
     r"""Gaussians fitted to the latent means of the normals, with one posterior spread for all samples.
 
-    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; the
-    normals' root mean square spread takes its place in :math:`q(z|x)`, which any distribution may be. The KL to a
-    mixture has no closed form; the bound is
+    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; one spread for all
+    takes its place in :math:`q(z|x)`, which any distribution may be: at first the normals' root mean square, then the
+    one of their highest ELBO. The KL to a mixture has no closed form; the bound is
 
     .. math::
 

@@ -1,7 +1,9 @@
 """What is fitted after training, with the networks fixed: the prior, then the likelihood, then the scores' statistics.
 
-With exemplars the variance is that of the highest density, and so is how far each mean lies from what the decoder says
-towards the row that it stands for.
+With a mixture the posterior's spread and the likelihood's variance then take turns, each at its best given the
+other: the encoder's spread is the one that suits the likelihood of training, and where residuals count as fewer
+observations than there are pixels, a code need not be as precise. With exemplars the variance is that of the
+highest density, and so is how far each mean lies from what the decoder says towards the row that it stands for.
 
 References
 ----------
@@ -17,8 +19,9 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.likelihoods import Gaussian, squared_distances
+from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import MAX_ROWS, fit_normals
-from vae_anomaly.priors import MIXTURE_ROWS, Exemplars, fit_mixture
+from vae_anomaly.priors import MIXTURE_ROWS, Exemplars, Mixture, fit_mixture
 from vae_anomaly.rows import Rows, RowsOnDisk
 from vae_anomaly.scores import by_block
 from vae_anomaly.shuffling import drawn
@@ -27,10 +30,15 @@ from vae_anomaly.vae import VAE
 ENOUGH_ROWS = 100
 ENOUGH_FOR_EXEMPLARS = 10  # which have but two numbers to fit
 LIKELIHOOD_ROWS = 1_000
+LIKELIHOOD_VALUES = 10_000_000
 MAX_EXEMPLARS = 2_048
 EXEMPLAR_VALUES = 1_000_000  # which the model file holds
-MORE_ROWS = 5_000  # instead, where they have no more values than that
+MORE_ROWS = 5_000  # instead of either, where they have no more values than that
 MAX_VALUES = 50_000_000  # in one array, however large a row is
+SPREAD_ROUNDS = 2
+SPREAD_STEPS = 100
+SPREAD_ROWS = 128
+SPREAD_RATE = 0.1
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
 FAR = 1e300
@@ -68,18 +76,54 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
         x: Tensor = vae.scaling(torch.from_numpy(rows[chosen]).to(loc.device, loc.dtype))
         return x
 
-    x = scaled(judges, LIKELIHOOD_ROWS)
+    x = scaled(judges, more_of_few_features(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES // X.shape[1]))
     with torch.no_grad():
         posterior = vae.prior.posterior(vae.encode(x))
         codes = posterior.mu / posterior.sigma.square().mean(dim=0).sqrt().clamp(min=1e-6)
         vae.likelihood.settle(x, vae.decode(vae.rsample(posterior, noise[0])), codes)
-    if prior == "exemplars":
+    if isinstance(vae.prior, Mixture):
+        fit_spread(vae, vae.prior, x, generator)
+    elif prior == "exemplars":
         most = more_of_few_features(MAX_EXEMPLARS, EXEMPLAR_VALUES // X.shape[1])
         rows, of_training = drawn_of_both(X, X_held_out, most, generator)
         few = len(X_held_out) < ENOUGH_FOR_EXEMPLARS
         fit_exemplars(vae, rows, of_training, None if few else scaled(X_held_out, LIKELIHOOD_ROWS))
     with torch.no_grad():
         vae.normals = fit_normals(vae, scaled(X, MAX_ROWS), x, noise, generator)
+
+
+def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) -> None:
+    """Fit ``prior.sigma`` and the likelihood's variance to scaled rows ``(M, D)``, in turn.
+
+    The spread is that of the highest mean ELBO, by Adam on its logarithm and fresh latent draws; then the variance
+    grows as the squared residual did.
+
+    References
+    ----------
+    Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018), https://arxiv.org/abs/1801.03558
+    """
+    with torch.no_grad():
+        mu = vae.encode(x).mu
+
+    def randn(rows: Tensor) -> Tensor:
+        return torch.randn(rows.shape, generator=generator, dtype=torch.float64).to(rows)
+
+    for _ in range(SPREAD_ROUNDS):
+        before = prior.sigma
+        log_sigma = before.log().requires_grad_()
+        optimizer = torch.optim.Adam([log_sigma])
+        for step in range(SPREAD_STEPS):
+            i = torch.randint(len(x), (SPREAD_ROWS,), generator=generator).to(x.device)
+            posterior = Posterior(mu[i], log_sigma.exp().expand_as(mu[i]), 2 * log_sigma.expand_as(mu[i]))
+            reconstruction = vae.likelihood.log_prob(x[i], vae.decode(vae.rsample(posterior, randn(mu[i]))))
+            loss = (prior.kl(posterior) - reconstruction).mean()
+            (log_sigma.grad,) = torch.autograd.grad(loss, log_sigma)
+            optimizer.param_groups[0]["lr"] = SPREAD_RATE * (1 - step / SPREAD_STEPS)
+            optimizer.step()
+        prior.sigma = log_sigma.detach().exp()
+        with torch.no_grad():
+            eps = randn(mu)
+            vae.likelihood.widen(x, vae.decode(mu + before * eps), vae.decode(mu + prior.sigma * eps))
 
 
 def fit_exemplars(vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out: Tensor | None) -> None:
