@@ -206,6 +206,23 @@ def test_settling_weighs_reconstruction_by_independent_observations() -> None:
     assert degrees(by_code, noise[:, :3]) == pytest.approx(3, rel=0.3)
 
 
+def test_widening_follows_the_residuals_and_keeps_what_they_count_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.rand(2, 300, 144, generator=generator, dtype=torch.float64)
+    before, after = x + 0.1 * noise, x + 0.3 * noise
+    plain = Gaussian().double()
+    plain.settle(x, before, x[:, :3])
+    plain.widen(x, before, after)
+    assert plain.variance.item() == pytest.approx((0.3 * noise).square().mean().item())
+    correlated = CorrelatedGaussian((12, 12, 1)).double()
+    correlated.settle(x, before, x[:, :3])
+    settled = correlated.scaled_variance.item()
+    correlated.widen(x, before, after)
+    assert correlated.scaled_variance.item() == pytest.approx(9 * settled)
+    correlated.widen(x, x, x)
+    assert correlated.scaled_variance.item() == pytest.approx(9 * settled)
+
+
 def test_blurred_and_constant_images_are_unlikely() -> None:
     generator = torch.Generator().manual_seed(0)
     decoded = torch.rand(50, 784, generator=generator)

@@ -94,7 +94,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         "correlated_gaussian" for images, "gaussian" for tables.
     prior : {"auto", "normal", "mixture", "exemplars"}
         p(z) of the scores, fitted after training, which uses N(0, I): Gaussians fitted to the normals' latent means, or
-        up to 2,048 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
+        up to 5,000 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
         the article and for likelihoods on [0, 1].
     preprocessing : {"auto", "standardize", "standardize_globally", "unit_range", "none"}
         "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and one spread for all
@@ -507,7 +507,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         """Where each sample's ELBO comes from, and what the model expected instead.
 
         It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
-        numbers a sample in four of them; with exemplars one more holds up to 2,048.
+        numbers a sample in four of them; with exemplars one more holds up to 5,000.
 
         Parameters
         ----------

@@ -12,7 +12,8 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 - ``training_log_prob(x, decoded) -> (N,)``: what training maximises; the log-density, unless it says otherwise;
 - ``learn(x, decoded, weight) -> (N,)``: a training step's log-density, after fitting to its rows what the likelihood
   itself learns (a Gaussian's variance);
-- ``settle(x, decoded, codes)``: fits it for good, once the networks are trained.
+- ``settle(x, decoded, codes)``: fits it for good, once the networks are trained;
+- ``widen(x, before, after)``: follows a posterior whose spread was fitted after that.
 
 ``support`` is the closed interval the data must lie in, or None.
 """
@@ -28,6 +29,7 @@ from torch.nn import functional
 from vae_anomaly.products import affine
 
 NEIGHBOURS = 20
+CHUNK_ROWS = 512
 MAX_PASSES = 16  # of the smoothing of images: from 112 pixels a side up it spreads no further
 
 
@@ -69,6 +71,9 @@ class Likelihood(nn.Module):
 
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         """Fit what is learned, after training; ``codes`` are latent means in units of the posterior's spread."""
+
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        """Rescale what was settled from decoded latents ``before`` to suit those ``after`` they were spread anew."""
 
 
 class Gaussian(Likelihood):
@@ -132,6 +137,11 @@ class Gaussian(Likelihood):
     @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         self.learn(x, decoded, 1.0)
+
+    @torch.no_grad()
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        ratio = (x - after).square().mean() / (x - before).square().mean()
+        self.variance.mul_(ratio.nan_to_num(1.0)).clamp_(min=self.floor)
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row under each of n decoded means: ``(N, D)`` and ``(n, D)`` to ``(N, n)``."""
@@ -279,11 +289,24 @@ class CorrelatedGaussian(Gaussian):
         self.sharpness_std.copy_(sharpness.std(correction=0).clamp(min=0.05))
         residual = self.smooth(x - decoded) / (signal + self.signal_floor).sqrt()[:, None]
         energy = residual.square().sum(dim=1)
-        distances = torch.cdist(codes, codes).fill_diagonal_(math.inf)
-        near = distances.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
-        overlap = (residual @ residual.T).square().gather(1, near).sum()
-        degrees = ((energy[:, None] * energy[near]).sum() / overlap).nan_to_num(1.0).clamp(1, x.shape[-1])
+        overlap, products = torch.zeros(2, dtype=energy.dtype, device=energy.device)
+        for rows in torch.split(torch.arange(len(x), device=x.device), CHUNK_ROWS):
+            distances = torch.cdist(codes[rows], codes)
+            distances[torch.arange(len(rows), device=x.device), rows] = math.inf
+            near = distances.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
+            overlap += (residual[rows] @ residual.T).gather(1, near).square().sum()
+            products += (energy[rows, None] * energy[near]).sum()
+        degrees = (products / overlap).nan_to_num(1.0).clamp(1, x.shape[-1])
         self.scaled_variance.copy_((energy.mean() / degrees).clamp(min=self.floor))
+
+    @torch.no_grad()
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        super().widen(x, before, after)
+        scale = self.signal(x) + self.signal_floor
+        energy, energy_before = (
+            (self.smooth(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
+        )
+        self.scaled_variance.mul_((energy / energy_before).nan_to_num(1.0)).clamp_(min=self.floor)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

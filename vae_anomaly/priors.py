@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from vae_anomaly.networks import Posterior
 from vae_anomaly.products import affine
 
-MAX_EXEMPLARS = 2048
 COMPONENTS = (1, 5, 20, 50, 200)
 ROWS_A_COMPONENT = 64
 MIXTURE_ROWS = 20_000
@@ -84,9 +83,9 @@ class StandardNormal(Prior):
 class Mixture(Prior):
     r"""Gaussians fitted to the latent means of the normals, with one posterior spread for all samples.
 
-    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; the
-    normals' root mean square spread takes its place in :math:`q(z|x)`, which any distribution may be. The KL to a
-    mixture has no closed form; the bound is
+    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; one spread for all
+    takes its place in :math:`q(z|x)`, which any distribution may be: at first the normals' root mean square, then the
+    one of their highest ELBO. The KL to a mixture has no closed form; the bound is
 
     .. math::
 
@@ -181,7 +180,8 @@ class Exemplars(Prior):
     latents
         ``(n, latent_dim)``.
     decoded
-        What the decoder makes of them, ``(n, D)``.
+        The means of :math:`p(x|z_i)`, ``(n, D)``: what the decoder makes of them, perhaps moved some way from there
+        towards the rows that they encode.
     """
 
     def __init__(self, latents: Tensor, decoded: Tensor) -> None:
