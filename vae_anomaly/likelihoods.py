@@ -21,6 +21,7 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,10 @@ class Likelihood(nn.Module):
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row, ``(N,)``, in nats."""
         return self.log_prob_of_features(x, decoded).sum(dim=-1)
+
+    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
+        """``log_prob`` for each of K decoder outputs, ``(K, N)``."""
+        return torch.stack([self.log_prob(x, decoded) for decoded in decodings])
 
     def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Each feature's share of the log-density, ``(N, D)``, in nats: rows sum to ``log_prob``."""
@@ -219,26 +224,32 @@ class CorrelatedGaussian(Gaussian):
         return super().log_prob(x, decoded)
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return self.log_prob_of(self.smooth(x - decoded).square().sum(dim=-1), x)
+        return self.log_probs(x, [decoded])[0]
+
+    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
+        squared = [self.smooth(x - decoded).square().sum(dim=-1) for decoded in decodings]
+        return self.log_prob_of(torch.stack(squared), x)  # what concerns x alone is dear, and done once
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         return self.log_prob_of(squared_distances(self.smooth(x), self.smooth(decoded)).T, x).T
 
     def log_prob_of(self, squared: Tensor, x: Tensor) -> Tensor:
         """Log-density from the squared norm of the smoothed residual, ``(..., N)``."""
-        squared = squared / (self.signal(x) + self.signal_floor)
+        image = self.centred(x)
+        squared = squared / (self.signal(image) + self.signal_floor)
         v = self.scaled_variance
         log_density = self.log_det - 0.5 * (squared / v + x.shape[-1] * torch.log(2 * math.pi * v))
-        return log_density + self.log_prob_of_sharpness(x)
+        return log_density + self.log_prob_of_sharpness(image)
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
-        squared = squared / (self.signal(x) + self.signal_floor)[:, None]
-        even = (self.log_det + self.log_prob_of_sharpness(x)) / x.shape[-1]
+        image = self.centred(x)
+        squared = squared / (self.signal(image) + self.signal_floor)[:, None]
+        even = (self.log_det + self.log_prob_of_sharpness(image)) / x.shape[-1]
         return even[:, None] - 0.5 * (squared / self.scaled_variance + torch.log(2 * math.pi * self.scaled_variance))
 
-    def log_prob_of_sharpness(self, x: Tensor) -> Tensor:
+    def log_prob_of_sharpness(self, centred: Tensor) -> Tensor:
         """Log-density of each image's sharpness, ``(N,)``."""
-        deviation = (self.sharpness(x) - self.sharpness_mean) / self.sharpness_std
+        deviation = (self.sharpness(centred) - self.sharpness_mean) / self.sharpness_std
         return -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
 
     def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
@@ -250,7 +261,7 @@ class CorrelatedGaussian(Gaussian):
         height, width, channels = self.image_shape
         rows, columns = (inverse_diagonal(n, self.weight, 2 * self.passes) for n in (height, width))
         of_pixels = torch.outer(rows, columns).clamp(max=1e290).flatten().repeat_interleave(channels)
-        scale = (self.scaled_variance * (self.signal(x) + self.signal_floor)).double()
+        scale = (self.scaled_variance * (self.signal(self.centred(x)) + self.signal_floor)).double()
         return scale[:, None] * of_pixels.to(scale.device)
 
     def smooth(self, residual: Tensor) -> Tensor:
@@ -263,28 +274,28 @@ class CorrelatedGaussian(Gaussian):
             r = (1 - 2 * self.weight) * at + self.weight * (before + after)
         return r.reshape(residual.shape)
 
-    def signal(self, x: Tensor) -> Tensor:
-        """Mean distance of an image's pixels from their median, channel by channel, ``(N,)``."""
-        return self.centred(x).abs().mean(dim=1)
+    def signal(self, centred: Tensor) -> Tensor:
+        """Mean distance of a centred image's pixels from zero, ``(N,)``."""
+        return centred.abs().mean(dim=1)
 
     def centred(self, x: Tensor) -> Tensor:
         """Images less their median, channel by channel, ``(N, D)``."""
         pixels = x.reshape(len(x), -1, self.image_shape[-1])
         return (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
 
-    def sharpness(self, x: Tensor) -> Tensor:
+    def sharpness(self, centred: Tensor) -> Tensor:
         """Logarithm of the share of an image's detail that is detail of its detail, ``(N,)``; about -14 without any."""
-        image = self.centred(x)
-        detail = image - self.smooth(image)
+        detail = centred - self.smooth(centred)
         finer = (detail - self.smooth(detail)).square().sum(dim=1)
-        return torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(x.dtype).tiny) + 1e-6)
+        return torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(centred.dtype).tiny) + 1e-6)
 
     @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         super().settle(x, decoded, codes)
-        signal = self.signal(x)
+        image = self.centred(x)
+        signal = self.signal(image)
         self.signal_floor.copy_((0.05 * signal.mean()).clamp(min=math.sqrt(self.floor)))
-        sharpness = self.sharpness(x)
+        sharpness = self.sharpness(image)
         self.sharpness_mean.copy_(sharpness.mean())
         self.sharpness_std.copy_(sharpness.std(correction=0).clamp(min=0.05))
         residual = self.smooth(x - decoded) / (signal + self.signal_floor).sqrt()[:, None]
@@ -302,7 +313,7 @@ class CorrelatedGaussian(Gaussian):
     @torch.no_grad()
     def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
         super().widen(x, before, after)
-        scale = self.signal(x) + self.signal_floor
+        scale = self.signal(self.centred(x)) + self.signal_floor
         energy, energy_before = (
             (self.smooth(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
         )
@@ -312,8 +323,8 @@ class CorrelatedGaussian(Gaussian):
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``(N, D)`` and ``(n, D)`` to ``(N, n)``, in double precision inside: differences of large numbers."""
     a2, b2 = a.double(), b.double()
-    squared = a2.square().sum(dim=1)[:, None] + b2.square().sum(dim=1) - 2 * affine(a2, b2)
-    return squared.clamp(min=0).to(a.dtype)
+    squared = affine(a2, b2).mul_(-2).add_(a2.square().sum(dim=1)[:, None]).add_(b2.square().sum(dim=1))
+    return squared.clamp_(min=0).to(a.dtype)
 
 
 def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

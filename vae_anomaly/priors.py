@@ -193,8 +193,7 @@ class Exemplars(Prior):
 
     def elbo_terms(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction term and KL term, ``(N,)`` each, from log p(x|z_i), ``(N, n)``."""
-        log_r = torch.log_softmax(log_p, dim=1)
-        r = log_r.exp()
+        r, log_r = torch.softmax(log_p, dim=1), torch.log_softmax(log_p, dim=1)  # the exponential is far slower
         return (r * log_p).sum(dim=1), (r * log_r).sum(dim=1) + math.log(log_p.shape[1])
 
     def responsibilities(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
