@@ -121,7 +121,7 @@ def test_a_fitted_spread_makes_the_bound_tighter(image_detector: VAEDetector, ma
             log_p = torch.stack([vae.likelihood.log_prob(x, vae.decode(vae.rsample(q, eps))) for eps in draws])
             return float(log_p.mean() - prior.kl(q).mean())
 
-        assert mean_elbo(prior.sigma) > mean_elbo(own)
+        assert mean_elbo(prior.sigma) > mean_elbo(own) + 1
 
 
 @pytest.mark.parametrize("held_out", [True, False])
