@@ -1,6 +1,6 @@
 """How fast this is, as ratios within one run (``pip install -c constraints.txt -e ".[bench,test]"``).
 
-    python tests/benchmarks/run.py                       # all of them, an hour on two cores
+    python tests/benchmarks/run.py                       # all of them, half an hour on two cores
     python tests/benchmarks/run.py steps start-up        # some
     python tests/benchmarks/run.py --smoke               # seconds: that they still run
 
