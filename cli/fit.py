@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take, to_frame
+from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
+from vae_anomaly.engines.table import to_frame
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
