@@ -199,8 +199,10 @@ def fit(
     if with_report:
         check_report_folder(folder)
 
+    from vae_anomaly.distributed import joined
+
     judged = None
-    with resumable(checkpoint_dir, resume):
+    with joined() as team, resumable(checkpoint_dir, resume, team.rank):
         name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
         from vae_anomaly.detector import VAEDetector
         from vae_anomaly.rows import RowsOnDisk
@@ -211,6 +213,8 @@ def fit(
         started = time.perf_counter()
         detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else to_frame(training))
         seconds = time.perf_counter() - started
+        if team.rank:
+            return  # the first of them has the same model
         about = {
             "name": name,
             "source": training.source,
@@ -236,10 +240,11 @@ def fit(
 
 
 @contextlib.contextmanager
-def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
+def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
     """Have the block's fit keep checkpoints in a folder, if one is given; empty it once all its files are written.
 
-    An interruption gets a note: the command that goes on. Of a damaged checkpoint a line on stderr tells.
+    Of several ranks the first speaks and cleans up. An interruption gets a note: the command that goes on. Of a damaged
+    checkpoint a line on stderr tells.
     """
     if folder is None:
         yield
@@ -249,7 +254,7 @@ def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
 
     if not resume:
         checkpoints.refuse_existing(folder)
-    elif not checkpoints.found(folder):
+    elif not rank and not checkpoints.found(folder):
         click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / "probe")
@@ -264,7 +269,8 @@ def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
         found = checkpoints.found(folder)
         interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
         raise
-    checkpoints.remove(folder)
+    if not rank:
+        checkpoints.remove(folder)
 
 
 def check_writable(path: Path) -> None:

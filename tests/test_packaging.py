@@ -62,6 +62,7 @@ LIBRARY = (
     "shuffling",
     "scores",
     "explanation",
+    "distributed",
     "training",
     "settling",
     "conformal",

@@ -20,6 +20,7 @@ from torch import Tensor
 from vae_anomaly import checkpoints, conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
 from vae_anomaly.checkpoints import Checkpoints
+from vae_anomaly.distributed import team
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.explanation import Explanation, explain
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
@@ -109,7 +110,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200; for samples on disk
         no more than 100,000 steps take.
     batch_size : int or None
-        Rows a training step. None: 128, and 256 from 25,000 training rows up.
+        Rows a training step, of all ranks together where torchrun or Ray runs several. None: 128, and 256 from 25,000
+        training rows up.
     learning_rate : float
         Peak learning rate of AdamW.
     patience : int or None
@@ -344,7 +346,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self._recipe(training),
             self.noise_[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
-            progress=self.verbose,
+            progress=self.verbose and team().rank == 0,
             checkpoints=kept,
         )
         settle(self.vae_, training, validation, self._prior(), self.noise_.to(device, dtype), generator)
