@@ -134,6 +134,12 @@ label_column_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, or another name torch knows."
 )
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="Ray cluster to use.  [default: one on this machine, for this run alone]"
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Workers of one thread each.  [default: one a CPU]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 

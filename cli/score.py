@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +51,8 @@ MOST_TOLD = 20
     type=click.Choice(options.ENGINES),
     help="Score shards of the data on worker processes, or on a Ray cluster, into parts in the folder OUTPUT.",
 )
-@click.option(
-    "--address", metavar="HOST:PORT", help="Ray cluster to use.  [default: one on this machine, for this run alone]"
-)
-@click.option("--workers", type=click.IntRange(1), help="Workers of one thread each.  [default: one a CPU]")
+@options.address_option
+@options.workers_option
 @click.option(
     "--shard-rows", type=click.IntRange(1), help="Most rows a shard.  [default: a 64th of the data, at most 262,144]"
 )
@@ -137,17 +137,18 @@ def score_shards(
         raise click.UsageError("--address goes with --engine ray")
     options.check_model(model)
     try:
-        done = score_dataset(
-            data,
-            model,
-            output,
-            engine=engine,
-            score=score_name,
-            label_column=label_column,
-            device="cpu" if device == "auto" else device,
-            verbose=True,
-            **how,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # where Ray would tell of every worker that dies
+            done = score_dataset(
+                data,
+                model,
+                output,
+                engine=engine,
+                score=score_name,
+                label_column=label_column,
+                device="cpu" if device == "auto" else device,
+                verbose=True,
+                **how,
+            )
     except KeyboardInterrupt as interruption:
         interruption.add_note(f"the parts in {output} stay: the same command goes on from there")
         raise

@@ -105,16 +105,17 @@ def test_a_killed_rank_costs_time_and_nothing_else(
     monkeypatch.chdir(tmp_path)
     X, rng, kills = make_table(4_000), random.Random(0), 0
     np.save("X.npy", X)
-    words = ["fit", "--data", "X.npy", "--batch-size", "128", "--epochs", "60", "--no-report", "--json", "--output"]
-    alone = VAEDetector(batch_size=128, epochs=60).fit(X)
-    kept = ["--checkpoint", "kept", "--checkpoint-interval", "0.05", "--resume"]
+    words = ["fit", "--data", "X.npy", "--batch-size", "128", "--epochs", "10", "--no-report", "--json"]
+    words += ["--patience", "10", "--output"]
+    alone = VAEDetector(batch_size=128, epochs=10, patience=10).fit(X)
+    kept = ["--checkpoint", "kept", "--checkpoint-interval", "0.2", "--resume"]
     process = torchrun(*words, "two.vae", *kept, restarts=3)
     deadline = time.monotonic() + 120
     while process.poll() is None and kills < 2 and time.monotonic() < deadline:
         before = found(Path("kept"))[:1]
         while process.poll() is None and found(Path("kept"))[:1] in ([], before) and time.monotonic() < deadline:
             time.sleep(0.01)  # a rank that dies before it got on proves nothing
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.2))
         ranks = [
             int(number)
             for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -125,7 +126,7 @@ def test_a_killed_rank_costs_time_and_nothing_else(
             kills += 1
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert json.loads(output)["model"]["epochs"] == 60
+    assert json.loads(output)["model"]["epochs"] == 10
     difference = same(alone, VAEDetector.load("two.vae"), X, 1e-8)
     assert kills == 2
     with capsys.disabled():

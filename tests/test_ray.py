@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.checkpoints import found
 
 pytest.importorskip("ray", reason="needs vae-anomaly[ray]")
 pytestmark = pytest.mark.slow
@@ -113,40 +114,59 @@ def cluster() -> Iterator[Cluster]:
     assert (left, in_home) == ({}, [])
 
 
-def test_workers_and_nodes_die_and_no_row_is_lost(
+def kill_while(command: subprocess.Popen[str], progress: Callable[[], object], kills: list[Callable[[], bool]]) -> int:
+    """Let each of these happen at a random moment after the command got further; how many did."""
+    rng, deadline, done = random.Random(0), time.monotonic() + 150, 0
+    while done < len(kills):
+        before = progress()
+        while progress() == before:
+            if command.poll() is not None or time.monotonic() > deadline:
+                return done
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        done += kills[done]()
+    return done
+
+
+def test_whoever_dies_nothing_is_lost(
     cluster: Cluster, tmp_path: Path, table_detector: VAEDetector, make_table, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    n_rows, n_shards, kills = 480_000, 24, ["worker", "node", "worker", "node", "worker"]
+    n_rows, rng = 320_000, random.Random(0)
     table_detector.save(tmp_path / "m.vae")
     X = np.tile(make_table(n_rows // 8, seed=9), (8, 1))
     np.save(tmp_path / "X.npy", X)
-    score = ["score", "X.npy", "--model", "m.vae", "--engine", "ray", "--address", cluster.address, "--output", "out"]
-    score += ["--shard-rows", str(n_rows // n_shards)]
-    rng, done = random.Random(0), []
-
-    def n_parts() -> int:
-        return len(list(tmp_path.glob("out/part-*")))
-
+    ray = ["--engine", "ray", "--address", cluster.address]
+    score = ["score", "X.npy", "--model", "m.vae", *ray, "--output", "out", "--shard-rows", str(n_rows // 16)]
     command = cluster.start("-m", "vae_anomaly.cli", *score, cwd=tmp_path, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 240
-    while kills and command.poll() is None and time.monotonic() < deadline:
-        before = n_parts()
-        while n_parts() == before and command.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)  # so that a machine of any speed gets on between two kills
-        time.sleep(rng.uniform(0, 0.5))
-        if kills[0] == "node":
-            cluster.replace_node()
-            done.append(kills.pop(0))
-        elif cluster.kill_worker("ray::MapWorker", rng):
-            done.append(kills.pop(0))
-    output, errors = command.communicate(timeout=240)
-    assert (command.returncode, output.splitlines()[0]) == (0, "scored     480,000 samples, 20,848 flagged"), errors
+    worker, node = lambda: cluster.kill_worker("ray::MapWorker", rng), lambda: cluster.replace_node() is None
+    killed = kill_while(command, lambda: len(list(tmp_path.glob("out/part-*"))), [worker, node, worker])
+    output, errors = command.communicate(timeout=150)
+    assert command.returncode == 0, errors
     table = pd.concat([pd.read_parquet(path) for path in sorted(tmp_path.glob("out/part-*"))])
+    assert output.startswith(f"scored     320,000 samples, {table['decision'].sum():,} flagged\n")
     lost, doubled = n_rows - table["index"].nunique(), int(table["index"].duplicated().sum())
-    assert (lost, doubled) == (0, 0)
+    assert (lost, doubled, killed) == (0, 0, 3)
     assert table["index"].tolist() == list(range(n_rows))
     np.testing.assert_array_equal(table["anomaly_score"], -table_detector.score_samples(X))
     assert list(tmp_path.glob("out/.*")) == []
-    assert len(done) >= 3
     with capsys.disabled():
-        print(f"\n{', '.join(done)} killed: {lost} rows lost, {doubled} doubled")
+        print(f"\na worker, a node and a worker killed: {lost} rows lost, {doubled} doubled")
+
+    np.save(tmp_path / "Y.npy", X[:3000])
+    fit = ["fit", "--data", "Y.npy", "--epochs", "8", "--batch-size", "64", "--no-report", *ray, "--workers", "2"]
+    fit += ["--checkpoint", "kept", "--checkpoint-interval", "0.2", "--patience", "8"]
+    command = cluster.start("-m", "vae_anomaly.cli", *fit, cwd=tmp_path, stderr=subprocess.PIPE)
+    rank = lambda: cluster.kill_worker("ray::RayTrainWorker", rng)  # noqa: E731
+    killed = kill_while(command, lambda: found(tmp_path / "kept")[:1], [rank])
+    output, errors = command.communicate(timeout=150)
+    assert (command.returncode, killed) == (0, 1), errors
+    assert output.endswith("wrote      model.vae\n")
+    assert list((tmp_path / "kept").iterdir()) == []
+    alone = VAEDetector(epochs=8, patience=8, batch_size=64).fit(X[:3000])
+    fitted = VAEDetector.load(tmp_path / "model.vae")
+    names = sorted(alone.history_[0])
+    curves = [np.array([[epoch[name] for name in names] for epoch in one.history_]) for one in (alone, fitted)]
+    np.testing.assert_allclose(*curves, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(fitted.score_samples(X[:99]), alone.score_samples(X[:99]), rtol=1e-8)
+    with capsys.disabled():
+        print(f"a rank killed: curves differ by {np.abs(curves[0] - curves[1]).max() / np.abs(curves[0]).max():.1e}")

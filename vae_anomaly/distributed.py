@@ -50,7 +50,7 @@ class Team:
         """What runs a forward pass so that the backward pass after it gives all ranks the mean of their gradients."""
         if self.size == 1:
             return lambda forward: forward()
-        return DistributedDataParallel(Running(model), broadcast_buffers=False)
+        return DistributedDataParallel(Running(model))
 
     def mean(self, values: Tensor, n: int) -> Tensor:
         """What has the gradients' mean over the ranks for that of the mean of all ``n`` values of a batch."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vae_anomaly.engines.manifest import Shard
-from vae_anomaly.engines.processes import ONE_THREAD
+from vae_anomaly.engines.processes import ONE_THREAD, n_cpus
 from vae_anomaly.engines.shard import ShardScorer, Task
 from vae_anomaly.errors import EngineError
 
@@ -27,6 +30,7 @@ SETTINGS = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
+MOST_FAILURES = 8  # of one fit: a worker that dies, or an error
 LONGEST = 40  # characters of a folder in which Ray can make its sockets
 
 
@@ -69,6 +73,69 @@ def run_on_ray(
         yield from records.iter_rows()
 
 
+def train_on_ray(
+    loop: Callable[[dict[str, Any]], str], given: dict[str, Any], workers: int | None, address: str | None, folder: Path
+) -> str:
+    """Run a training loop on workers of one CPU each, by Ray Train; what the first of them returned.
+
+    Parameters
+    ----------
+    loop
+        A function of a module, which finds a process group of torch there, and goes on from checkpoints of its own.
+    given
+        What it is called with.
+    workers
+        At most so many; as many as there are room for take part, at least one. None: one for each CPU.
+    address
+        As `connected` has it.
+    folder
+        That all workers see, for what Ray Train keeps while it runs.
+
+    Raises
+    ------
+    EngineError
+        If Ray is missing, its cluster cannot be reached, or the loop failed again and again.
+    """
+    with connected(address, workers) as ray:
+        from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
+        workers = workers or int(ray.cluster_resources().get("CPU", 1))
+        place = folder / "ray"
+        trainer = TorchTrainer(
+            reporting,
+            train_loop_config={"loop": loop, "given": given, "said": str(place / "said")},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=(1, workers), use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
+            ),
+            run_config=ray.train.RunConfig(
+                name=secrets.token_hex(4),  # one that is there already would be taken for this run
+                storage_path=str(place),
+                failure_config=ray.train.FailureConfig(max_failures=MOST_FAILURES),
+                worker_runtime_env={"env_vars": ONE_THREAD},
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            trainer.fit()
+            return (place / "said").read_text(encoding="utf-8")
+        except TrainingFailedError as error:
+            failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+            why = next((str(failure) for failure in failures.values()), str(error))
+            raise EngineError(f"the fit failed on Ray: {why.strip().splitlines()[-1]}") from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def reporting(config: dict[str, Any]) -> None:
+    """A worker's part of `train_on_ray`."""
+    import ray.train
+
+    said = config["loop"](config["given"])
+    if ray.train.get_context().get_world_rank() == 0:
+        Path(config["said"]).write_text(said, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """The module ray, with a cluster: that at an address, one that is connected already, or one on this machine alone.
@@ -85,6 +152,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     try:
         import ray
         import ray.data
+        import ray.train
     except ImportError as error:
         raise EngineError(f"--engine ray needs Ray ({error}): pip install 'vae-anomaly[ray]'") from None
     if ray.is_initialized():
@@ -95,7 +163,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as folder:
         try:
             if address is None:
-                cpus = workers or len(os.sched_getaffinity(0))
+                cpus = workers or n_cpus()
                 ray.init(
                     "local",
                     num_cpus=cpus,

@@ -8,7 +8,6 @@ folders.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from vae_anomaly.atomic import atomic_write, remove_stale
 from vae_anomaly.engines.manifest import Manifest, Shard, manifest
-from vae_anomaly.engines.processes import run_on_processes
+from vae_anomaly.engines.processes import n_cpus, run_on_processes
 from vae_anomaly.engines.shard import Task, file_digest, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
 from vae_anomaly.errors import DataError
@@ -163,7 +162,7 @@ def run(
 
         yield from run_on_ray(task, shards, workers, address)
     else:
-        yield from run_on_processes(task, shards, workers or len(os.sched_getaffinity(0)))
+        yield from run_on_processes(task, shards, workers or n_cpus())
 
 
 ENGINES = ("processes", "ray")
