@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.checkpoints import found
+from vae_anomaly.cli import main
 from vae_anomaly.distributed import Team, team
+from vae_anomaly.engines.on_ray import SETTINGS
 from vae_anomaly.rows import RowsOnDisk
 from vae_anomaly.shuffling import Permutation, Windows
 
@@ -131,3 +134,27 @@ def test_a_killed_rank_costs_time_and_nothing_else(
     assert kills == 2
     with capsys.disabled():
         print(f"\n{kills} ranks killed: curves differ by {difference:.1e} from those of one process never killed")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--engine", "ray"], 2, "--engine ray needs --checkpoint, a folder that all workers see"),
+        (["--address", "a:1"], 2, "--address and --workers go with --engine"),
+        (["--workers", "2"], 2, "--address and --workers go with --engine"),
+        (["--engine", "ray", "--checkpoint", "kept"], 1, "kept holds the checkpoint of an unfinished fit: resume it"),
+        (["--engine", "ray", "--checkpoint", "new"], 1, "--engine ray needs Ray (import of ray halted; None in sys"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, monkeypatch, make_table, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in SETTINGS:
+        monkeypatch.setenv(name, "")
+    np.save("X.npy", make_table(9))
+    Path("kept").mkdir()
+    Path("kept/000000000001.checkpoint").touch()
+    result = CliRunner().invoke(main, ["fit", "--data", "X.npy", *words])
+    assert (result.exit_code, message in result.stderr, result.stdout) == (code, True, ""), result.stderr
