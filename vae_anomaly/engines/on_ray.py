@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -136,6 +137,17 @@ def reporting(config: dict[str, Any]) -> None:
         Path(config["said"]).write_text(said, encoding="utf-8")
 
 
+def probe(address: str) -> None:
+    """Find out at once what Ray takes a minute to find out: that nobody answers at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise EngineError(f"the address of a Ray cluster is HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"the Ray cluster at {address} cannot be reached: {error}") from error
+
+
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """The module ray, with a cluster: that at an address, one that is connected already, or one on this machine alone.
@@ -149,6 +161,8 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    if address is not None:
+        probe(address)
     try:
         import ray
         import ray.data
