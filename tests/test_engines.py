@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -265,6 +268,17 @@ def test_workers_that_cannot_start_are_one_error(monkeypatch, make_table) -> Non
         score_dataset("X.npy", "m.vae", "out")
 
 
+def test_a_device_that_is_none_is_one_line(make_table) -> None:
+    save(make_table(9), "npy")
+    result = run(
+        "score", "X.npy", "--model", "m.vae", "--engine", "processes", "--output", "out", "--device", "nothing"
+    )
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: a worker process could not start: ")
+    assert "device='nothing' cannot be used" in line
+
+
 def test_another_model_is_noticed_by_the_worker(image_detector) -> None:
     task = Task("m.vae", file_digest(Path("m.vae")), "out", "elbo", "cpu", None)
     image_detector.save("m.vae")
@@ -335,3 +349,53 @@ def test_flagged_samples_are_told_by_the_exit_code(in_process, make_table) -> No
     assert run(*words).exit_code == 0
     assert is_whole(Path("out/part-000000.parquet"), 40)
     assert pq.read_metadata("out/part-000000.parquet").num_rows == 40
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """Workers of a command that runs; its threads start them."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(number) for task in tasks for number in task.read_text().split()]
+
+
+def wait_for_more(process: subprocess.Popen[str]) -> None:
+    """Until there is another part."""
+    before, deadline = len(list(Path("out").glob("part-*"))), time.monotonic() + 60
+    while len(list(Path("out").glob("part-*"))) == before and process.poll() is None:
+        time.sleep(0.005)
+        assert time.monotonic() < deadline
+
+
+def is_running(number: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return bool(Path(f"/proc/{number}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_workers_and_commands_die_and_no_row_is_lost(make_table, table_detector, capsys) -> None:
+    X = np.tile(make_table(20_000, seed=10), (15, 1))
+    np.save("X.npy", X)
+    words = ["score", "X.npy", "--model", "m.vae", "--engine", "processes", "--output", "out", "--shard-rows", "10000"]
+    command = [sys.executable, "-P", "-m", "vae_anomaly.cli", *words, "--workers", "2"]
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for_more(process)
+        os.kill(children(process)[0], signal.SIGKILL)
+        wait_for_more(process)
+        workers = children(process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert errors == (
+            "" if code < 0 else "interrupted; the parts in out stay: the same command goes on from there\n"
+        )
+        deadline = time.monotonic() + 60
+        while any(map(is_running, workers)):  # none outlives the command by more than a shard
+            time.sleep(0.01)
+            assert time.monotonic() < deadline
+    assert 4 <= len(list(Path("out").glob("part-*"))) < 30
+    complete(score_dataset("X.npy", "m.vae", "out", shard_rows=10_000), X, table_detector)
+    with capsys.disabled():
+        print(f"\n2 workers and 2 commands ended: {len(X) - len(parts())} rows lost or doubled")

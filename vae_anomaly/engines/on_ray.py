@@ -71,7 +71,10 @@ def run_on_ray(
             num_gpus=1 if task.device.startswith("cuda") else 0,
             runtime_env={"env_vars": ONE_THREAD},
         )
-        yield from records.iter_rows()
+        try:
+            yield from records.iter_rows()
+        except ray.exceptions.RayError as error:  # such as that of workers that cannot load the model
+            raise EngineError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
 
 
 def train_on_ray(

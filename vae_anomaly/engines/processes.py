@@ -43,9 +43,10 @@ class Worker:
             start_new_session=True,  # Ctrl-C is for the process that gives out the shards
         )
         self.process = process
-        if self.ask(self.task) != "ready":
+        if (answer := self.ask(self.task)) != "ready":
             self.close()
-            raise EngineError(f"a worker process could not start (exit code {process.returncode}): see above")
+            why = answer["failed"] if answer else f"exit code {process.returncode}"
+            raise EngineError(f"a worker process could not start: {why}")
         return process
 
     def ask(self, question: object) -> Any:
@@ -59,9 +60,11 @@ class Worker:
 
     def score(self, shard: Shard) -> Any:
         """A shard's record; a process that dies is replaced, and the shard itself keeps count of how often."""
-        while (record := self.ask(shard)) is None and not self.stopped:
+        record = self.ask(shard)
+        while record is None and not self.stopped:
             self.close()
             self.process = self.started()
+            record = None if self.stopped else self.ask(shard)
         return record
 
     def stop(self) -> None:

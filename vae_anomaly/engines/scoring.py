@@ -20,6 +20,7 @@ from vae_anomaly.engines.processes import n_cpus, run_on_processes
 from vae_anomaly.engines.shard import Task, file_digest, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
 from vae_anomaly.errors import DataError
+from vae_anomaly.schema import read_description
 from vae_anomaly.untrusted import loads, read_data
 
 RUN, SUMMARY = "_run.json", "_summary.json"
@@ -122,8 +123,6 @@ def score_dataset(
     EngineError
         If the engine is missing, cannot be reached, or its workers do not start.
     """
-    from vae_anomaly.detector import VAEDetector
-
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
     if address is not None and engine != "ray":
@@ -133,10 +132,8 @@ def score_dataset(
             raise ValueError(f"{name} must be at least 1, got {value}")
     need_parquet()
     model, output = Path(model).absolute(), Path(output).absolute()
-    detector = VAEDetector.load(model, device=device)
-    task = Task(
-        str(model), file_digest(model), str(output), score or detector.get_params()["score"], device, label_column
-    )
+    score = score or read_description(model)["parameters"]["score"]
+    task = Task(str(model), file_digest(model), str(output), score, device, label_column)
     plan = manifest(located(data), shard_rows)
     begin(output, made_of(task, plan))
     sweep(output)
@@ -186,9 +183,8 @@ def located(data: str | Path) -> str:
 
 def made_of(task: Task, plan: Manifest) -> dict[str, Any]:
     """All that the bits of the parts depend on, and where they are cut."""
-    import torch
-
     from vae_anomaly import __version__
+    from vae_anomaly.model_file import versions
 
     return {
         "model": task.digest,
@@ -197,7 +193,7 @@ def made_of(task: Task, plan: Manifest) -> dict[str, Any]:
         "score": task.score,
         "label column": task.label_column,
         "device": task.device,
-        "version": f"{__version__}, torch {torch.__version__}",
+        "version": f"{__version__}, torch {versions()['torch']}",
     }
 
 

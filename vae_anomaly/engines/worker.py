@@ -5,9 +5,11 @@ It ends with its standard input, so none outlives who started it by more than th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from typing import Any
 
 from vae_anomaly.engines.manifest import Shard
 from vae_anomaly.engines.shard import ShardScorer, Task
@@ -15,12 +17,21 @@ from vae_anomaly.engines.shard import ShardScorer, Task
 
 def main() -> None:
     """Serve until there are no more shards."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
-        scorer = ShardScorer(Task(*json.loads(sys.stdin.readline())))
-        print(json.dumps("ready"), file=answers, flush=True)
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+
+    def answer(value: Any) -> None:
+        os.write(answers, f"{json.dumps(value)}\n".encode())
+
+    with contextlib.suppress(BrokenPipeError):  # who asked is gone
+        try:
+            scorer = ShardScorer(Task(*json.loads(sys.stdin.readline())))
+        except (ValueError, OSError) as error:
+            answer({"failed": str(error)})
+            return
+        answer("ready")
         for line in sys.stdin:
-            print(json.dumps(scorer(Shard(*json.loads(line)))), file=answers, flush=True)
+            answer(scorer(Shard(*json.loads(line))))
 
 
 if __name__ == "__main__":
