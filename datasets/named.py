@@ -11,7 +11,6 @@ import numpy as np
 
 from vae_anomaly.datasets import idx
 from vae_anomaly.datasets.dataset import Dataset
-from vae_anomaly.datasets.download import download
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 DATA_DIR_VARIABLE = "VAE_ANOMALY_DATA"
@@ -125,6 +124,8 @@ def load_named(name: str, data_dir: Path | None = None, *, progress: bool = Fals
         folder = cache_dir() / name
         missing = [file for file in FILES if stored(folder, file) is None]
         try:
+            from vae_anomaly.datasets.download import download  # a quarter of a second, seldom needed
+
             download(
                 {file: (named.sha256 or {})[file] for file in missing},
                 named.mirrors,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -533,3 +534,16 @@ def test_version_is_the_packages() -> None:
     from importlib.metadata import version
 
     assert run("--version").stdout == f"vae-anomaly, version {version('vae-anomaly')}\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_idle_threads_soon_sleep_unless_the_user_says_otherwise(given: dict[str, str], count: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    code = "import os, vae_anomaly.cli; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=kept | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == count

@@ -243,7 +243,7 @@ def test_clone_refits_to_the_same_scores(make_table: Make) -> None:
         ({"epochs": 1.5}, "epochs must be an int"),
         ({"epochs": True}, "epochs must be an int"),
         ({"batch_size": 0}, "batch_size must be an int of at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, got nan"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, or None, got nan"),
         ({"patience": 0}, "patience must be"),
         ({"validation_fraction": 1.0}, "validation_fraction must be a number between 0 and 1"),
         ({"validation_fraction": 0.6, "calibration_fraction": 0.5}, "leave none to train on"),

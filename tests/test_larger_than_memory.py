@@ -43,7 +43,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
     monkeypatch.setattr(rows, "PIECE_BYTES", 1000)
     monkeypatch.setattr(rows, "SAMPLE_ROWS", 50)
-    for name in ("MAX_ROWS", "MAX_EXEMPLARS", "MIXTURE_ROWS", "LIKELIHOOD_ROWS"):
+    for name in ("MAX_ROWS", "MAX_EXEMPLARS", "MIXTURE_ROWS", "LIKELIHOOD_ROWS", "MORE_ROWS"):
         monkeypatch.setattr(settling, name, 100)
     monkeypatch.setattr(shuffling, "BLOCK_ROWS", 4)
     monkeypatch.setattr(shuffling, "WINDOW_BLOCKS", 8)

@@ -77,7 +77,7 @@ def test_gaussian_matches_torch_and_learns_the_mean_squared_residual() -> None:
     generator = torch.Generator().manual_seed(0)
     x, decoded = torch.randn(2, 30, 4, generator=generator, dtype=torch.float64)
     likelihood = Gaussian().double()
-    likelihood.observe(x, decoded, 1.0)
+    likelihood.learn(x, decoded, 1.0)
     residual = (x - decoded).square().mean()
     assert likelihood.variance.item() == pytest.approx(residual.item())
     oracle = Normal(decoded, residual.sqrt()).log_prob(x).sum(-1)
@@ -92,7 +92,7 @@ def test_gaussian_matches_torch_and_learns_the_mean_squared_residual() -> None:
 def test_gaussian_variance_never_vanishes() -> None:
     likelihood = Gaussian()
     x = torch.ones(3, 2)
-    likelihood.observe(x, x, 1.0)
+    likelihood.learn(x, x, 1.0)
     assert torch.isfinite(likelihood.log_prob(x, x)).all()
 
 
@@ -166,7 +166,7 @@ def test_correlated_gaussian_matches_scipy() -> None:
     middle = image.sort(dim=1).values[:, (image.shape[1] - 1) // 2]
     signal = (image - middle[:, None]).abs().mean(dim=(1, 2)) + likelihood.signal_floor
     scaled = ((x - decoded) / signal.sqrt()[:, None]).numpy()
-    sharpness = likelihood.sharpness(x)
+    sharpness = likelihood.sharpness(likelihood.centred(x))
     oracle = multivariate_normal(np.zeros(d), covariance).logpdf(scaled)
     oracle += norm(likelihood.sharpness_mean, likelihood.sharpness_std).logpdf(sharpness)
     np.testing.assert_allclose(likelihood.log_prob(x, decoded), oracle, rtol=1e-9)
@@ -192,7 +192,7 @@ def test_settling_weighs_reconstruction_by_independent_observations() -> None:
         likelihood = CorrelatedGaussian((12, 12, 1)).double()
         x = image + 0.1 * residual
         likelihood.settle(x, image, codes)
-        signal = likelihood.signal(x) + likelihood.signal_floor
+        signal = likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor
         energy = likelihood.smooth(x - image).square().sum(1) / signal
         return energy.mean().item() / likelihood.scaled_variance.item()
 
@@ -204,6 +204,23 @@ def test_settling_weighs_reconstruction_by_independent_observations() -> None:
     by_code = size * directions[[0, 66, 143]].repeat(300, 1)
     assert degrees(by_code, codes + 1e-3 * noise[:, :1]) == pytest.approx(1, rel=0.1)
     assert degrees(by_code, noise[:, :3]) == pytest.approx(3, rel=0.3)
+
+
+def test_widening_follows_the_residuals_and_keeps_what_they_count_for() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, noise = torch.rand(2, 300, 144, generator=generator, dtype=torch.float64)
+    before, after = x + 0.1 * noise, x + 0.3 * noise
+    plain = Gaussian().double()
+    plain.settle(x, before, x[:, :3])
+    plain.widen(x, before, after)
+    assert plain.variance.item() == pytest.approx((0.3 * noise).square().mean().item())
+    correlated = CorrelatedGaussian((12, 12, 1)).double()
+    correlated.settle(x, before, x[:, :3])
+    settled = correlated.scaled_variance.item()
+    correlated.widen(x, before, after)
+    assert correlated.scaled_variance.item() == pytest.approx(9 * settled)
+    correlated.widen(x, x, x)
+    assert correlated.scaled_variance.item() == pytest.approx(9 * settled)
 
 
 def test_blurred_and_constant_images_are_unlikely() -> None:
@@ -341,7 +358,7 @@ def test_variance_of_correlated_noise_is_the_diagonal_of_its_covariance(shape: t
     one = shape[0] * shape[1]
     smoothing = CorrelatedGaussian((*shape[:2], 1)).double().smooth(torch.eye(one, dtype=torch.float64)).numpy()
     diagonal = np.diag(np.linalg.inv(smoothing.T @ smoothing)).repeat(shape[2])
-    scale = 0.03 * (likelihood.signal(x) + likelihood.signal_floor).numpy()
+    scale = 0.03 * (likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor).numpy()
     np.testing.assert_allclose(likelihood.variance_of_features(x, x), scale[:, None] * diagonal, rtol=1e-5)
 
 
@@ -351,7 +368,7 @@ def test_noise_of_correlated_images_costs_its_entropy() -> None:
     x = x[:1]
     smoothing = likelihood.smooth(torch.eye(30, dtype=torch.float64))
     white = torch.randn(100_000, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    std = (likelihood.scaled_variance * (likelihood.signal(x) + likelihood.signal_floor)).sqrt()
+    std = (likelihood.scaled_variance * (likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor)).sqrt()
     residual = torch.linalg.solve(smoothing, std * white.T).T
     np.testing.assert_allclose(residual.var(dim=0), likelihood.variance_of_features(x, x)[0], rtol=0.03)
     costs = -likelihood.log_prob_of_features(x, x - residual).mean(dim=0)

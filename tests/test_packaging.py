@@ -63,6 +63,7 @@ LIBRARY = (
     "scores",
     "explanation",
     "distributed",
+    "precision",
     "training",
     "settling",
     "conformal",

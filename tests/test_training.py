@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+import vae_anomaly.detector
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.training import warmup_cosine
+from vae_anomaly.training import Recipe, warmup_cosine
 
 
 def test_training_improves_both_parts(make_table: Callable[..., np.ndarray]) -> None:
@@ -108,3 +109,27 @@ def test_final_variance_is_that_of_clean_training_rows(make_images: Callable[...
         eps = torch.randn(posterior.mu.shape, generator=torch.Generator().manual_seed(0))
         residual = (x - vae.decode(vae.rsample(posterior, eps))).square().mean()
     assert vae.likelihood.variance.item() == pytest.approx(residual.item(), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch_size", "learning_rate", "epochs"),
+    [((400, 4), 128, 1e-3, 200), ((3_000, 4), 128, 1e-3, 107), ((4_000, 8, 8), 256, 2**0.5 * 1e-3, 80)],
+)
+def test_the_recipe_that_is_taken_by_default(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], batch_size: int, learning_rate: float, epochs: int
+) -> None:
+    recipes = []
+
+    def stop(vae: Any, X: Any, X_validation: Any, recipe: Recipe, *rest: Any, **_: Any) -> None:
+        recipes.append(recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vae_anomaly.detector, "train", stop)
+    X = np.random.default_rng(0).normal(size=shape)
+    for given in ({}, {"batch_size": 512}, {"batch_size": 512, "learning_rate": 0.01, "epochs": 3}):
+        with pytest.raises(KeyboardInterrupt):
+            VAEDetector(**given).fit(X)
+    first, second, third = recipes
+    assert (first.batch_size, first.learning_rate, first.epochs) == (batch_size, pytest.approx(learning_rate), epochs)
+    assert (second.batch_size, second.learning_rate, second.epochs) == (512, pytest.approx(2e-3), epochs)
+    assert (third.batch_size, third.learning_rate, third.epochs) == (512, 0.01, 3)

@@ -28,6 +28,7 @@ from vae_anomaly.networks import ARCHITECTURES
 from vae_anomaly.normals import normals_from
 from vae_anomaly.objectives import elbo_terms
 from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
+from vae_anomaly.precision import resolved
 from vae_anomaly.priors import PRIORS, prior_of
 from vae_anomaly.rows import Rows, RowsOnDisk, extremes, fingerprint
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
@@ -41,9 +42,10 @@ from vae_anomaly.vae import VAE, reset_parameters
 
 AUTO_RATE = 0.05
 AUTO_LATENT = 16
-AUTO_STEPS = 2000
+AUTO_ROWS = 256_000
+AUTO_RATE_OF_128 = 1e-3
 MANY_STEPS = 100_000
-MANY_ROWS = 25_000
+MANY_ROWS, MANY_IMAGES = 25_000, 2_500
 
 
 class ElboTerms(NamedTuple):
@@ -93,7 +95,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         "correlated_gaussian" for images, "gaussian" for tables.
     prior : {"auto", "normal", "mixture", "exemplars"}
         p(z) of the scores, fitted after training, which uses N(0, I): Gaussians fitted to the normals' latent means, or
-        up to 2,048 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
+        up to 5,000 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
         the article and for likelihoods on [0, 1].
     preprocessing : {"auto", "standardize", "standardize_globally", "unit_range", "none"}
         "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and one spread for all
@@ -107,13 +109,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         deviation of the scaled samples from their mean. None: for images a fourteenth of the root of height x width, at
         most 2 (which 28 x 28 images have); 0.2 for tables, 0 for the article.
     epochs : int or None
-        Most passes over the data. None: enough for 2,000 steps, but at least 30 and at most 200; for samples on disk
-        no more than 100,000 steps take.
+        Most passes over the data. None: enough to take 256,000 rows, but at least 30 and at most 200; for samples on
+        disk no more than 100,000 steps take.
     batch_size : int or None
         Rows a training step, of all ranks together where torchrun or Ray runs several. None: 128, and 256 from 25,000
-        training rows up.
-    learning_rate : float
-        Peak learning rate of AdamW.
+        training rows or 2,500 training images up.
+    learning_rate : float or None
+        Peak learning rate of AdamW. None: 0.001 for a batch of 128 rows, and in proportion to the root of its size
+        (https://arxiv.org/abs/2205.10287).
     patience : int or None
         Epochs without a better validation ELBO before training stops. None: a third of ``epochs``.
     validation_fraction, calibration_fraction : float
@@ -124,6 +127,10 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
     n_draws : int
         Fixed latent draws that estimate the ELBO's reconstruction term.
+    precision : {"auto", "full", "bfloat16"}
+        Of the matrix products in training; scores and all else have that of the data. "auto": "bfloat16" where the data
+        is float32 or uint8 and the device is measured to take such products at least 1.3 times as fast. A model file
+        says which it was, so that a refit from its parameters is the same on other machines.
     score : str
         What ``score_samples`` gives: a key of `vae_anomaly.scores.SCORES`. ``set_params(score=...)`` changes it on a
         fitted detector, and the threshold with it, without training.
@@ -153,7 +160,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
-    likelihood_, prior_ : str
+    likelihood_, prior_, precision_ : str
         What these parameters came to be.
     vae_ : VAE
         The fitted module.
@@ -194,12 +201,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         input_noise: float | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float | None = None,
         patience: int | None = None,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
         contamination: str | float = "auto",
         n_draws: int = 2,
+        precision: str = "auto",
         score: str = "elbo",
         random_state: int | np.random.RandomState | None = 0,
         device: str = "auto",
@@ -223,6 +231,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.calibration_fraction = calibration_fraction
         self.contamination = contamination
         self.n_draws = n_draws
+        self.precision = precision
         self.score = score
         self.random_state = random_state
         self.device = device
@@ -330,6 +339,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         training, validation, calibration = self._split(rows, generator)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         device = self._device()
+        (full,) = team().of_first([resolved(self.precision, dtype, device) == "full"])  # which each of them measures
+        self._parameters["precision"] = "full" if full else "bfloat16"
         kept = self._checkpoints(rows, seed, device)
 
         self.vae_ = self._build(PREPROCESSING[self._preprocessing(rows)](training))
@@ -385,6 +396,13 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         """What ``prior`` came to be."""
         check_is_fitted(self)
         return next(name for name, kind in PRIORS.items() if isinstance(self.vae_.prior, kind))
+
+    @property
+    def precision_(self) -> str:
+        """What ``precision`` came to be."""
+        check_is_fitted(self)
+        name: str = self._parameters.get("precision", "full")
+        return name
 
     @property
     def offset_(self) -> float:
@@ -492,7 +510,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         """Where each sample's ELBO comes from, and what the model expected instead.
 
         It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
-        numbers a sample in four of them; with exemplars one more holds up to 2,048.
+        numbers a sample in four of them; with exemplars one more holds up to 5,000.
 
         Parameters
         ----------
@@ -858,18 +876,23 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def _recipe(self, rows: Rows) -> Recipe:
         n = len(rows)
-        batch_size = (128 if n < MANY_ROWS else 256) if self.batch_size is None else int(self.batch_size)
+        many = n >= (MANY_ROWS if self.image_shape_ is None else MANY_IMAGES)
+        batch_size = (256 if many else 128) if self.batch_size is None else int(self.batch_size)
+        learning_rate = (
+            AUTO_RATE_OF_128 * math.sqrt(batch_size / 128) if self.learning_rate is None else self.learning_rate
+        )
         steps = math.ceil(n / batch_size)
-        passes = min(200, max(30, math.ceil(AUTO_STEPS / steps)))
+        passes = min(200, max(30, math.ceil(AUTO_ROWS / n)))
         if isinstance(rows, RowsOnDisk):
             passes = min(passes, math.ceil(MANY_STEPS / steps))
         epochs = passes if self.epochs is None else int(self.epochs)
         return Recipe(
             epochs=epochs,
             batch_size=batch_size,
-            learning_rate=float(self.learning_rate),
+            learning_rate=float(learning_rate),
             patience=math.ceil(epochs / 3) if self.patience is None else int(self.patience),
             input_noise=self._input_noise() * rms_deviation(self.vae_.scaling, rows),
+            precision=self._parameters["precision"],
         )
 
     def _input_noise(self) -> float:

@@ -10,8 +10,10 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 - ``entropy_of_features(x, decoded) -> (N, D)``: what each share costs on average, for rows that the likelihood itself
   draws;
 - ``training_log_prob(x, decoded) -> (N,)``: what training maximises; the log-density, unless it says otherwise;
-- ``observe(x, decoded, weight)``: fits what the likelihood itself learns (a Gaussian's variance) during training;
-- ``settle(x, decoded, codes)``: fits it for good, once the networks are trained.
+- ``learn(x, decoded, weight) -> (N,)``: a training step's log-density, after fitting to its rows what the likelihood
+  itself learns (a Gaussian's variance);
+- ``settle(x, decoded, codes)``: fits it for good, once the networks are trained;
+- ``widen(x, before, after)``: follows a posterior whose spread was fitted after that.
 
 ``support`` is the closed interval the data must lie in, or None.
 """
@@ -19,6 +21,7 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ from torch.nn import functional
 from vae_anomaly.products import affine
 
 NEIGHBOURS = 20
+CHUNK_ROWS = 512
 MAX_PASSES = 16  # of the smoothing of images: from 112 pixels a side up it spreads no further
 
 
@@ -38,6 +42,10 @@ class Likelihood(nn.Module):
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row, ``(N,)``, in nats."""
         return self.log_prob_of_features(x, decoded).sum(dim=-1)
+
+    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
+        """``log_prob`` for each of K decoder outputs, ``(K, N)``."""
+        return torch.stack([self.log_prob(x, decoded) for decoded in decodings])
 
     def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Each feature's share of the log-density, ``(N, D)``, in nats: rows sum to ``log_prob``."""
@@ -62,11 +70,15 @@ class Likelihood(nn.Module):
         """What training maximises, ``(N,)``, in nats."""
         return self.log_prob(x, decoded)
 
-    def observe(self, x: Tensor, decoded: Tensor, weight: float) -> None:
-        """Move what is learned towards this batch's optimum by ``weight`` in (0, 1]."""
+    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+        """``training_log_prob``, once what is learned has moved to this batch's optimum by ``weight`` in (0, 1]."""
+        return self.training_log_prob(x, decoded)
 
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         """Fit what is learned, after training; ``codes`` are latent means in units of the posterior's spread."""
+
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        """Rescale what was settled from decoded latents ``before`` to suit those ``after`` they were spread anew."""
 
 
 class Gaussian(Likelihood):
@@ -90,8 +102,11 @@ class Gaussian(Likelihood):
         self.variance: Tensor
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        squared = (x - decoded).square().sum(dim=-1)
-        return -0.5 * (squared / self.variance + x.shape[-1] * torch.log(2 * math.pi * self.variance))
+        return self.log_prob_of_norms((x - decoded).square().sum(dim=-1), x.shape[-1])
+
+    def log_prob_of_norms(self, squared: Tensor, n_features: int) -> Tensor:
+        """Log-density of rows from the squared norms of their residuals."""
+        return -0.5 * (squared / self.variance + n_features * torch.log(2 * math.pi * self.variance))
 
     def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return self.log_prob_of_squares(self.smooth(x - decoded).square(), x)
@@ -118,18 +133,24 @@ class Gaussian(Likelihood):
     def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return 0.5 - self.log_prob_of_squares(torch.zeros_like(x), x)
 
-    @torch.no_grad()
-    def observe(self, x: Tensor, decoded: Tensor, weight: float) -> None:
-        residual = (x - decoded).square().mean().clamp(min=self.floor)
-        self.variance.lerp_(residual.to(self.variance.dtype), weight)
+    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+        squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # of few passes, backward too
+        mean = squared.detach().mean() / x.shape[-1]
+        self.variance.lerp_(mean.clamp(min=self.floor), weight)
+        return self.log_prob_of_norms(squared, x.shape[-1])
 
+    @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
-        self.observe(x, decoded, 1.0)
+        self.learn(x, decoded, 1.0)
+
+    @torch.no_grad()
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        ratio = (x - after).square().mean() / (x - before).square().mean()
+        self.variance.mul_(ratio.nan_to_num(1.0)).clamp_(min=self.floor)
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row under each of n decoded means: ``(N, D)`` and ``(n, D)`` to ``(N, n)``."""
-        squared = squared_distances(x, decoded) / self.variance
-        return -0.5 * (squared + x.shape[-1] * torch.log(2 * math.pi * self.variance))
+        return self.log_prob_of_norms(squared_distances(x, decoded), x.shape[-1])
 
 
 class CorrelatedGaussian(Gaussian):
@@ -203,26 +224,32 @@ class CorrelatedGaussian(Gaussian):
         return super().log_prob(x, decoded)
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return self.log_prob_of(self.smooth(x - decoded).square().sum(dim=-1), x)
+        return self.log_probs(x, [decoded])[0]
+
+    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
+        squared = [self.smooth(x - decoded).square().sum(dim=-1) for decoded in decodings]
+        return self.log_prob_of(torch.stack(squared), x)  # what concerns x alone is dear, and done once
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         return self.log_prob_of(squared_distances(self.smooth(x), self.smooth(decoded)).T, x).T
 
     def log_prob_of(self, squared: Tensor, x: Tensor) -> Tensor:
         """Log-density from the squared norm of the smoothed residual, ``(..., N)``."""
-        squared = squared / (self.signal(x) + self.signal_floor)
+        image = self.centred(x)
+        squared = squared / (self.signal(image) + self.signal_floor)
         v = self.scaled_variance
         log_density = self.log_det - 0.5 * (squared / v + x.shape[-1] * torch.log(2 * math.pi * v))
-        return log_density + self.log_prob_of_sharpness(x)
+        return log_density + self.log_prob_of_sharpness(image)
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
-        squared = squared / (self.signal(x) + self.signal_floor)[:, None]
-        even = (self.log_det + self.log_prob_of_sharpness(x)) / x.shape[-1]
+        image = self.centred(x)
+        squared = squared / (self.signal(image) + self.signal_floor)[:, None]
+        even = (self.log_det + self.log_prob_of_sharpness(image)) / x.shape[-1]
         return even[:, None] - 0.5 * (squared / self.scaled_variance + torch.log(2 * math.pi * self.scaled_variance))
 
-    def log_prob_of_sharpness(self, x: Tensor) -> Tensor:
+    def log_prob_of_sharpness(self, centred: Tensor) -> Tensor:
         """Log-density of each image's sharpness, ``(N,)``."""
-        deviation = (self.sharpness(x) - self.sharpness_mean) / self.sharpness_std
+        deviation = (self.sharpness(centred) - self.sharpness_mean) / self.sharpness_std
         return -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
 
     def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
@@ -234,7 +261,7 @@ class CorrelatedGaussian(Gaussian):
         height, width, channels = self.image_shape
         rows, columns = (inverse_diagonal(n, self.weight, 2 * self.passes) for n in (height, width))
         of_pixels = torch.outer(rows, columns).clamp(max=1e290).flatten().repeat_interleave(channels)
-        scale = (self.scaled_variance * (self.signal(x) + self.signal_floor)).double()
+        scale = (self.scaled_variance * (self.signal(self.centred(x)) + self.signal_floor)).double()
         return scale[:, None] * of_pixels.to(scale.device)
 
     def smooth(self, residual: Tensor) -> Tensor:
@@ -247,44 +274,57 @@ class CorrelatedGaussian(Gaussian):
             r = (1 - 2 * self.weight) * at + self.weight * (before + after)
         return r.reshape(residual.shape)
 
-    def signal(self, x: Tensor) -> Tensor:
-        """Mean distance of an image's pixels from their median, channel by channel, ``(N,)``."""
-        return self.centred(x).abs().mean(dim=1)
+    def signal(self, centred: Tensor) -> Tensor:
+        """Mean distance of a centred image's pixels from zero, ``(N,)``."""
+        return centred.abs().mean(dim=1)
 
     def centred(self, x: Tensor) -> Tensor:
         """Images less their median, channel by channel, ``(N, D)``."""
         pixels = x.reshape(len(x), -1, self.image_shape[-1])
         return (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
 
-    def sharpness(self, x: Tensor) -> Tensor:
+    def sharpness(self, centred: Tensor) -> Tensor:
         """Logarithm of the share of an image's detail that is detail of its detail, ``(N,)``; about -14 without any."""
-        image = self.centred(x)
-        detail = image - self.smooth(image)
+        detail = centred - self.smooth(centred)
         finer = (detail - self.smooth(detail)).square().sum(dim=1)
-        return torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(x.dtype).tiny) + 1e-6)
+        return torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(centred.dtype).tiny) + 1e-6)
 
     @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         super().settle(x, decoded, codes)
-        signal = self.signal(x)
+        image = self.centred(x)
+        signal = self.signal(image)
         self.signal_floor.copy_((0.05 * signal.mean()).clamp(min=math.sqrt(self.floor)))
-        sharpness = self.sharpness(x)
+        sharpness = self.sharpness(image)
         self.sharpness_mean.copy_(sharpness.mean())
         self.sharpness_std.copy_(sharpness.std(correction=0).clamp(min=0.05))
         residual = self.smooth(x - decoded) / (signal + self.signal_floor).sqrt()[:, None]
         energy = residual.square().sum(dim=1)
-        distances = torch.cdist(codes, codes).fill_diagonal_(math.inf)
-        near = distances.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
-        overlap = (residual @ residual.T).square().gather(1, near).sum()
-        degrees = ((energy[:, None] * energy[near]).sum() / overlap).nan_to_num(1.0).clamp(1, x.shape[-1])
+        overlap, products = torch.zeros(2, dtype=energy.dtype, device=energy.device)
+        for rows in torch.split(torch.arange(len(x), device=x.device), CHUNK_ROWS):
+            distances = torch.cdist(codes[rows], codes)
+            distances[torch.arange(len(rows), device=x.device), rows] = math.inf
+            near = distances.topk(min(NEIGHBOURS, len(x) - 1), largest=False).indices
+            overlap += (residual[rows] @ residual.T).gather(1, near).square().sum()
+            products += (energy[rows, None] * energy[near]).sum()
+        degrees = (products / overlap).nan_to_num(1.0).clamp(1, x.shape[-1])
         self.scaled_variance.copy_((energy.mean() / degrees).clamp(min=self.floor))
+
+    @torch.no_grad()
+    def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
+        super().widen(x, before, after)
+        scale = self.signal(self.centred(x)) + self.signal_floor
+        energy, energy_before = (
+            (self.smooth(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
+        )
+        self.scaled_variance.mul_((energy / energy_before).nan_to_num(1.0)).clamp_(min=self.floor)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """``(N, D)`` and ``(n, D)`` to ``(N, n)``, in double precision inside: differences of large numbers."""
     a2, b2 = a.double(), b.double()
-    squared = a2.square().sum(dim=1)[:, None] + b2.square().sum(dim=1) - 2 * affine(a2, b2)
-    return squared.clamp(min=0).to(a.dtype)
+    squared = affine(a2, b2).mul_(-2).add_(a2.square().sum(dim=1)[:, None]).add_(b2.square().sum(dim=1))
+    return squared.clamp_(min=0).to(a.dtype)
 
 
 def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ class GaussianHead(nn.Module):
         self.linear = Linear(in_features, 2 * latent_dim)
 
     def forward(self, h: Tensor) -> Posterior:
-        mu, raw = self.linear(h).chunk(2, dim=-1)
+        mu, raw = self.linear(h).to(self.linear.weight.dtype).chunk(2, dim=-1)  # products may be of fewer bits
         log_var = LOG_VAR_BOUND * torch.tanh(raw / LOG_VAR_BOUND)
         return Posterior(mu, torch.exp(0.5 * log_var), log_var)
 
@@ -145,8 +145,8 @@ class ArticleEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Posterior:
         h = self.hidden(x)
-        sigma = self.sigma(h)
-        return Posterior(self.mu(h), sigma, torch.log(1e-8 + sigma**2))
+        mu, sigma = (layer(h).to(x.dtype) for layer in (self.mu, self.sigma))
+        return Posterior(mu, sigma, torch.log(1e-8 + sigma**2))
 
 
 class ArticleDecoder(nn.Module):

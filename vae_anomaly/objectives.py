@@ -31,8 +31,7 @@ from vae_anomaly.vae import VAE
 
 def reconstruction_term(vae: VAE, x: Tensor, posterior: Posterior, noise: Tensor) -> Tensor:
     """E_q[log p(x|z)] as the mean over the draws, ``(N,)``, in nats."""
-    log_p = [vae.likelihood.log_prob(x, vae.decode(vae.rsample(posterior, eps))) for eps in noise]
-    return torch.stack(log_p).mean(dim=0)
+    return vae.likelihood.log_probs(x, (vae.decode(vae.rsample(posterior, eps)) for eps in noise)).mean(dim=0)
 
 
 def elbo_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,12 +58,11 @@ def importance_weighted_bound(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
         log_p = log_prob_of_exemplars(vae, vae.prior, x)
         return torch.logsumexp(log_p, dim=1) - math.log(log_p.shape[1])
     posterior = vae.prior.posterior(vae.encode(x))
-    log_w = []
-    for eps in noise:
-        z = vae.rsample(posterior, eps)
-        log_q = -0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1)
-        log_w.append(vae.likelihood.log_prob(x, vae.decode(z)) + vae.prior.log_prob(z) - log_q)
-    return torch.logsumexp(torch.stack(log_w), dim=0) - math.log(len(noise))
+    latents = [vae.rsample(posterior, eps) for eps in noise]
+    log_q = [-0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1) for eps in noise]
+    log_w = torch.stack([vae.prior.log_prob(z) for z in latents]) - torch.stack(log_q)
+    log_w = log_w + vae.likelihood.log_probs(x, map(vae.decode, latents))
+    return torch.logsumexp(log_w, dim=0) - math.log(len(noise))
 
 
 def log_prob_of_exemplars(vae: VAE, prior: Exemplars, x: Tensor) -> Tensor:

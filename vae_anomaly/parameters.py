@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_anomaly.likelihoods import LIKELIHOODS, Gaussian
 from vae_anomaly.networks import ARCHITECTURES
+from vae_anomaly.precision import PRECISIONS
 from vae_anomaly.priors import PRIORS
 from vae_anomaly.scaling import PREPROCESSING
 from vae_anomaly.scores import SCORES
@@ -63,7 +64,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "input_noise": optional((lambda v: is_real(v) and v >= 0, "a number of at least 0")),
     "epochs": optional(COUNT),
     "batch_size": optional(COUNT),
-    "learning_rate": (lambda v: is_real(v) and v > 0, "a number above 0"),
+    "learning_rate": optional((lambda v: is_real(v) and v > 0, "a number above 0")),
     "patience": optional(COUNT),
     "validation_fraction": FRACTION,
     "calibration_fraction": FRACTION,
@@ -72,6 +73,7 @@ CONSTRAINTS: dict[str, Constraint] = {
         "'auto' or a number in (0, 0.5]",
     ),
     "n_draws": COUNT,
+    "precision": one_of(*PRECISIONS),
     "score": one_of(*SCORES),
     "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
     "checkpoint_dir": optional((lambda v: isinstance(v, str | Path) and str(v) != "", "the name of a folder")),

@@ -23,14 +23,11 @@ import warnings
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from vae_anomaly.networks import Posterior
 from vae_anomaly.products import affine
 
-MAX_EXEMPLARS = 2048
 COMPONENTS = (1, 5, 20, 50, 200)
 ROWS_A_COMPONENT = 64
 MIXTURE_ROWS = 20_000
@@ -86,9 +83,9 @@ class StandardNormal(Prior):
 class Mixture(Prior):
     r"""Gaussians fitted to the latent means of the normals, with one posterior spread for all samples.
 
-    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; the
-    normals' root mean square spread takes its place in :math:`q(z|x)`, which any distribution may be. The KL to a
-    mixture has no closed form; the bound is
+    The encoder's own spread is large for simple inputs, whatever they are, and so rewards them; one spread for all
+    takes its place in :math:`q(z|x)`, which any distribution may be: at first the normals' root mean square, then the
+    one of their highest ELBO. The KL to a mixture has no closed form; the bound is
 
     .. math::
 
@@ -183,7 +180,8 @@ class Exemplars(Prior):
     latents
         ``(n, latent_dim)``.
     decoded
-        What the decoder makes of them, ``(n, D)``.
+        The means of :math:`p(x|z_i)`, ``(n, D)``: what the decoder makes of them, perhaps moved some way from there
+        towards the rows that they encode.
     """
 
     def __init__(self, latents: Tensor, decoded: Tensor) -> None:
@@ -195,8 +193,7 @@ class Exemplars(Prior):
 
     def elbo_terms(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction term and KL term, ``(N,)`` each, from log p(x|z_i), ``(N, n)``."""
-        log_r = torch.log_softmax(log_p, dim=1)
-        r = log_r.exp()
+        r, log_r = torch.softmax(log_p, dim=1), torch.log_softmax(log_p, dim=1)  # the exponential is far slower
         return (r * log_p).sum(dim=1), (r * log_r).sum(dim=1) + math.log(log_p.shape[1])
 
     def responsibilities(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,13 +222,16 @@ def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed
     seed
         Of the initialisation.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture  # a third of a second, which scoring does without
+
     mu = mu[:MIXTURE_ROWS].astype(np.float64)
     spread = np.sqrt(np.mean(np.square(sigma, dtype=np.float64), axis=0))
     best, best_score = None, -math.inf
     for n in COMPONENTS:
         if n > 1 and n * ROWS_A_COMPONENT > len(mu):
             break
-        mixture = GaussianMixture(n, reg_covar=1e-2, max_iter=50, tol=1e-2, random_state=seed)
+        mixture = GaussianMixture(n, reg_covar=1e-2, max_iter=50, tol=5e-2, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(mu if len(mu) > 1 else np.repeat(mu, 2, axis=0))

@@ -32,7 +32,7 @@ class Scaling(nn.Module):
         self.scale: Tensor
 
     def forward(self, raw: Tensor) -> Tensor:
-        return ((raw - self.loc) / self.scale).clamp(-CLIP, CLIP)
+        return (raw - self.loc).div_(self.scale).clamp_(-CLIP, CLIP)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Scaled rows back in the data's own units."""

@@ -24,6 +24,7 @@ from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.distributed import team
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
+from vae_anomaly.precision import denormals_flushed
 from vae_anomaly.priors import kl_divergence
 from vae_anomaly.rows import Rows
 from vae_anomaly.scores import BLOCK_ROWS, by_block
@@ -60,6 +61,8 @@ class Recipe:
         Epochs without a better validation ELBO after which training stops; those of the warm-up do not count.
     input_noise
         Standard deviation of the noise added to the encoder's input, in scaled units (1511.06406).
+    precision
+        Of the products: "full", which is the model's, or "bfloat16".
     """
 
     epochs: int
@@ -67,6 +70,7 @@ class Recipe:
     learning_rate: float
     patience: int
     input_noise: float
+    precision: str = "full"
 
 
 class Position(NamedTuple):
@@ -129,15 +133,19 @@ class Run:
         corrupted = x
         if self.recipe.input_noise:
             noise = torch.randn((n, x.shape[1]), generator=generator, device=device, dtype=dtype)[first::every]
-            corrupted = x + self.recipe.input_noise * noise
+            corrupted = torch.add(x, noise, alpha=self.recipe.input_noise)
 
         def forward() -> tuple[Tensor, Tensor]:
-            posterior = vae.encode(corrupted)
-            shape = n, posterior.mu.shape[1]
-            eps = torch.randn(shape, generator=generator, device=device, dtype=dtype)[first::every]
-            decoded = vae.decode(vae.rsample(posterior, eps))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                posterior = vae.encode(corrupted)
+                shape = n, posterior.mu.shape[1]
+                eps = torch.randn(shape, generator=generator, device=device, dtype=dtype)[first::every]
+                decoded = vae.decode(vae.rsample(posterior, eps))
+            weight = max(1 / (taken + 1), 0.02)
+            if self.team.size == 1:
+                return vae.likelihood.learn(x, decoded, weight), kl_divergence(posterior)
             if len(x):
-                vae.likelihood.observe(x, decoded, max(1 / (taken + 1), 0.02))
+                vae.likelihood.learn(x, decoded.detach(), weight)
             self.team.share_buffers(vae.likelihood, len(x) / n)
             return vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
 
@@ -256,7 +264,7 @@ def train(
             checkpoints.write(run.position.taken, run.tensors(), {"history": run.history, "taken": run.position.taken})
 
     def loop(stop: Event) -> None:
-        with row_bar(run, progress) as bar:
+        with row_bar(run, progress) as bar, denormals_flushed():
             (stopped,) = run.team.any_of(stop.is_set())
             while not (run.finished or stopped):
                 if run.steps_into_epoch < run.steps:

@@ -61,11 +61,11 @@ class VAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, ``(N, D)``."""
         decoded: Tensor = self.decoder(z)
-        return decoded
+        return decoded.to(z.dtype)
 
     def rsample(self, posterior: Posterior, noise: Tensor) -> Tensor:
         """Latents mu + sigma * noise; ``noise`` is standard normal and broadcasts to ``(N, latent_dim)``."""
-        return posterior.mu + posterior.sigma * noise
+        return torch.addcmul(posterior.mu, posterior.sigma, noise)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Expected rows given the posterior means, ``(N, D)``."""
