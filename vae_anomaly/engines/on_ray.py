@@ -22,7 +22,7 @@ from vae_anomaly.engines.processes import ONE_THREAD, n_cpus
 from vae_anomaly.engines.shard import ShardScorer, Task
 from vae_anomaly.errors import EngineError
 
-# set before Ray is imported, and only where the user has not: no usage reports, no token file in the user's home, no
+# set before Ray is imported, and only where the user has not: no usage reports, no token looked for at home, no
 # news of every step and of every node that dies
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -155,13 +155,16 @@ def probe(address: str) -> None:
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """The module ray, with a cluster: that at an address, one that is connected already, or one on this machine alone.
 
-    The last listens on the loopback interface, keeps its files in a temporary folder, and goes with the block.
+    The last takes orders from nobody without a token that this process alone knows, for Ray listens beyond the
+    machine; it keeps its files in a temporary folder, and goes with the block.
 
     Raises
     ------
     EngineError
         If Ray is missing or the cluster cannot be reached.
     """
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is not None:
