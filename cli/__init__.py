@@ -34,6 +34,7 @@ from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
+from vae_anomaly.errors import EngineError
 from vae_anomaly.untrusted import printable
 
 if "OMP_WAIT_POLICY" not in os.environ:
@@ -86,7 +87,7 @@ def describe(error: Exception) -> str:
             abandon_stdout()
             return f"standard output: {error.strerror}"
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError | OSError | EngineError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)"
 

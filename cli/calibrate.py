@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, own_data, to_frame
+from vae_anomaly.cli.data import is_normal, own_data
+from vae_anomaly.engines.table import to_frame
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, normal_classes, samples_of, to_frame
+from vae_anomaly.cli.data import is_normal, normal_classes, samples_of
+from vae_anomaly.engines.table import to_frame
 
 
 @click.command()

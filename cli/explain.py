@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import to_frame
+from vae_anomaly.engines.table import to_frame
 from vae_anomaly.errors import DataError
 from vae_anomaly.untrusted import printable
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import shlex
 import time
 import warnings
@@ -14,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take, to_frame
+from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
+from vae_anomaly.engines.table import to_frame
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
@@ -163,6 +166,13 @@ UNLABELLED_ROWS = 10_000
     help="Seconds between two checkpoints.",
 )
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --checkpoint, if there is one.")
+@click.option(
+    "--engine",
+    type=click.Choice(("ray",)),
+    help="Fit by several workers of a Ray cluster; all must see the data, and the folder of --checkpoint.",
+)
+@options.address_option
+@options.workers_option
 @options.device_option
 @options.json_option
 def fit(
@@ -180,6 +190,9 @@ def fit(
     checkpoint_dir: Path | None,
     resume: bool,
     as_json: bool,
+    engine: str | None,
+    address: str | None,
+    workers: int | None,
     **parameters: Any,
 ) -> None:
     """Train on normal samples, evaluate on unseen ones, write a model file.
@@ -196,6 +209,10 @@ def fit(
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif dataset or data_dir:
         raise click.UsageError("give either --data or --dataset (with --data-dir), not both")
+    if engine is None and (address is not None or workers is not None):
+        raise click.UsageError("--address and --workers go with --engine")
+    if engine is not None and checkpoint_dir is None:
+        raise click.UsageError("--engine ray needs --checkpoint, a folder that all workers see")
     if resume and checkpoint_dir is None:
         raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
     from vae_anomaly.reports import SCORE_SUFFIXES, check_report_folder
@@ -209,8 +226,13 @@ def fit(
     if with_report:
         check_report_folder(folder)
 
+    if engine is not None and not click.get_current_context().find_root().obj:
+        fit_on_ray(checkpoint_dir, resume, address, workers)
+        return
+    from vae_anomaly.distributed import joined
+
     judged = None
-    with resumable(checkpoint_dir, resume):
+    with joined() as team, resumable(checkpoint_dir, resume, team.rank):
         name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
         from vae_anomaly.detector import VAEDetector
         from vae_anomaly.rows import RowsOnDisk
@@ -221,6 +243,8 @@ def fit(
         started = time.perf_counter()
         detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else to_frame(training))
         seconds = time.perf_counter() - started
+        if team.rank:
+            return  # the first of them has the same model
         about = {
             "name": name,
             "source": training.source,
@@ -245,11 +269,48 @@ def fit(
     click.echo(json.dumps(summary, indent=2) if as_json else render(summary))
 
 
+def fit_on_ray(checkpoint_dir: Path | None, resume: bool, address: str | None, workers: int | None) -> None:
+    """Have workers run the command that was typed; when one dies, all of them go on from the newest checkpoint."""
+    from vae_anomaly import checkpoints
+    from vae_anomaly.engines.on_ray import train_on_ray
+
+    assert checkpoint_dir is not None
+    if not resume:
+        checkpoints.refuse_existing(checkpoint_dir)
+    checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    typed = click.get_current_context().meta[options.ARGUMENTS]
+    given = {"folder": os.getcwd(), "arguments": [*typed, *(() if resume else ("--resume",))]}
+    with contextlib.redirect_stdout(io.StringIO()):  # where Ray would tell of every worker that dies
+        said = train_on_ray(on_worker, given, workers, address, checkpoint_dir.absolute())
+    click.echo(said, nl=False)
+
+
+def on_worker(given: dict[str, Any]) -> str:
+    """Run the command on one of several workers; what it prints.
+
+    Raises
+    ------
+    EngineError
+        If it fails, with its message.
+    """
+    from vae_anomaly.cli import main
+    from vae_anomaly.errors import EngineError
+
+    os.chdir(given["folder"])
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            main(given["arguments"], standalone_mode=False, obj="a worker")
+        except click.ClickException as error:
+            raise EngineError(error.message) from None
+    return said.getvalue()
+
+
 @contextlib.contextmanager
-def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
+def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
     """Have the block's fit keep checkpoints in a folder, if one is given; empty it once all its files are written.
 
-    An interruption gets a note: the command that goes on. Of a damaged checkpoint a line on stderr tells.
+    Of several ranks the first speaks and cleans up. An interruption gets a note: the command that goes on. Of a damaged
+    checkpoint a line on stderr tells.
     """
     if folder is None:
         yield
@@ -259,7 +320,7 @@ def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
 
     if not resume:
         checkpoints.refuse_existing(folder)
-    elif not checkpoints.found(folder):
+    elif not rank and not checkpoints.found(folder):
         click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / "probe")
@@ -274,7 +335,8 @@ def resumable(folder: Path | None, resume: bool) -> Iterator[None]:
         found = checkpoints.found(folder)
         interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
         raise
-    checkpoints.remove(folder)
+    if not rank:
+        checkpoints.remove(folder)
 
 
 def check_writable(path: Path) -> None:

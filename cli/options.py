@@ -31,6 +31,7 @@ SCORES = (
 PREPROCESSING = ("auto", "standardize", "standardize_globally", "unit_range", "none")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 
+ENGINES = ("processes", "ray")
 METHODS = (
     "quantile",
     "conformal",
@@ -92,7 +93,17 @@ class Contamination(click.ParamType):  # type: ignore[type-arg]
         return share
 
 
+class Location(click.Path):
+    """What `data_path` takes, or a URL, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 data_path = click.Path(exists=True, allow_dash=True, path_type=Path)
+data_location = Location(exists=True, allow_dash=True, path_type=Path)
 file_path = click.Path(dir_okay=False, path_type=Path)
 
 model_option = click.option(
@@ -123,13 +134,24 @@ label_column_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, or another name torch knows."
 )
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="Ray cluster to use.  [default: one on this machine, for this run alone]"
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Workers of one thread each.  [default: one a CPU]"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def check_model(path: Path) -> None:
+    """Say where a model comes from if there is none."""
+    if not path.exists():
+        raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
 
 
 def load_model(path: Path, device: str, score: str | None = None) -> Any:
     """The detector in a model file, with another score if one is named; or a message that says where one comes from."""
-    if not path.exists():
-        raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
+    check_model(path)
     from vae_anomaly.detector import VAEDetector
 
     detector = VAEDetector.load(path, device=device)

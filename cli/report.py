@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of, scored, to_frame
+from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of
+from vae_anomaly.engines.table import scored, to_frame
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.data import row_bar, scored, to_frame
+from vae_anomaly.cli.data import row_bar
+from vae_anomaly.engines.table import scored, to_frame
 from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
 
 ANOMALY_EXIT_CODE = 3
 RESUME_ROWS = 1 << 14  # as many can be lost to a kill
+MOST_TOLD = 20
 
 
 @click.command()
-@click.argument("data", type=options.data_path)
+@click.argument("data", type=options.data_location)
 @options.model_option
 @click.option(
-    "--output", type=options.file_path, help="File to write: .csv, .parquet, .jsonl or .npy.  [default: CSV on stdout]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write: .csv, .parquet, .jsonl or .npy; with --engine a folder.  [default: CSV on stdout]",
 )
 @options.label_column_option
 @click.option(
@@ -40,12 +46,23 @@ RESUME_ROWS = 1 << 14  # as many can be lost to a kill
     help="Keep progress in OUTPUT.partial, and go on where an earlier run with this option was cut; .csv and .jsonl.",
 )
 @click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {ANOMALY_EXIT_CODE} if a sample is flagged.")
+@click.option(
+    "--engine",
+    type=click.Choice(options.ENGINES),
+    help="Score shards of the data on worker processes, or on a Ray cluster, into parts in the folder OUTPUT.",
+)
+@options.address_option
+@options.workers_option
+@click.option(
+    "--shard-rows", type=click.IntRange(1), help="Most rows a shard.  [default: a 64th of the data, at most 262,144]"
+)
 @options.score_option
 @options.device_option
 @click.pass_context
 def score(
     ctx: click.Context,
-    data: Path,
+    /,
+    data: Path | str,
     model: Path,
     output: Path | None,
     label_column: str | None,
@@ -54,6 +71,7 @@ def score(
     fail_on_anomaly: bool,
     score_name: str | None,
     device: str,
+    **on_engine: Any,
 ) -> None:
     """Score samples: higher is more anomalous.
 
@@ -61,8 +79,25 @@ def score(
     row comes out for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision (1 = anomaly),
     p_value (among held-out normals), and the ELBO's two terms, of which it is kl - reconstruction. Memory does not grow
     with the file, but for 8 bytes a row with --fdr, and for .npz, which is read whole.
+
+    With --engine, DATA is a .npy, .parquet or .zarr file, a folder of such, or a URL, and OUTPUT a folder of parts. The
+    same command again scores what is missing there.
     """
     import sys
+
+    if on_engine["engine"] is not None:
+        if fdr is not None or resume or output is None or data == Path("-"):
+            raise click.UsageError("--engine needs --output and a file, folder or URL, and takes no --fdr or --resume")
+        n_flagged = score_shards(data, model, output, label_column, score_name, device, **on_engine)
+        if fail_on_anomaly and n_flagged:
+            ctx.exit(ANOMALY_EXIT_CODE)
+        return
+    if isinstance(data, str):
+        raise click.UsageError("a URL needs --engine")
+    if any(value is not None for value in on_engine.values()):
+        raise click.UsageError("--address, --workers and --shard-rows go with --engine")
+    if output is not None and output.is_dir():
+        raise click.BadParameter(f"File '{output}' is a directory.", param_hint="'--output'")
 
     from vae_anomaly.reports import open_resumable_table, open_score_table
 
@@ -82,6 +117,55 @@ def score(
             n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
     if fail_on_anomaly and n_flagged:
         ctx.exit(ANOMALY_EXIT_CODE)
+
+
+def score_shards(
+    data: Path | str,
+    model: Path,
+    output: Path,
+    label_column: str | None,
+    score_name: str | None,
+    device: str,
+    *,
+    engine: str,
+    **how: Any,
+) -> int:
+    """Score on an engine and say what came of it; returns how many samples are flagged."""
+    from vae_anomaly.engines.scoring import SUMMARY, score_dataset
+
+    if how["address"] is not None and engine != "ray":
+        raise click.UsageError("--address goes with --engine ray")
+    options.check_model(model)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # where Ray would tell of every worker that dies
+            done = score_dataset(
+                data,
+                model,
+                output,
+                engine=engine,
+                score=score_name,
+                label_column=label_column,
+                device="cpu" if device == "auto" else device,
+                verbose=True,
+                **how,
+            )
+    except KeyboardInterrupt as interruption:
+        interruption.add_note(f"the parts in {output} stay: the same command goes on from there")
+        raise
+    options.say(
+        f"scored     {done.n_rows:,} samples, {done.n_flagged:,} flagged",
+        f"wrote      {output / SUMMARY}, {done.n_parts:,} parts",
+    )
+    if done.failures:
+        lines = [f"{failure.shard}: {failure.error}" for failure in done.failures[:MOST_TOLD]]
+        more = len(done.failures) - len(lines)
+        lines += [f"and {more:,} more, all in {output / SUMMARY}"] if more else []
+        click.echo(options.shown(*lines), err=True)
+        raise click.ClickException(
+            f"{len(done.failures):,} of {done.n_parts + len(done.failures):,} shards have no scores; the same command "
+            "tries them again"
+        )
+    return done.n_flagged
 
 
 def made_of(detector: VAEDetector, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:

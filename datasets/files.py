@@ -154,7 +154,7 @@ def load_labels(path: Path) -> np.ndarray:
     return class_names(np.array(values, dtype=object), str(path))
 
 
-def refuse_label_column(path: Path, label_column: str | None) -> None:
+def refuse_label_column(path: Path | str, label_column: str | None) -> None:
     """A label column only exists in a table with columns."""
     if label_column is not None:
         raise DataError(f"{path} has no columns to take labels from: --label-column is for .csv and .parquet")

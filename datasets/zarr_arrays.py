@@ -25,8 +25,8 @@ LARGEST_CHUNK = 1 << 30
 
 
 @contextlib.contextmanager
-def open_zarr(path: Path) -> Iterator[zarr.Array[Any]]:
-    """A Zarr array, or a clear error.
+def open_zarr(path: Path | str) -> Iterator[zarr.Array[Any]]:
+    """A Zarr array on disk, or by URL if given as text; or a clear error.
 
     Raises
     ------
@@ -39,7 +39,8 @@ def open_zarr(path: Path) -> Iterator[zarr.Array[Any]]:
         raise DataError(f"{path}: reading zarr needs zarr: pip install 'vae-anomaly[zarr]'") from None
     zarr_format = check_codecs(path)
     try:
-        array = zarr.open_array(path, mode="r", zarr_format=zarr_format)
+        store = path if isinstance(path, Path) else zarr.storage.FsspecStore.from_url(path, read_only=True)
+        array = zarr.open_array(store, mode="r", zarr_format=zarr_format)
         if array.dtype.kind not in "fiub" or not array.ndim:
             raise DataError(f"{path}: needs an array of real numbers, got type {array.dtype}, shape {array.shape}")
         if array.dtype.itemsize * math.prod(array.chunks) > LARGEST_CHUNK:
@@ -51,11 +52,27 @@ def open_zarr(path: Path) -> Iterator[zarr.Array[Any]]:
         raise DataError(f"{path}: not a readable Zarr array ({str(error).strip() or type(error).__name__})") from error
 
 
-def check_codecs(path: Path) -> Literal[2, 3]:
+def description_at(path: Path | str, name: str) -> bytes:
+    """One of the files that describe an array."""
+    if isinstance(path, Path):
+        if not (path / name).is_file():  # which a pipe is not
+            raise FileNotFoundError
+        return (path / name).read_bytes()
+    import fsspec
+
+    content: bytes = fsspec.open(f"{path}/{name}").open().read()
+    return content
+
+
+def check_codecs(path: Path | str) -> Literal[2, 3]:
     """The format of an array; refused if its description names any codec but `CODECS`."""
-    description = path / "zarr.json" if (path / "zarr.json").is_file() else path / ".zarray"
+    zarr_format: Literal[2, 3] = 3
     try:
-        about = json.loads(description.read_bytes())
+        try:
+            description = description_at(path, "zarr.json")
+        except FileNotFoundError:
+            zarr_format, description = 2, description_at(path, ".zarray")
+        about = json.loads(description)
         listed = [about.get("codecs"), about.get("filters"), about.get("compressor")]
     except FileNotFoundError:
         raise DataError(f"{path}: not a Zarr array on disk (a group? give the path of one array in it)") from None
@@ -66,7 +83,7 @@ def check_codecs(path: Path) -> Literal[2, 3]:
         raise DataError(
             f"{path}: is in {', '.join(sorted(unknown))}, not one of {', '.join(sorted(CODECS))}: rewrite it"
         )
-    return 3 if description.name == "zarr.json" else 2
+    return zarr_format
 
 
 def names(value: Any) -> set[str]:
@@ -79,7 +96,7 @@ def names(value: Any) -> set[str]:
     return own.union(*(names(inner) for inner in value.values()))
 
 
-def zarr_pieces(path: Path, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
+def zarr_pieces(path: Path | str, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
     """Rows from ``first_row`` on, at most ``n_rows`` at a time; a whole number of the array's chunks, if it can be."""
     with open_zarr(path) as array:
         step = n_rows // array.chunks[0] * array.chunks[0] or n_rows

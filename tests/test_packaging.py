@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"vae_anomaly": "vae_anomaly"} | {f"vae_anomaly.{name}": name for name in ("cli", "datasets", "reports")}
+MAPPED = {f"vae_anomaly.{name}": name for name in ("cli", "datasets", "reports")}
+FOLDERS = {"vae_anomaly": "vae_anomaly", "vae_anomaly.engines": "vae_anomaly/engines"} | MAPPED
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def test_every_folder_with_code_ships(project: dict) -> None:
     setuptools = project["tool"]["setuptools"]
     assert found == set(FOLDERS.values())
     assert set(setuptools["packages"]) == set(FOLDERS)
-    assert setuptools["package-dir"] == {name: folder for name, folder in FOLDERS.items() if "." in name}
+    assert setuptools["package-dir"] == MAPPED
 
 
 def imports(path: Path) -> set[str]:
@@ -60,6 +62,8 @@ LIBRARY = (
     "shuffling",
     "scores",
     "explanation",
+    "distributed",
+    "precision",
     "training",
     "settling",
     "conformal",
@@ -109,9 +113,19 @@ def test_datasets_and_reports_import_no_model(folder: str, more: tuple[str, ...]
 
 
 def test_nothing_imports_the_command_line() -> None:
-    for folder in ("vae_anomaly", "datasets", "reports"):
+    for folder in ("vae_anomaly", "vae_anomaly/engines", "datasets", "reports"):
         for path in (ROOT / folder).glob("*.py"):
             assert not any(name.startswith("vae_anomaly.cli") for name in imports(path)), path
+
+
+def test_only_engines_know_ray_and_nothing_below_knows_engines() -> None:
+    for folder in ("vae_anomaly", "datasets", "reports"):
+        for path in (ROOT / folder).glob("*.py"):
+            used = imports(path) if path != ROOT / "vae_anomaly/__init__.py" else set()  # which exports
+            assert not any(name.split(".")[0] == "ray" or name.startswith("vae_anomaly.engines") for name in used), path
+    users = [path.stem for path in (ROOT / "vae_anomaly").rglob("*.py") if "ray" in imports(path)]
+    assert users == ["on_ray"]
+    assert loaded_after("import vae_anomaly.engines.scoring, vae_anomaly.engines.worker", "ray", "matplotlib") == []
 
 
 def loaded_after(code: str, *names: str) -> list[str]:
@@ -140,7 +154,7 @@ def test_constraints_pin_every_dependency(project: dict) -> None:
         line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     wanted = [project["project"]["dependencies"], *project["project"]["optional-dependencies"].values()]
-    names = {requirement.split(">")[0].split("<")[0].strip().lower() for part in wanted for requirement in part}
+    names = {re.split(r"[\[<>]", requirement)[0].strip().lower() for part in wanted for requirement in part}
     assert names <= pinned
 
 

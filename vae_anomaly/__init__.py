@@ -1,6 +1,6 @@
 """Anomaly detection with variational autoencoders.
 
-``VAEDetector`` is loaded on first use, so that importing the package stays free of torch.
+What is exported is loaded on first use, so that importing the package stays free of torch.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.engines.scoring import score_dataset
 
 __version__ = "0.1.0"
-__all__ = ["VAEDetector", "__version__"]
+__all__ = ["VAEDetector", "__version__", "score_dataset"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from vae_anomaly.detector import VAEDetector
 
         return VAEDetector
+    if name == "score_dataset":
+        from vae_anomaly.engines.scoring import score_dataset
+
+        return score_dataset
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

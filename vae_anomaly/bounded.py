@@ -6,6 +6,7 @@ a parquet file are at most `vae_anomaly.untrusted.LARGEST` bytes.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
@@ -13,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -140,8 +141,10 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) ->
     return np.ndarray(layout.shape, layout.dtype, data, order="F" if layout.order == "F" else "C")
 
 
-def parquet_frames(path: Path, n_rows: int, first_row: int = 0) -> Iterator[pd.DataFrame]:
-    """A parquet file's rows from ``first_row`` on, at most ``n_rows`` at a time.
+def parquet_frames(
+    path: Path | str, n_rows: int, first_row: int = 0, opened: IO[bytes] | None = None
+) -> Iterator[pd.DataFrame]:
+    """A parquet file's rows from ``first_row`` on, at most ``n_rows`` at a time; ``opened`` if it is open already.
 
     Columns may be numbers, truth values or text. Text stays dictionary-encoded, so that one long value repeated takes
     its room once. pandas' own metadata only says which columns are an index, and those are left out.
@@ -155,7 +158,8 @@ def parquet_frames(path: Path, n_rows: int, first_row: int = 0) -> Iterator[pd.D
         import pyarrow.parquet as pq
     except ImportError:
         raise DataError(f"{path}: reading parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
-    with open_data(path) as raw, parsing(f"{path}: not a readable parquet file"):
+    source = open_data(Path(path)) if opened is None else contextlib.nullcontext(opened)
+    with source as raw, parsing(f"{path}: not a readable parquet file"):
         about = pq.ParquetFile(raw)
         check_parquet(about, path)
         schema = about.schema_arrow
@@ -189,7 +193,24 @@ def parquet_length(path: Path) -> int | None:
         return n
 
 
-def check_parquet(file: pa.parquet.ParquetFile, path: Path) -> None:
+def parquet_groups(file: IO[bytes], source: str) -> tuple[int, ...]:
+    """How many rows each row group of an open parquet file has.
+
+    Raises
+    ------
+    DataError
+        If pyarrow is missing, or it is no parquet file.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(f"{source}: reading parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
+    with parsing(f"{source}: not a readable parquet file"):
+        about = pq.ParquetFile(file).metadata
+        return tuple(about.row_group(i).num_rows for i in range(about.num_row_groups))
+
+
+def check_parquet(file: pa.parquet.ParquetFile, path: Path | str) -> None:
     """Refuse what no table of numbers and labels has, before any column is read."""
     import pyarrow as pa
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from vae_anomaly import checkpoints, conformal, model_file
 from vae_anomaly.calibration import Calibration, calibrate
 from vae_anomaly.checkpoints import Checkpoints
+from vae_anomaly.distributed import team
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.explanation import Explanation, explain
 from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
@@ -111,7 +112,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Most passes over the data. None: enough to take 256,000 rows, but at least 30 and at most 200; for samples on
         disk no more than 100,000 steps take.
     batch_size : int or None
-        Rows a training step. None: 128, and 256 from 25,000 training rows or 2,500 training images up.
+        Rows a training step, of all ranks together where torchrun or Ray runs several. None: 128, and 256 from 25,000
+        training rows or 2,500 training images up.
     learning_rate : float or None
         Peak learning rate of AdamW. None: 0.001 for a batch of 128 rows, and in proportion to the root of its size
         (https://arxiv.org/abs/2205.10287).
@@ -337,7 +339,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         training, validation, calibration = self._split(rows, generator)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         device = self._device()
-        self._parameters["precision"] = resolved(self.precision, dtype, device)
+        (full,) = team().of_first([resolved(self.precision, dtype, device) == "full"])  # which each of them measures
+        self._parameters["precision"] = "full" if full else "bfloat16"
         kept = self._checkpoints(rows, seed, device)
 
         self.vae_ = self._build(PREPROCESSING[self._preprocessing(rows)](training))
@@ -354,7 +357,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self._recipe(training),
             self.noise_[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
-            progress=self.verbose,
+            progress=self.verbose and team().rank == 0,
             checkpoints=kept,
         )
         settle(self.vae_, training, validation, self._prior(), self.noise_.to(device, dtype), generator)

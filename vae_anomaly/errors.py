@@ -29,3 +29,7 @@ class CheckpointWarning(UserWarning):
 
 class DeviceMemoryError(ValueError):
     """A device whose memory does not hold even one row."""
+
+
+class EngineError(RuntimeError):
+    """An engine that cannot run: missing, not reachable, or of workers that do not start."""

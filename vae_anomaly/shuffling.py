@@ -10,6 +10,7 @@ An order is an array of integers that a checkpoint holds; batches are a function
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -28,8 +29,8 @@ class Shuffled(Protocol):
     def order(self, generator: torch.Generator) -> Tensor:
         """Draw an order, int64, on the CPU."""
 
-    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
-        """Rows ``(n, D)`` at these places of the order, up to ``stop`` or the end."""
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Rows ``(n, D)`` at these places of the order, up to ``stop`` or the end; the ``step`` is always the same."""
 
 
 def shuffled(X: Rows) -> Shuffled:
@@ -46,8 +47,8 @@ class Permutation:
     def order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self.X), generator=generator, device=generator.device).cpu()
 
-    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
-        rows: np.ndarray = self.X[order[start:stop].numpy()]
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
+        rows: np.ndarray = self.X[order[start:stop:step].numpy()]
         return rows
 
 
@@ -59,7 +60,7 @@ class Windows:
         self.block = max(1, min(BLOCK_BYTES // X.row_bytes, BLOCK_ROWS))
         self.n_rows = min(self.block * WINDOW_BLOCKS, len(X))  # of a window
         self.buffer = np.empty((self.n_rows, *X.shape[1:]), X.dtype)
-        self.loaded = -1, -1
+        self.loaded = -1, -1, 0, 0
         self.inner = np.empty(0, dtype=np.int64)
 
     def order(self, generator: torch.Generator) -> Tensor:
@@ -67,30 +68,33 @@ class Windows:
         number = torch.randint(2**62, (1,), generator=generator, device=device)
         return torch.cat([number, torch.randperm(len(self.X) // self.block, generator=generator, device=device)]).cpu()
 
-    def batch(self, order: Tensor, start: int, stop: int) -> np.ndarray:
-        parts = []
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
+        parts = [self.buffer[:0]]
         stop = min(stop, len(self.X))
         while start < stop:
-            window, first = divmod(start, self.n_rows)
-            self.load(order.numpy(), window)
-            parts.append(self.buffer[self.inner[first : first + stop - start]])
-            start += len(parts[-1])
+            window, place = divmod(start, self.n_rows)
+            self.load(order.numpy(), window, place % step, step)
+            first = place // step
+            parts.append(self.buffer[self.inner[first : first + math.ceil((stop - start) / step)]])
+            start += step * len(parts[-1])
         return np.concatenate(parts)
 
-    def load(self, order: np.ndarray, window: int) -> None:
-        """Read a window into the buffer, unless it is there, and permute its rows."""
+    def load(self, order: np.ndarray, window: int, first: int, step: int) -> None:
+        """Permute a window's rows and read every so many of them into the buffer, unless they are there."""
         number, n = int(order[0]), len(self.X)
-        if self.loaded == (number, window):
+        if self.loaded == (number, window, first, step):
             return
         blocks = order[1:][window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
         rows = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
         if (window + 1) * self.n_rows >= n:  # the last window has what is left of no whole block
             rows = np.concatenate([rows, np.arange(n - n % self.block, n)])
         rows = (rows + number % n) % n
-        self.loaded = -1, -1
-        self.X.read(rows, self.buffer[: len(rows)])
-        self.inner = np.random.default_rng((number, window)).permutation(len(rows))
-        self.loaded = number, window
+        self.loaded = -1, -1, 0, 0
+        wanted = np.random.default_rng((number, window)).permutation(len(rows))[first::step]
+        places = np.sort(wanted)
+        self.X.read(rows[places], self.buffer[: len(places)])
+        self.inner = np.searchsorted(places, wanted)
+        self.loaded = number, window, first, step
 
 
 def drawn(X: Rows, n: int, generator: torch.Generator, *, more: int = 0) -> np.ndarray:

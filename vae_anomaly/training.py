@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vae_anomaly.checkpoints import Checkpoints
+from vae_anomaly.distributed import team
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
 from vae_anomaly.precision import denormals_flushed
@@ -92,6 +93,8 @@ class Run:
     def __init__(self, vae: VAE, X: Rows, recipe: Recipe, generator: torch.Generator) -> None:
         self.vae, self.recipe, self.generator = vae, recipe, generator
         self.rows, self.n_rows = shuffled(X), len(X)
+        self.team = team()
+        self.parallel = self.team.parallel(vae)
         self.device, self.dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
         self.steps = math.ceil(len(X) / recipe.batch_size)  # an epoch
         self.optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
@@ -123,25 +126,38 @@ class Run:
         if start == 0:
             order = self.rows.order(generator)
             totals = torch.zeros(2, dtype=torch.float64, device=device)
-        rows = self.rows.batch(order, start, start + self.recipe.batch_size)
+        n = min(self.recipe.batch_size, self.n_rows - start)  # of all ranks; this one takes a part of them
+        first, every = self.team.part(start)
+        rows = self.rows.batch(order, start + first, start + n, every)
         x = vae.scaling(torch.from_numpy(rows).to(device, dtype))
         corrupted = x
         if self.recipe.input_noise:
-            noise = torch.randn(x.shape, generator=generator, device=device, dtype=dtype)
+            noise = torch.randn((n, x.shape[1]), generator=generator, device=device, dtype=dtype)[first::every]
             corrupted = torch.add(x, noise, alpha=self.recipe.input_noise)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
-            posterior = vae.encode(corrupted)
-            eps = torch.randn(posterior.mu.shape, generator=generator, device=device, dtype=dtype)
-            decoded = vae.decode(vae.rsample(posterior, eps))
-        reconstruction, kl = vae.likelihood.learn(x, decoded, max(1 / (taken + 1), 0.02)), kl_divergence(posterior)
-        loss = (kl - reconstruction).mean() / x.shape[1]
+
+        def forward() -> tuple[Tensor, Tensor]:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                posterior = vae.encode(corrupted)
+                shape = n, posterior.mu.shape[1]
+                eps = torch.randn(shape, generator=generator, device=device, dtype=dtype)[first::every]
+                decoded = vae.decode(vae.rsample(posterior, eps))
+            weight = max(1 / (taken + 1), 0.02)
+            if self.team.size == 1:
+                return vae.likelihood.learn(x, decoded, weight), kl_divergence(posterior)
+            if len(x):
+                vae.likelihood.learn(x, decoded.detach(), weight)
+            self.team.share_buffers(vae.likelihood, len(x) / n)
+            return vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
+
+        reconstruction, kl = self.parallel(forward)
+        loss = self.team.mean(kl - reconstruction, n) / x.shape[1]
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(taken)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        totals = totals + torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
+        totals = totals + self.team.summed(torch.stack([reconstruction.detach().sum(), kl.detach().sum()]))
         self.position = Position(taken + 1, order, totals)
-        return len(x)
+        return n
 
     def end_epoch(self, X_validation: np.ndarray, noise: Tensor) -> EpochRecord:
         """Validate, and keep the weights if they are the best so far."""
@@ -149,7 +165,7 @@ class Run:
         reconstruction, kl = (self.position.totals / self.n_rows).tolist()
         block_rows = min(len(X_validation), BLOCK_ROWS)
         terms = by_block(self.vae, X_validation, lambda x: training_terms(self.vae, x, noise), block_rows)
-        validation = [float(term.mean(dtype=np.float64)) for term in terms]
+        validation = self.team.of_first([float(term.mean(dtype=np.float64)) for term in terms])
         if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
             raise TrainingError(
                 f"the loss is no longer finite in epoch {epoch} (reconstruction {reconstruction}, KL {kl}): "
@@ -244,17 +260,20 @@ def train(
         run.restore(tensors, **state)
 
     def save() -> None:
-        if checkpoints is not None:
+        if checkpoints is not None and run.team.rank == 0:
             checkpoints.write(run.position.taken, run.tensors(), {"history": run.history, "taken": run.position.taken})
 
     def loop(stop: Event) -> None:
         with row_bar(run, progress) as bar, denormals_flushed():
-            while not (run.finished or stop.is_set()):
+            (stopped,) = run.team.any_of(stop.is_set())
+            while not (run.finished or stopped):
                 if run.steps_into_epoch < run.steps:
                     bar.update(run.step())
                 else:
                     bar.set_postfix_str(described(run.end_epoch(X_validation, noise)))
-                if checkpoints is not None and checkpoints.due():
+                due = checkpoints is not None and checkpoints.due()
+                due, stopped = run.team.any_of(due, stop.is_set())
+                if due:
                     save()
         save()
 

@@ -1,0 +1,203 @@
+"""The engine for many machines: Ray (https://docs.ray.io), used thinly; nothing else in the library imports it.
+
+The manifest travels, and a record a shard comes back; rows and scores do not. Ray's own readers and writers stay out
+of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vae_anomaly.engines.manifest import Shard
+from vae_anomaly.engines.processes import ONE_THREAD, n_cpus
+from vae_anomaly.engines.shard import ShardScorer, Task
+from vae_anomaly.errors import EngineError
+
+# set before Ray is imported, and only where the user has not: no usage reports, no token looked for at home, no
+# news of every step and of every node that dies
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+MOST_FAILURES = 8  # of one fit: a worker that dies, or an error
+LONGEST = 40  # characters of a folder in which Ray can make its sockets
+
+
+class RayScorer:
+    """`ShardScorer` as an actor: built where it runs, from a task; takes and gives rows of Ray Data."""
+
+    def __init__(self, task: Sequence[Any]) -> None:
+        self.scorer = ShardScorer(Task(*task))
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        n = {name: int(row[name]) for name in ("number", "first_row", "n_rows", "start")}
+        return self.scorer(Shard(location=str(row["location"]), **n))
+
+
+def run_on_ray(
+    task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
+) -> Iterator[dict[str, Any]]:
+    """Score shards by actors of one CPU each; their records, as they come.
+
+    Ray begins anew whatever a dead worker or node had under way.
+
+    Raises
+    ------
+    EngineError
+        If Ray is missing or its cluster cannot be reached.
+    """
+    with connected(address, workers) as ray:
+        workers = workers or int(ray.cluster_resources().get("CPU", 1))
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        manifest = ray.data.from_items([shard._asdict() for shard in shards], override_num_blocks=len(shards))
+        records = manifest.map(
+            RayScorer,
+            fn_constructor_args=(tuple(task),),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers, len(shards))),
+            num_cpus=1,
+            num_gpus=1 if task.device.startswith("cuda") else 0,
+            runtime_env={"env_vars": ONE_THREAD},
+        )
+        try:
+            yield from records.iter_rows()
+        except ray.exceptions.RayError as error:  # such as that of workers that cannot load the model
+            raise EngineError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+
+
+def train_on_ray(
+    loop: Callable[[dict[str, Any]], str], given: dict[str, Any], workers: int | None, address: str | None, folder: Path
+) -> str:
+    """Run a training loop on workers of one CPU each, by Ray Train; what the first of them returned.
+
+    Parameters
+    ----------
+    loop
+        A function of a module, which finds a process group of torch there, and goes on from checkpoints of its own.
+    given
+        What it is called with.
+    workers
+        At most so many; as many as there are room for take part, at least one. None: one for each CPU.
+    address
+        As `connected` has it.
+    folder
+        That all workers see, for what Ray Train keeps while it runs.
+
+    Raises
+    ------
+    EngineError
+        If Ray is missing, its cluster cannot be reached, or the loop failed again and again.
+    """
+    with connected(address, workers) as ray:
+        from ray.train.torch import TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+
+        workers = workers or int(ray.cluster_resources().get("CPU", 1))
+        place = folder / "ray"
+        trainer = TorchTrainer(
+            reporting,
+            train_loop_config={"loop": loop, "given": given, "said": str(place / "said")},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=(1, workers), use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
+            ),
+            run_config=ray.train.RunConfig(
+                name=secrets.token_hex(4),  # one that is there already would be taken for this run
+                storage_path=str(place),
+                failure_config=ray.train.FailureConfig(max_failures=MOST_FAILURES),
+                worker_runtime_env={"env_vars": ONE_THREAD},
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            trainer.fit()
+            return (place / "said").read_text(encoding="utf-8")
+        except TrainingFailedError as error:
+            failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+            why = next((str(failure) for failure in failures.values()), str(error))
+            raise EngineError(f"the fit failed on Ray: {why.strip().splitlines()[-1]}") from error
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def reporting(config: dict[str, Any]) -> None:
+    """A worker's part of `train_on_ray`."""
+    import ray.train
+
+    said = config["loop"](config["given"])
+    if ray.train.get_context().get_world_rank() == 0:
+        Path(config["said"]).write_text(said, encoding="utf-8")
+
+
+def probe(address: str) -> None:
+    """Find out at once what Ray takes a minute to find out: that nobody answers at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise EngineError(f"the address of a Ray cluster is HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"the Ray cluster at {address} cannot be reached: {error}") from error
+
+
+@contextlib.contextmanager
+def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
+    """The module ray, with a cluster: that at an address, one that is connected already, or one on this machine alone.
+
+    The last takes orders from nobody without a token that this process alone knows, for Ray listens beyond the
+    machine; it keeps its files in a temporary folder, and goes with the block.
+
+    Raises
+    ------
+    EngineError
+        If Ray is missing or the cluster cannot be reached.
+    """
+    if address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is not None:
+        probe(address)
+    try:
+        import ray
+        import ray.data
+        import ray.train
+    except ImportError as error:
+        raise EngineError(f"--engine ray needs Ray ({error}): pip install 'vae-anomaly[ray]'") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    place = None if len(tempfile.gettempdir()) + len("/ray-12345678") <= LONGEST else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as folder:
+        try:
+            if address is None:
+                cpus = workers or n_cpus()
+                ray.init(
+                    "local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    _temp_dir=folder,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
+            else:
+                ray.init(address, **quiet)
+        except Exception as error:
+            where = "could not be started" if address is None else f"at {address} cannot be reached"
+            raise EngineError(f"the Ray cluster {where}: {str(error).strip().partition(chr(10))[0]}") from error
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
