@@ -24,6 +24,8 @@ from vae_anomaly.engines.on_ray import SETTINGS
 from vae_anomaly.rows import RowsOnDisk
 from vae_anomaly.shuffling import Permutation, Windows
 
+CPU = torch.device("cpu")
+
 # by default it starts its own store anew among ranks that are still looking for the old one
 ENVIRONMENT = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
 TORCHRUN = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -67,7 +69,7 @@ def test_the_parts_of_all_ranks_make_the_batch(tmp_path: Path, monkeypatch, size
     monkeypatch.setattr("vae_anomaly.shuffling.WINDOW_BLOCKS", 7)
     with (tmp_path / "X").open("rb", buffering=0) as file:
         rows = RowsOnDisk(file, 0, X.shape, X.dtype, "X")
-        whole, *ranks = (Windows(rows) if on_disk else Permutation(X) for _ in range(size + 1))
+        whole, *ranks = (Windows(rows, CPU) if on_disk else Permutation(X, CPU) for _ in range(size + 1))
         order = whole.order(torch.Generator().manual_seed(0))
         for start in range(0, 1000, 64):
             stop = min(start + 64, 1000)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from vae_anomaly import shuffling
 from vae_anomaly.rows import RowsOnDisk
-from vae_anomaly.shuffling import Permutation, Windows, drawn, shuffled
+from vae_anomaly.shuffling import Permutation, Resident, Windows, drawn, shuffled
+
+CPU = torch.device("cpu")
 
 SMALL = {"n": st.integers(1, 60), "block": st.integers(1, 9), "window": st.integers(1, 5), "size": st.integers(1, 70)}
 PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -33,10 +35,10 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
 
 def epoch(X: RowsOnDisk, seed: int, size: int) -> Iterator[np.ndarray]:
-    rows, generator = shuffled(X), torch.Generator().manual_seed(seed)
+    rows, generator = shuffled(X, CPU), torch.Generator().manual_seed(seed)
     order = rows.order(generator)
     for start in range(0, len(X), size):
-        yield rows.batch(order, start, start + size)
+        yield rows.batch(order, start, start + size).numpy()
 
 
 @given(**SMALL, seed=st.integers(0, 9), left_out=st.sets(st.integers(0, 59)))
@@ -60,12 +62,12 @@ def test_a_batch_depends_on_the_order_and_its_place_alone(
 ) -> None:
     cut(block, window)
     X, generator = numbered(n), torch.Generator().manual_seed(0)
-    used = Windows(X)
+    used = Windows(X, CPU)
     first, second = used.order(generator), used.order(generator)
     whole = used.batch(first, 0, n)
     for start in data.draw(st.lists(st.integers(0, n - 1), max_size=4)):
         used.batch(second, start, start + size)
-        for rows in (used, Windows(X)):
+        for rows in (used, Windows(X, CPU)):
             np.testing.assert_array_equal(rows.batch(first, start, start + size), whole[start : start + size])
 
 
@@ -79,7 +81,7 @@ def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: p
     monkeypatch.setattr(RowsOnDisk, "read", counting)
     monkeypatch.setattr(shuffling, "BLOCK_BYTES", 24 * 10)
     X = numbered(2345)
-    rows = Windows(X)
+    rows = Windows(X, CPU)
     order = rows.order(torch.Generator().manual_seed(0))
     assert len(order) == 1 + 234
     assert rows.buffer.nbytes == 64 * 10 * 24
@@ -93,9 +95,9 @@ def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: p
 def test_orders_differ_by_blocks_and_within_and_neighbours_part(cut: Callable[[int, int], None]) -> None:
     cut(10, 16)
     X, generator = numbered(1605), torch.Generator().manual_seed(0)
-    rows = Windows(X)
+    rows = Windows(X, CPU)
     orders = [rows.order(generator) for _ in range(2)]
-    first, second = (rows.batch(order, 0, 1605)[:, 0] // 3 for order in orders)
+    first, second = (rows.batch(order, 0, 1605)[:, 0].numpy() // 3 for order in orders)
     assert (first == second).mean() < 0.02
     assert len(set(first[:100] // 10)) > 10  # a batch is of many blocks
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.02
@@ -105,18 +107,35 @@ def test_orders_differ_by_blocks_and_within_and_neighbours_part(cut: Callable[[i
 def test_the_last_rows_of_an_epoch_are_not_always_the_same(cut: Callable[[int, int], None]) -> None:
     cut(10, 2)
     X, generator = numbered(65), torch.Generator().manual_seed(0)
-    rows = Windows(X)
-    last = [frozenset(rows.batch(rows.order(generator), 60, 65)[:, 0]) for _ in range(5)]
+    rows = Windows(X, CPU)
+    last = [frozenset(rows.batch(rows.order(generator), 60, 65)[:, 0].tolist()) for _ in range(5)]
     assert len(set(last)) == 5
 
 
 def test_an_array_is_permuted_as_a_whole() -> None:
     X = np.arange(20.0).reshape(10, 2)
-    rows = shuffled(X)
+    rows = shuffled(X, CPU)
     assert isinstance(rows, Permutation)
     order = rows.order(torch.Generator().manual_seed(3))
     assert torch.equal(order, torch.randperm(10, generator=torch.Generator().manual_seed(3)))
     np.testing.assert_array_equal(rows.batch(order, 8, 12), X[order[8:].numpy()])
+
+
+def test_rows_that_stay_on_a_device_come_in_the_same_batches() -> None:
+    X, generator = np.arange(60, dtype=np.uint8).reshape(20, 3), torch.Generator().manual_seed(0)
+    sent, resident = Permutation(X, CPU), Resident(X, CPU)
+    for order in [sent.order(generator), sent.order(generator)]:
+        for start in range(0, 20, 6):
+            for first, step in ((0, 1), (1, 2)):
+                batch = resident.batch(order, start + first, start + 6, step)
+                assert torch.equal(batch, sent.batch(order, start + first, start + 6, step))
+
+
+@pytest.mark.parametrize(("free", "kind"), [(1000, Resident), (119, Permutation)])
+def test_what_fits_into_a_gpu_stays_there(monkeypatch: pytest.MonkeyPatch, free: int, kind: type) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10_000))
+    monkeypatch.setattr(Resident, "__init__", Permutation.__init__)
+    assert type(shuffled(np.zeros((20, 3), dtype=np.uint8), torch.device("cuda"))) is kind
 
 
 @given(n=st.integers(1, 50), most=st.integers(1, 60), more=st.integers(0, 5), seed=st.integers(0, 99))

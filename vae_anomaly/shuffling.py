@@ -5,7 +5,8 @@ read them one by one is slow: they are cut into blocks of about a megabyte, the 
 time are read into one buffer, the window, and the rows are permuted within it. Where the first block begins is random
 too, the file's beginning following its end, so no two epochs have the same blocks.
 
-An order is an array of integers that a checkpoint holds; batches are a function of it alone.
+An order is an array of integers that a checkpoint holds; batches are a function of it alone. They come as tensors on
+the device that trains; rows that fit into a part of a GPU's free memory are kept there whole.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vae_anomaly.rows import Rows, RowsOnDisk
 
 BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 1 << 14
 WINDOW_BLOCKS = 64
+RESIDENT_SHARE = 0.5  # of a GPU's free memory
 
 
 class Shuffled(Protocol):
@@ -29,34 +31,58 @@ class Shuffled(Protocol):
     def order(self, generator: torch.Generator) -> Tensor:
         """Draw an order, int64, on the CPU."""
 
-    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
         """Rows ``(n, D)`` at these places of the order, up to ``stop`` or the end; the ``step`` is always the same."""
 
 
-def shuffled(X: Rows) -> Shuffled:
-    """Rows ``(N, D)``, ready to be taken in any order."""
-    return Windows(X) if isinstance(X, RowsOnDisk) else Permutation(X)
+def shuffled(X: Rows, device: torch.device) -> Shuffled:
+    """Rows ``(N, D)``, ready to be taken to a device in any order."""
+    if isinstance(X, RowsOnDisk):
+        return Windows(X, device)
+    if device.type == "cuda" and X.nbytes <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return Resident(X, device)
+    return Permutation(X, device)
+
+
+def sent(rows: np.ndarray, device: torch.device) -> Tensor:
+    """Rows on their way to a device, which a GPU does not wait for."""
+    tensor = torch.from_numpy(rows)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Permutation:
     """`Shuffled` for an array; an order is the permutation of its rows."""
 
-    def __init__(self, X: np.ndarray) -> None:
-        self.X = X
+    def __init__(self, X: np.ndarray, device: torch.device) -> None:
+        self.X, self.device = X, device
 
     def order(self, generator: torch.Generator) -> Tensor:
         return torch.randperm(len(self.X), generator=generator, device=generator.device).cpu()
 
-    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
-        rows: np.ndarray = self.X[order[start:stop:step].numpy()]
-        return rows
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
+        return sent(self.X[order[start:stop:step].numpy()], self.device)
+
+
+class Resident(Permutation):
+    """A `Permutation` whose rows, and each epoch's order, are on the device from the beginning."""
+
+    def __init__(self, X: np.ndarray, device: torch.device) -> None:
+        super().__init__(X, device)
+        self.rows = torch.from_numpy(X).to(device)
+        self.orders: tuple[Tensor | None, Tensor | None] = None, None  # on the CPU, and the same on the device
+
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
+        known, there = self.orders
+        if there is None or known is not order:
+            self.orders = order, (there := order.to(self.device))
+        return self.rows[there[start:stop:step]]
 
 
 class Windows:
     """`Shuffled` for rows on disk; an order is a random number and the permutation of the blocks that are whole."""
 
-    def __init__(self, X: RowsOnDisk) -> None:
-        self.X = X
+    def __init__(self, X: RowsOnDisk, device: torch.device) -> None:
+        self.X, self.device = X, device
         self.block = max(1, min(BLOCK_BYTES // X.row_bytes, BLOCK_ROWS))
         self.n_rows = min(self.block * WINDOW_BLOCKS, len(X))  # of a window
         self.buffer = np.empty((self.n_rows, *X.shape[1:]), X.dtype)
@@ -68,7 +94,7 @@ class Windows:
         number = torch.randint(2**62, (1,), generator=generator, device=device)
         return torch.cat([number, torch.randperm(len(self.X) // self.block, generator=generator, device=device)]).cpu()
 
-    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> np.ndarray:
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
         parts = [self.buffer[:0]]
         stop = min(stop, len(self.X))
         while start < stop:
@@ -77,7 +103,7 @@ class Windows:
             first = place // step
             parts.append(self.buffer[self.inner[first : first + math.ceil((stop - start) / step)]])
             start += step * len(parts[-1])
-        return np.concatenate(parts)
+        return sent(np.concatenate(parts), self.device)
 
     def load(self, order: np.ndarray, window: int, first: int, step: int) -> None:
         """Permute a window's rows and read every so many of them into the buffer, unless they are there."""

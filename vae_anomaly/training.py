@@ -92,7 +92,7 @@ class Run:
 
     def __init__(self, vae: VAE, X: Rows, recipe: Recipe, generator: torch.Generator) -> None:
         self.vae, self.recipe, self.generator = vae, recipe, generator
-        self.rows, self.n_rows = shuffled(X), len(X)
+        self.rows, self.n_rows = shuffled(X, vae.scaling.loc.device), len(X)
         self.team = team()
         self.parallel = self.team.parallel(vae)
         self.device, self.dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
@@ -129,7 +129,7 @@ class Run:
         n = min(self.recipe.batch_size, self.n_rows - start)  # of all ranks; this one takes a part of them
         first, every = self.team.part(start)
         rows = self.rows.batch(order, start + first, start + n, every)
-        x = vae.scaling(torch.from_numpy(rows).to(device, dtype))
+        x = vae.scaling(rows.to(dtype))
         corrupted = x
         if self.recipe.input_noise:
             noise = torch.randn((n, x.shape[1]), generator=generator, device=device, dtype=dtype)[first::every]
