@@ -381,7 +381,9 @@ def test_compare_models_and_score_files(digits_model: Path, own_folder: Path) ->
 
 
 def test_drift_against_a_model_and_a_score_file(table_model: Path, make_table) -> None:
-    np.save("same.npy", make_table(300))
+    rows = make_table(300)
+    rng = np.random.default_rng(1)
+    np.save("same.npy", rows.mean(axis=0) + (rng.normal(size=(300, 300)) @ (rows - rows.mean(axis=0))) / 300**0.5)
     np.save("moved.npy", 2 * make_table(300, seed=3))
     for name in ("same", "moved"):
         assert run("score", f"{name}.npy", "--model", table_model, "--output", f"{name}.csv").exit_code == 0

@@ -1,9 +1,9 @@
 """What is fitted after training, with the networks fixed: the prior, then the likelihood, then the scores' statistics.
 
-With a mixture the posterior's spread and the likelihood's variance then take turns, each at its best given the
-other: the encoder's spread is the one that suits the likelihood of training, and where residuals count as fewer
-observations than there are pixels, a code need not be as precise. With exemplars the variance is that of the
-highest density, and so is how far each mean lies from what the decoder says towards the row that it stands for.
+With a mixture, and enough held-out rows, the posterior's spread and the likelihood's variance then take turns, each at
+its best given the other: the encoder's spread is the one that suits the likelihood of training, and where residuals
+count as fewer observations than there are pixels, a code need not be as precise. With exemplars the variance is that
+of the highest density, and so is how far each mean lies from what the decoder says towards the row that it stands for.
 
 References
 ----------
@@ -81,7 +81,7 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
         posterior = vae.prior.posterior(vae.encode(x))
         codes = posterior.mu / posterior.sigma.square().mean(dim=0).sqrt().clamp(min=1e-6)
         vae.likelihood.settle(x, vae.decode(vae.rsample(posterior, noise[0])), codes)
-    if isinstance(vae.prior, Mixture):
+    if isinstance(vae.prior, Mixture) and judges is X_held_out:  # rows trained on let it grow where it should not
         fit_spread(vae, vae.prior, x, generator)
     elif prior == "exemplars":
         most = more_of_few_features(MAX_EXEMPLARS, EXEMPLAR_VALUES // X.shape[1])
