@@ -41,7 +41,7 @@ def main() -> None:
             print(line(asdict(record)), flush=True)
         report["seconds"] = round(time.perf_counter() - start, 1)
         (options.output / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.output / "speed.md").write_text(page(options.output))
+        (options.output / "speed.md").write_text(page(options.output))
 
 
 def page(folder: Path) -> str:

@@ -346,12 +346,12 @@ def start_up(smoke: bool) -> Iterator[Record]:
         fitted(table(500, 8)).save(model)
         np.save(rows, table(10, 8))
         words = {
-            "import torch": [python, "-c", "import torch"],
+            "import torch": [python, "-P", "-c", "import torch"],
             "--help": [command, "--help"],
             "inspect": [command, "inspect", model],
             "score of 10 rows": [command, "score", rows, "--model", model],
-            "import vae_anomaly": [python, "-c", "import vae_anomaly"],
-            "python": [python, "-c", ""],
+            "import vae_anomaly": [python, "-P", "-c", "import vae_anomaly"],
+            "python": [python, "-P", "-c", ""],
         }
 
         def run(line: list[str]) -> Callable[[], object]:

@@ -101,7 +101,7 @@ def in_a_process(code: str, **given: Any) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
-        words = [sys.executable, "-c", CHILD, json.dumps(given), code, str(path)]
+        words = [sys.executable, "-P", "-c", CHILD, json.dumps(given), code, str(path)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
