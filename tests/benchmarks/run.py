@@ -46,7 +46,11 @@ def main() -> None:
 
 def page(folder: Path) -> str:
     """A table of all records in the folder."""
-    rows = ["| what | measured | quartiles | target |  | besides |", "|---|---|---|---|---|---|"]
+    rows = [
+        "# Speed\n\nMedians and quartiles; made by `python tests/benchmarks/run.py`, explained in tests/benchmarks.\n",
+        "| what | measured | quartiles | target |  | besides |",
+        "|---|---|---|---|---|---|",
+    ]
     reports = [json.loads(path.read_text()) for name in ORDER if (path := folder / f"{name}.json").exists()]
     for record in (record for report in reports for record in report["records"]):
         rows.append(line(record))
