@@ -95,7 +95,7 @@ def test_shares_to_independent_latents_are_their_own_divergences() -> None:
 
 def test_shares_of_exemplars_sum_to_the_kl() -> None:
     log_p = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    prior = Exemplars(torch.zeros(5, 2), torch.zeros(5, 3))
+    prior = Exemplars(torch.zeros(5, 2).double(), torch.zeros(5, 3).double())
     r, shares = prior.responsibilities(log_p)
     np.testing.assert_allclose(r.sum(dim=1), 1)
     np.testing.assert_allclose(shares.sum(dim=1), prior.elbo_terms(log_p)[1])

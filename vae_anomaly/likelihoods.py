@@ -3,6 +3,7 @@ r"""Likelihoods :math:`p(x|z)`: one object, used by training and by scoring alik
 A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 
 - ``log_prob(x, decoded) -> (N,)``: the log-density of each row, in nats, summed over its features;
+- ``given(x)``: the same as a function of the decoder's output alone, for rows that meet many of those;
 - ``mean(decoded) -> (N, D)``: the expected row;
 - ``log_prob_of_features(x, decoded) -> (N, D)``: each feature's share of the log-density; what belongs to no single
   one is spread evenly over all;
@@ -21,7 +22,7 @@ A likelihood reads a decoder's output ``(N, D)`` as its parameters and gives
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,9 @@ class Likelihood(nn.Module):
         """Log-density of each row, ``(N,)``, in nats."""
         return self.log_prob_of_features(x, decoded).sum(dim=-1)
 
-    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
-        """``log_prob`` for each of K decoder outputs, ``(K, N)``."""
-        return torch.stack([self.log_prob(x, decoded) for decoded in decodings])
+    def given(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """``log_prob`` as a function of the decoder's output: what concerns x alone is computed but once."""
+        return lambda decoded: self.log_prob(x, decoded)
 
     def log_prob_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Each feature's share of the log-density, ``(N, D)``, in nats: rows sum to ``log_prob``."""
@@ -149,8 +150,9 @@ class Gaussian(Likelihood):
         self.variance.mul_(ratio.nan_to_num(1.0)).clamp_(min=self.floor)
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        """Log-density of each row under each of n decoded means: ``(N, D)`` and ``(n, D)`` to ``(N, n)``."""
-        return self.log_prob_of_norms(squared_distances(x, decoded), x.shape[-1])
+        """Log-density of each row under each of n decoded means: ``(N, D)`` and ``(n, D)`` to ``(N, n)`` float64."""
+        constant = -0.5 * x.shape[-1] * torch.log(2 * math.pi * self.variance)
+        return log_prob_of_pairs(x, decoded, self.variance, constant)
 
 
 class CorrelatedGaussian(Gaussian):
@@ -224,22 +226,22 @@ class CorrelatedGaussian(Gaussian):
         return super().log_prob(x, decoded)
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return self.log_probs(x, [decoded])[0]
+        return self.given(x)(decoded)
 
-    def log_probs(self, x: Tensor, decodings: Iterable[Tensor]) -> Tensor:
-        squared = [self.smooth(x - decoded).square().sum(dim=-1) for decoded in decodings]
-        return self.log_prob_of(torch.stack(squared), x)  # what concerns x alone is dear, and done once
+    def given(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        scale, constant = self.scale_and_constant(x)
+        return lambda decoded: constant - 0.5 * self.smooth(x - decoded).square().sum(dim=-1) / scale
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return self.log_prob_of(squared_distances(self.smooth(x), self.smooth(decoded)).T, x).T
+        scale, constant = self.scale_and_constant(x)
+        return log_prob_of_pairs(self.smooth(x), self.smooth(decoded), scale, constant)
 
-    def log_prob_of(self, squared: Tensor, x: Tensor) -> Tensor:
-        """Log-density from the squared norm of the smoothed residual, ``(..., N)``."""
+    def scale_and_constant(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What divides the squared norm of a row's smoothed residual, and the rest of its log-density, ``(N,)`` each."""
         image = self.centred(x)
-        squared = squared / (self.signal(image) + self.signal_floor)
         v = self.scaled_variance
-        log_density = self.log_det - 0.5 * (squared / v + x.shape[-1] * torch.log(2 * math.pi * v))
-        return log_density + self.log_prob_of_sharpness(image)
+        constant = self.log_det - 0.5 * x.shape[-1] * torch.log(2 * math.pi * v)
+        return v * (self.signal(image) + self.signal_floor), constant + self.log_prob_of_sharpness(image)
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
         image = self.centred(x)
@@ -268,10 +270,11 @@ class CorrelatedGaussian(Gaussian):
         """K times each row, ``(N, D)``; beyond the border the residual counts as zero."""
         r = residual.reshape(-1, *self.image_shape)
         for axis in (1, 2) * self.passes:
-            n = r.shape[axis]
-            padded = functional.pad(r, (0, 0) * (3 - axis) + (1, 1))
-            before, at, after = (padded.narrow(axis, start, n) for start in range(3))
-            r = (1 - 2 * self.weight) * at + self.weight * (before + after)
+            n = r.shape[axis] - 1
+            smoothed = (1 - 2 * self.weight) * r
+            smoothed.narrow(axis, 1, n).add_(r.narrow(axis, 0, n), alpha=self.weight)
+            smoothed.narrow(axis, 0, n).add_(r.narrow(axis, 1, n), alpha=self.weight)
+            r = smoothed
         return r.reshape(residual.shape)
 
     def signal(self, centred: Tensor) -> Tensor:
@@ -325,6 +328,19 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     a2, b2 = a.double(), b.double()
     squared = affine(a2, b2).mul_(-2).add_(a2.square().sum(dim=1)[:, None]).add_(b2.square().sum(dim=1))
     return squared.clamp_(min=0).to(a.dtype)
+
+
+def log_prob_of_pairs(a: Tensor, b: Tensor, scale: Tensor, constant: Tensor) -> Tensor:
+    """``constant - ||a - b||^2 / (2 scale)`` of rows ``(N, D)`` and ``(n, D)``: ``(N, n)``, in double precision.
+
+    ``scale`` and ``constant`` are of shape ``()`` or ``(N,)``.
+    """
+    a2, b2 = a.double(), b.double()
+    norms = -0.5 * b2.square().sum(dim=1)
+    inverse = torch.broadcast_to(1 / scale.double(), (len(a),))[:, None]
+    of_rows = constant.double()[..., None] - 0.5 * a2.square().sum(dim=1, keepdim=True) * inverse
+    products = affine(a2, b2, norms)
+    return torch.addcmul(of_rows, products, inverse, out=products)
 
 
 def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ BANK_ROWS = 5_000
 NEIGHBOURS = 5
 NEIGHBOUR_ROWS = 32
 PATH_COLUMNS = 1_024
+COMPONENT_ROWS = 1_000
 CHUNK_ROWS = 512
 
 
@@ -205,7 +206,8 @@ def fit_normals(vae: VAE, x: Tensor, x_held_out: Tensor, noise: Tensor, generato
         component_mean=torch.zeros(3),
         component_std=torch.ones(3),
     ).to(x)
-    held_out = torch.cat([components(vae, normals, rows, noise) for rows in torch.split(x_held_out, CHUNK_ROWS)])
+    some = x_held_out[:: math.ceil(len(x_held_out) / COMPONENT_ROWS)]
+    held_out = torch.cat([components(vae, normals, rows, noise) for rows in torch.split(some, CHUNK_ROWS)])
     mean = held_out.mean(dim=0)
     normals.component_mean.copy_(mean)
     # one row has no spread: its own size stands in, so that its like are not judged by rounding errors

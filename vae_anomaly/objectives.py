@@ -19,6 +19,7 @@ Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/150
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,7 +32,12 @@ from vae_anomaly.vae import VAE
 
 def reconstruction_term(vae: VAE, x: Tensor, posterior: Posterior, noise: Tensor) -> Tensor:
     """E_q[log p(x|z)] as the mean over the draws, ``(N,)``, in nats."""
-    return vae.likelihood.log_probs(x, (vae.decode(vae.rsample(posterior, eps)) for eps in noise)).mean(dim=0)
+    return expectation(vae, vae.likelihood.given(x), posterior, noise)
+
+
+def expectation(vae: VAE, log_prob: Callable[[Tensor], Tensor], posterior: Posterior, noise: Tensor) -> Tensor:
+    """`reconstruction_term` of rows whose ``vae.likelihood.given(x)`` is at hand."""
+    return torch.stack([log_prob(vae.decode(vae.rsample(posterior, eps))) for eps in noise]).mean(dim=0)
 
 
 def elbo_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,12 +67,12 @@ def importance_weighted_bound(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     latents = [vae.rsample(posterior, eps) for eps in noise]
     log_q = [-0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1) for eps in noise]
     log_w = torch.stack([vae.prior.log_prob(z) for z in latents]) - torch.stack(log_q)
-    log_w = log_w + vae.likelihood.log_probs(x, map(vae.decode, latents))
+    log_w = log_w + torch.stack(list(map(vae.likelihood.given(x), map(vae.decode, latents))))
     return torch.logsumexp(log_w, dim=0) - math.log(len(noise))
 
 
 def log_prob_of_exemplars(vae: VAE, prior: Exemplars, x: Tensor) -> Tensor:
-    """Log p(x|z_i) for every exemplar, ``(N, n)``."""
+    """Log p(x|z_i) for every exemplar, ``(N, n)``, in double precision."""
     if not isinstance(vae.likelihood, Gaussian):
         raise TypeError(f"exemplars need a Gaussian likelihood, not {type(vae.likelihood).__name__}")
     return vae.likelihood.log_prob_of_pairs(x, prior.decoded)

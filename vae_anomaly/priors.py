@@ -31,6 +31,7 @@ from vae_anomaly.products import affine
 COMPONENTS = (1, 5, 20, 50, 200)
 ROWS_A_COMPONENT = 64
 MIXTURE_ROWS = 20_000
+NEGLIGIBLE = -80.0  # the exponential of less may be no normal number, and those take many times as long
 
 
 def kl_divergence(posterior: Posterior) -> Tensor:
@@ -192,9 +193,13 @@ class Exemplars(Prior):
         self.decoded: Tensor
 
     def elbo_terms(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction term and KL term, ``(N,)`` each, from log p(x|z_i), ``(N, n)``."""
-        r, log_r = torch.softmax(log_p, dim=1), torch.log_softmax(log_p, dim=1)  # the exponential is far slower
-        return (r * log_p).sum(dim=1), (r * log_r).sum(dim=1) + math.log(log_p.shape[1])
+        """Reconstruction term and KL term, ``(N,)`` float64 each, from log p(x|z_i), ``(N, n)`` float64."""
+        top = log_p.amax(dim=1)
+        below = (log_p - top[:, None]).to(self.latents.dtype).clamp_(min=NEGLIGIBLE)
+        r = below.exp()
+        total = r.sum(dim=1)
+        mean = r.mul_(below).sum(dim=1) / total
+        return top + mean, mean - total.log() + math.log(log_p.shape[1])
 
     def responsibilities(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Each exemplar's r_i, and its share r_i log(n r_i) of the KL term in nats, ``(N, n)`` each."""

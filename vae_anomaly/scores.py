@@ -21,7 +21,7 @@ from torch import Tensor
 from vae_anomaly.errors import DeviceMemoryError
 from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import Normals, components, path_difference
-from vae_anomaly.objectives import elbo_terms, importance_weighted_bound, reconstruction_term
+from vae_anomaly.objectives import elbo_terms, expectation, importance_weighted_bound
 from vae_anomaly.priors import kl_divergence
 from vae_anomaly.rows import Rows
 from vae_anomaly.vae import VAE
@@ -131,11 +131,12 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         x, noise = x.clone(), noise.clone()  # of tensors made in inference mode, only copies can enter a graph
         noise = noise / noise.square().mean(dim=0).clamp(min=1e-12).sqrt()
+        log_prob = vae.likelihood.given(x)
 
         def value(parameters: Tensor) -> Tensor:
             mu, log_var = parameters.to(x.dtype).chunk(2, dim=-1)
             posterior = Posterior(mu, torch.exp(0.5 * log_var), log_var)
-            return reconstruction_term(vae, x, posterior, noise) - kl_divergence(posterior)
+            return expectation(vae, log_prob, posterior, noise) - kl_divergence(posterior)
 
         mu, _, log_var = vae.encode(x)
         # double precision, where squares of no gradient overflow

@@ -102,8 +102,10 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
     ----------
     Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018), https://arxiv.org/abs/1801.03558
     """
+    x = x[torch.randperm(len(x), generator=generator).to(x.device)]
     with torch.no_grad():
         mu = vae.encode(x).mu
+    batches = mu.split(SPREAD_ROWS)
 
     def randn(rows: Tensor) -> Tensor:
         return torch.randn(rows.shape, generator=generator, dtype=torch.float64).to(rows)
@@ -112,10 +114,12 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
         before = prior.sigma
         log_sigma = before.log().requires_grad_()
         optimizer = torch.optim.Adam([log_sigma])
+        with torch.no_grad():
+            log_probs = [vae.likelihood.given(rows) for rows in x.split(SPREAD_ROWS)]
         for step in range(SPREAD_STEPS):
-            i = torch.randint(len(x), (SPREAD_ROWS,), generator=generator).to(x.device)
-            posterior = Posterior(mu[i], log_sigma.exp().expand_as(mu[i]), 2 * log_sigma.expand_as(mu[i]))
-            reconstruction = vae.likelihood.log_prob(x[i], vae.decode(vae.rsample(posterior, randn(mu[i]))))
+            mean, log_prob = batches[step % len(batches)], log_probs[step % len(batches)]
+            posterior = Posterior(mean, log_sigma.exp().expand_as(mean), 2 * log_sigma.expand_as(mean))
+            reconstruction = log_prob(vae.decode(vae.rsample(posterior, randn(mean))))
             loss = (prior.kl(posterior) - reconstruction).mean()
             (log_sigma.grad,) = torch.autograd.grad(loss, log_sigma)
             optimizer.param_groups[0]["lr"] = SPREAD_RATE * (1 - step / SPREAD_STEPS)
