@@ -237,7 +237,7 @@ class CorrelatedGaussian(Gaussian):
         return log_prob_of_pairs(self.smooth(x), self.smooth(decoded), scale, constant)
 
     def scale_and_constant(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What divides the squared norm of a row's smoothed residual, and the rest of its log-density, ``(N,)`` each."""
+        """What divides the squared norm of each row's smoothed residual, and the rest of its log-density, ``(N,)``."""
         image = self.centred(x)
         v = self.scaled_variance
         constant = self.log_det - 0.5 * x.shape[-1] * torch.log(2 * math.pi * v)

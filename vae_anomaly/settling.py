@@ -21,6 +21,7 @@ from torch import Tensor
 from vae_anomaly.likelihoods import Gaussian, squared_distances
 from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import MAX_ROWS, fit_normals
+from vae_anomaly.optimizer import AdamW
 from vae_anomaly.priors import MIXTURE_ROWS, Exemplars, Mixture, fit_mixture
 from vae_anomaly.rows import Rows, RowsOnDisk
 from vae_anomaly.scores import by_block
@@ -105,7 +106,7 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
     x = x[torch.randperm(len(x), generator=generator).to(x.device)]
     with torch.no_grad():
         mu = vae.encode(x).mu
-    batches = mu.split(SPREAD_ROWS)
+    batches = torch.split(mu, SPREAD_ROWS)
 
     def randn(rows: Tensor) -> Tensor:
         return torch.randn(rows.shape, generator=generator, dtype=torch.float64).to(rows)
@@ -113,17 +114,16 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
     for _ in range(SPREAD_ROUNDS):
         before = prior.sigma
         log_sigma = before.log().requires_grad_()
-        optimizer = torch.optim.Adam([log_sigma])
+        optimizer = AdamW([log_sigma], weight_decay=0.0)
         with torch.no_grad():
-            log_probs = [vae.likelihood.given(rows) for rows in x.split(SPREAD_ROWS)]
+            log_probs = [vae.likelihood.given(rows) for rows in torch.split(x, SPREAD_ROWS)]
         for step in range(SPREAD_STEPS):
             mean, log_prob = batches[step % len(batches)], log_probs[step % len(batches)]
             posterior = Posterior(mean, log_sigma.exp().expand_as(mean), 2 * log_sigma.expand_as(mean))
             reconstruction = log_prob(vae.decode(vae.rsample(posterior, randn(mean))))
             loss = (prior.kl(posterior) - reconstruction).mean()
             (log_sigma.grad,) = torch.autograd.grad(loss, log_sigma)
-            optimizer.param_groups[0]["lr"] = SPREAD_RATE * (1 - step / SPREAD_STEPS)
-            optimizer.step()
+            optimizer.step(SPREAD_RATE * (1 - step / SPREAD_STEPS))
         prior.sigma = log_sigma.detach().exp()
         with torch.no_grad():
             eps = randn(mu)

@@ -24,14 +24,13 @@ from vae_anomaly.checkpoints import Checkpoints
 from vae_anomaly.distributed import team
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.objectives import training_terms
+from vae_anomaly.optimizer import AdamW
 from vae_anomaly.precision import denormals_flushed
 from vae_anomaly.priors import kl_divergence
 from vae_anomaly.rows import Rows
 from vae_anomaly.scores import BLOCK_ROWS, by_block
 from vae_anomaly.shuffling import shuffled
 from vae_anomaly.vae import VAE
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class EpochRecord(TypedDict):
@@ -97,7 +96,7 @@ class Run:
         self.parallel = self.team.parallel(vae)
         self.device, self.dtype = vae.scaling.loc.device, vae.scaling.loc.dtype
         self.steps = math.ceil(len(X) / recipe.batch_size)  # an epoch
-        self.optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, fused=True)
+        self.optimizer = AdamW(vae.parameters())
         self.history: list[EpochRecord] = []
         self.best_epoch, self.best_state = 0, clone_state(vae)
         self.position = Position(0, torch.empty(0, dtype=torch.int64), torch.zeros(2, dtype=torch.float64))
@@ -151,10 +150,8 @@ class Run:
 
         reconstruction, kl = self.parallel(forward)
         loss = self.team.mean(kl - reconstruction, n) / x.shape[1]
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate(taken)
-        self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.optimizer.step(self.learning_rate(taken))
         totals = totals + self.team.summed(torch.stack([reconstruction.detach().sum(), kl.detach().sum()]))
         self.position = Position(taken + 1, order, totals)
         return n
@@ -188,11 +185,13 @@ class Run:
         """The run's state, but for `history`."""
         tensors = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
-        for i, weight in enumerate(self.vae.parameters()):
-            moments = self.optimizer.state[weight]
-            tensors |= {f"{name}.{i}": moments[name] for name in MOMENTS if name in moments}
         generator = {"generator": self.generator.get_state()}
-        return tensors | generator | {"order": self.position.order, "totals": self.position.totals}
+        return (
+            tensors
+            | self.optimizer.tensors()
+            | generator
+            | {"order": self.position.order, "totals": self.position.totals}
+        )
 
     def restore(self, tensors: dict[str, Tensor], history: list[EpochRecord], taken: int) -> None:
         """Take on the state that another run was in; the tensors are copied."""
@@ -203,10 +202,7 @@ class Run:
                 state[part][key] = value.to(self.device, copy=True)
         self.vae.load_state_dict(state["vae"])
         self.best_epoch, self.best_state = best_epoch(history), state["best"]
-        for i, weight in enumerate(self.vae.parameters() if taken else ()):
-            self.optimizer.state[weight] = {"step": torch.tensor(float(taken), device=self.device)} | {
-                name: tensors[f"{name}.{i}"].to(self.device, copy=True) for name in MOMENTS
-            }
+        self.optimizer.restore(tensors, taken)
         self.generator.set_state(tensors["generator"])
         self.history = history
         self.position = Position(taken, tensors["order"].clone(), tensors["totals"].to(self.device, copy=True))
