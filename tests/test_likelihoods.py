@@ -164,9 +164,15 @@ def test_correlated_gaussian_matches_scipy() -> None:
     covariance = likelihood.scaled_variance.item() * np.linalg.inv(smoothing.T @ smoothing)
     image = x.reshape(len(x), -1, 2)
     middle = image.sort(dim=1).values[:, (image.shape[1] - 1) // 2]
-    signal = (image - middle[:, None]).abs().mean(dim=(1, 2)) + likelihood.signal_floor
-    scaled = ((x - decoded) / signal.sqrt()[:, None]).numpy()
-    sharpness = likelihood.sharpness(likelihood.centred(x))
+    y = (image - middle[:, None]).reshape(x.shape).numpy()
+    detail = y - y @ smoothing.T
+    ink, edges = np.abs(y).mean(axis=1), np.abs(detail).mean(axis=1)
+    signal = (ink + likelihood.ink_floor.item()) * np.sqrt(edges + likelihood.edge_floor.item())
+    assert likelihood.ink_floor == pytest.approx(0.05 * ink.mean())
+    assert likelihood.edge_floor == pytest.approx(0.05 * edges.mean())
+    scaled = (x - decoded).numpy() / np.sqrt(signal)[:, None]
+    finer = np.square(detail - detail @ smoothing.T).sum(axis=1)
+    sharpness = np.log(finer / np.square(detail).sum(axis=1) + 1e-6)
     oracle = multivariate_normal(np.zeros(d), covariance).logpdf(scaled)
     oracle += norm(likelihood.sharpness_mean, likelihood.sharpness_std).logpdf(sharpness)
     np.testing.assert_allclose(likelihood.log_prob(x, decoded), oracle, rtol=1e-9)
@@ -181,6 +187,17 @@ def test_correlated_gaussian_ignores_brightness_and_polarity() -> None:
     np.testing.assert_allclose(odd.log_prob(1 - x, 1 - decoded), odd.log_prob(x, decoded), rtol=1e-9)
 
 
+def test_contrast_moves_all_scores_by_the_same() -> None:
+    _, x, decoded = settled()
+    codes = torch.randn(60, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    log_p = []
+    for contrast in (1, 7):
+        likelihood = CorrelatedGaussian((5, 4, 2)).double()
+        likelihood.settle(contrast * x, contrast * decoded, codes)
+        log_p.append(likelihood.log_prob(contrast * x, contrast * decoded).numpy())
+    np.testing.assert_allclose(log_p[1] - log_p[1].mean(), log_p[0] - log_p[0].mean(), rtol=1e-9)
+
+
 def test_settling_weighs_reconstruction_by_independent_observations() -> None:
     generator = torch.Generator().manual_seed(0)
     n, d = 900, 144
@@ -192,9 +209,8 @@ def test_settling_weighs_reconstruction_by_independent_observations() -> None:
         likelihood = CorrelatedGaussian((12, 12, 1)).double()
         x = image + 0.1 * residual
         likelihood.settle(x, image, codes)
-        signal = likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor
-        energy = likelihood.smooth(x - image).square().sum(1) / signal
-        return energy.mean().item() / likelihood.scaled_variance.item()
+        scale, _ = likelihood.scale_and_constant(x)
+        return (likelihood.smooth(x - image).square().sum(1) / scale).mean().item()
 
     noise = torch.randn(n, d, generator=generator, dtype=torch.float64)
     smoothing = CorrelatedGaussian((12, 12, 1)).double().smooth(directions).numpy()
@@ -358,7 +374,7 @@ def test_variance_of_correlated_noise_is_the_diagonal_of_its_covariance(shape: t
     one = shape[0] * shape[1]
     smoothing = CorrelatedGaussian((*shape[:2], 1)).double().smooth(torch.eye(one, dtype=torch.float64)).numpy()
     diagonal = np.diag(np.linalg.inv(smoothing.T @ smoothing)).repeat(shape[2])
-    scale = 0.03 * (likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor).numpy()
+    scale = 0.03 * likelihood.signal(*likelihood.aspects(x)[:2]).numpy()
     np.testing.assert_allclose(likelihood.variance_of_features(x, x), scale[:, None] * diagonal, rtol=1e-5)
 
 
@@ -368,7 +384,7 @@ def test_noise_of_correlated_images_costs_its_entropy() -> None:
     x = x[:1]
     smoothing = likelihood.smooth(torch.eye(30, dtype=torch.float64))
     white = torch.randn(100_000, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    std = (likelihood.scaled_variance * (likelihood.signal(likelihood.centred(x)) + likelihood.signal_floor)).sqrt()
+    std = likelihood.scale_and_constant(x)[0].sqrt()
     residual = torch.linalg.solve(smoothing, std * white.T).T
     np.testing.assert_allclose(residual.var(dim=0), likelihood.variance_of_features(x, x)[0], rtol=0.03)
     costs = -likelihood.log_prob_of_features(x, x - residual).mean(dim=0)

@@ -193,13 +193,13 @@ def test_a_wrong_description_is_refused(saved: Path, tmp_path: Path, change) -> 
         (save({"a": torch.zeros(2)}, {"vae_anomaly": '{"config": 1e999}'}), "damaged"),
         (save({"a": torch.zeros(2)}, {"vae_anomaly": "[" * 100_000}), "damaged"),
         (
-            save({"a": torch.zeros(2)}, {"vae_anomaly": json.dumps({"format_version": 3, "sha256": "", "config": {}})}),
-            "has format version 3, this vae-anomaly reads up to 2: upgrade",
+            save({"a": torch.zeros(2)}, {"vae_anomaly": json.dumps({"format_version": 4, "sha256": "", "config": {}})}),
+            "has format version 4, this vae-anomaly reads up to 3: upgrade",
         ),
         (
             save(
                 {"a": torch.zeros(2)},
-                {"vae_anomaly": model_file.dumps({"format_version": 2, "sha256": "", "config": {}})},
+                {"vae_anomaly": model_file.dumps({"format_version": 3, "sha256": "", "config": {}})},
             ),
             "does not describe a model .* its fields calibrations, dtype",
         ),

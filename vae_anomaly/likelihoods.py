@@ -161,15 +161,18 @@ class CorrelatedGaussian(Gaussian):
     .. math::
 
         x \mid z \sim N(\hat x, \; v \, s(x) \, (K^T K)^{-1}), \qquad
-        s(x) = \tfrac1D \textstyle\sum_d |x_d - \mathrm{median}(x)| + s_0
+        s(x) = \left(\tfrac1D \lVert y \rVert_1 + a\right) \sqrt{\tfrac1D \lVert (I - K) \, y \rVert_1 + b},
+        \quad y = x - \mathrm{median}(x)
 
     K smooths along both axes, with weights 1/4, 1/2, 1/4 for images of 28 pixels a side, and a spread in proportion to
     the shorter side for others: a residual of alternating sign, as an edge displaced by a
     fraction of a pixel leaves, is likelier than one of the same size and a single sign. A sample with more signal may
-    err more; the signal is the mean distance from the image's own median, so neither the brightness of the
-    background nor the polarity enters.
+    err more. The signal is ink, how far pixels are on average from the image's own median, so that neither the
+    brightness of the background nor the polarity enters; and edges, how far they are from their surroundings, since
+    it is there that reconstructions err. By ink alone, an image of few strokes is too easily explained. Small a
+    and b, a twentieth of what normals have on average, bound both below.
 
-    ``log_prob`` is the log-density of the contrast-scaled image :math:`x / \sqrt{s(x)}`, s being given. So a faint
+    ``log_prob`` is the log-density of the scaled image :math:`x / \sqrt{s(x)}`, s being given. So a faint
     image gains nothing from the small volume of its noise, which is what makes plain likelihoods prefer empty
     images to the normal ones.
 
@@ -186,8 +189,7 @@ class CorrelatedGaussian(Gaussian):
 
     .. math::
 
-        \log \frac{\lVert (I - K)^2 (x - \mathrm{median}(x)) \rVert^2}
-                  {\lVert (I - K) (x - \mathrm{median}(x)) \rVert^2} \sim N(m, \tau^2),
+        \log \frac{\lVert (I - K)^2 \, y \rVert^2}{\lVert (I - K) \, y \rVert^2} \sim N(m, \tau^2),
 
     which tells a blurred image, or one of pure noise, and costs a normal one half a nat on average.
 
@@ -208,11 +210,13 @@ class CorrelatedGaussian(Gaussian):
         super().__init__()
         self.image_shape = image_shape
         self.register_buffer("scaled_variance", torch.ones(()))
-        self.register_buffer("signal_floor", torch.ones(()))
+        self.register_buffer("ink_floor", torch.ones(()))
+        self.register_buffer("edge_floor", torch.ones(()))
         self.register_buffer("sharpness_mean", torch.zeros(()))
         self.register_buffer("sharpness_std", torch.ones(()))
         self.scaled_variance: Tensor
-        self.signal_floor: Tensor
+        self.ink_floor: Tensor
+        self.edge_floor: Tensor
         self.sharpness_mean: Tensor
         self.sharpness_std: Tensor
         height, width, channels = image_shape
@@ -236,23 +240,21 @@ class CorrelatedGaussian(Gaussian):
         scale, constant = self.scale_and_constant(x)
         return log_prob_of_pairs(self.smooth(x), self.smooth(decoded), scale, constant)
 
-    def scale_and_constant(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What divides the squared norm of each row's smoothed residual, and the rest of its log-density, ``(N,)``."""
-        image = self.centred(x)
-        v = self.scaled_variance
-        constant = self.log_det - 0.5 * x.shape[-1] * torch.log(2 * math.pi * v)
-        return v * (self.signal(image) + self.signal_floor), constant + self.log_prob_of_sharpness(image)
-
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
-        image = self.centred(x)
-        squared = squared / (self.signal(image) + self.signal_floor)[:, None]
-        even = (self.log_det + self.log_prob_of_sharpness(image)) / x.shape[-1]
-        return even[:, None] - 0.5 * (squared / self.scaled_variance + torch.log(2 * math.pi * self.scaled_variance))
+        scale, constant = self.scale_and_constant(x)
+        return (constant / x.shape[-1])[:, None] - 0.5 * squared / scale[:, None]
 
-    def log_prob_of_sharpness(self, centred: Tensor) -> Tensor:
-        """Log-density of each image's sharpness, ``(N,)``."""
-        deviation = (self.sharpness(centred) - self.sharpness_mean) / self.sharpness_std
-        return -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
+    def scale_and_constant(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What divides the squared norm of each row's smoothed residual, and the rest of its log-density, ``(N,)``.
+
+        In double precision, as is then what they are part of.
+        """
+        ink, edges, sharpness = self.aspects(x)
+        deviation = (sharpness - self.sharpness_mean) / self.sharpness_std
+        log_p = -0.5 * deviation.square() - torch.log(math.sqrt(2 * math.pi) * self.sharpness_std)
+        v = self.scaled_variance.double()
+        constant = self.log_det - 0.5 * x.shape[-1] * torch.log(2 * math.pi * v)
+        return v * self.signal(ink, edges), constant + log_p
 
     def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         r"""The diagonal of :math:`v \, s(x) \, (K^T K)^{-1}`, ``(N, D)``, in double precision.
@@ -263,7 +265,7 @@ class CorrelatedGaussian(Gaussian):
         height, width, channels = self.image_shape
         rows, columns = (inverse_diagonal(n, self.weight, 2 * self.passes) for n in (height, width))
         of_pixels = torch.outer(rows, columns).clamp(max=1e290).flatten().repeat_interleave(channels)
-        scale = (self.scaled_variance * (self.signal(self.centred(x)) + self.signal_floor)).double()
+        scale, _ = self.scale_and_constant(x)
         return scale[:, None] * of_pixels.to(scale.device)
 
     def smooth(self, residual: Tensor) -> Tensor:
@@ -277,31 +279,31 @@ class CorrelatedGaussian(Gaussian):
             r = smoothed
         return r.reshape(residual.shape)
 
-    def signal(self, centred: Tensor) -> Tensor:
-        """Mean distance of a centred image's pixels from zero, ``(N,)``."""
-        return centred.abs().mean(dim=1)
+    def signal(self, ink: Tensor, edges: Tensor) -> Tensor:
+        """s(x) by the formula above, ``(N,)``."""
+        return (ink + self.ink_floor).double() * (edges + self.edge_floor).double().sqrt()
 
-    def centred(self, x: Tensor) -> Tensor:
-        """Images less their median, channel by channel, ``(N, D)``."""
+    def aspects(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Ink, edges and sharpness, ``(N,)`` each; the last is about -14 where there is no detail at all.
+
+        The median is that of each channel.
+        """
         pixels = x.reshape(len(x), -1, self.image_shape[-1])
-        return (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
-
-    def sharpness(self, centred: Tensor) -> Tensor:
-        """Logarithm of the share of an image's detail that is detail of its detail, ``(N,)``; about -14 without any."""
-        detail = centred - self.smooth(centred)
+        image = (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
+        detail = image - self.smooth(image)
         finer = (detail - self.smooth(detail)).square().sum(dim=1)
-        return torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(centred.dtype).tiny) + 1e-6)
+        sharpness = torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(x.dtype).tiny) + 1e-6)
+        return image.abs().mean(dim=1), detail.abs().mean(dim=1), sharpness
 
     @torch.no_grad()
     def settle(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
         super().settle(x, decoded, codes)
-        image = self.centred(x)
-        signal = self.signal(image)
-        self.signal_floor.copy_((0.05 * signal.mean()).clamp(min=math.sqrt(self.floor)))
-        sharpness = self.sharpness(image)
+        ink, edges, sharpness = self.aspects(x)
+        self.ink_floor.copy_((0.05 * ink.mean()).clamp(min=self.floor))
+        self.edge_floor.copy_((0.05 * edges.mean()).clamp(min=self.floor))
         self.sharpness_mean.copy_(sharpness.mean())
         self.sharpness_std.copy_(sharpness.std(correction=0).clamp(min=0.05))
-        residual = self.smooth(x - decoded) / (signal + self.signal_floor).sqrt()[:, None]
+        residual = self.smooth(x - decoded) / self.signal(ink, edges).sqrt().to(x)[:, None]
         energy = residual.square().sum(dim=1)
         overlap, products = torch.zeros(2, dtype=energy.dtype, device=energy.device)
         for rows in torch.split(torch.arange(len(x), device=x.device), CHUNK_ROWS):
@@ -316,7 +318,7 @@ class CorrelatedGaussian(Gaussian):
     @torch.no_grad()
     def widen(self, x: Tensor, before: Tensor, after: Tensor) -> None:
         super().widen(x, before, after)
-        scale = self.signal(self.centred(x)) + self.signal_floor
+        scale, _ = self.scale_and_constant(x)
         energy, energy_before = (
             (self.smooth(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
         )

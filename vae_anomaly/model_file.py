@@ -29,7 +29,7 @@ from vae_anomaly.untrusted import LARGEST, loads, open_regular
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 KEYS = {"model": "vae_anomaly", "checkpoint": "vae_anomaly_checkpoint"}
 MAX_HEADER_BYTES = 1 << 24  # parsed, JSON takes some twenty times its bytes
 BLOCK = 1 << 20
@@ -166,7 +166,7 @@ def description(text: str, path: Path) -> tuple[dict[str, Any], str]:
         )
     if version < FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version}, from before scores had the prior and the likelihood that version "
+            f"{path} has format version {version}, from before scores had the likelihood that version "
             f"{FORMAT_VERSION} stores: fit the model again"
         )
     if not isinstance(config, dict) or not isinstance(sha256, str):

@@ -27,7 +27,11 @@ from vae_anomaly.training import Run
 
 Benchmark = Callable[[bool], Iterator[Record]]
 
-SHORT = {"epochs": 3, "batch_size": 128, "learning_rate": 0.004}  # enough for 0.98 on a split of MNIST's training images
+SHORT = {
+    "epochs": 3,
+    "batch_size": 128,
+    "learning_rate": 0.004,
+}  # enough for 0.98 on a split of MNIST's training images
 
 
 class Started(Exception):
@@ -114,9 +118,7 @@ result = {"fit": fitted, "auc": float(roc_auc_score(y, np.nan_to_num(scores, pos
 
 
 def fits(smoke: bool) -> Iterator[Record]:
-    """2. A whole fit against PyOD's VAE: with the same layers, batch and epochs; ours as it comes or short, its own as it
-    comes.
-    """
+    """2. A whole fit against PyOD's VAE: with the same layers, batch and epochs, with the defaults, and a short one."""
     held = mnist(("0",))
     if held is None:
         X, X_test = images(2_000), images(500)
@@ -167,7 +169,13 @@ def fits(smoke: bool) -> Iterator[Record]:
                 b["result"]["fit"] / a["result"]["fit"]
                 for a, b in zip(results[f"ours, {case}"], results[other], strict=True)
             ]
-            yield summarised(f"fit, times as fast as PyOD's VAE, {case} against {other.partition(', ')[2]}", ratios, "x", target=target, at_least=True)
+            yield summarised(
+                f"fit, times as fast as PyOD's VAE, {case} against {other.partition(', ')[2]}",
+                ratios,
+                "x",
+                target=target,
+                at_least=True,
+            )
 
 
 def has_pyod() -> bool:

@@ -95,9 +95,9 @@ def threads(n: int) -> Iterator[None]:
 
 
 def in_a_process(code: str, **given: Any) -> dict[str, Any]:
-    """What ``code`` leaves in ``result``, with wall and CPU seconds and peak memory of a process of its own.
+    """What ``code`` leaves in ``result``, with wall and CPU seconds and peak memory of a process of its own, on Linux.
 
-    ``given`` are the names that it starts with; ``mark()`` in the code sets memory and both clocks to zero. On Linux only.
+    ``given`` are the names that it starts with; ``mark()`` in the code sets memory and both clocks to zero.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
