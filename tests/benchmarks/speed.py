@@ -402,6 +402,7 @@ def clocks() -> Iterator[dict[str, float]]:
         return call
 
     from vae_anomaly.likelihoods import Gaussian
+    from vae_anomaly.optimizer import AdamW
     from vae_anomaly.scaling import Scaling
     from vae_anomaly.shuffling import Permutation
     from vae_anomaly.vae import VAE
@@ -415,8 +416,7 @@ def clocks() -> Iterator[dict[str, float]]:
         ("loss", Gaussian, "learn"),
         ("loss", vae_anomaly.training, "kl_divergence"),
         ("backward", torch.Tensor, "backward"),
-        ("optimiser", torch.optim.AdamW, "step"),
-        ("optimiser", torch.optim.AdamW, "zero_grad"),
+        ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
         ("prior, likelihood, statistics", vae_anomaly.detector, "settle"),
         ("calibration of all scores", VAEDetector, "_score"),
