@@ -77,7 +77,7 @@ def calibrate(
         raise click.UsageError("give either --data or --reviewed")
     if data is None and (labels or label_column or normal):
         raise click.UsageError("--labels, --label-column and --normal go with --data")
-    detector = options.load_model(model, device, score_name)
+    detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
     if data is not None:
         samples = own_data(data, labels, label_column)

@@ -44,7 +44,7 @@ def drift(
     from vae_anomaly.reports import read_score_table
 
     if reference.suffix == ".vae":
-        known = -options.load_model(reference, "cpu", score_name).calibration_scores_
+        known = -options.load_detector(reference, "cpu", score_name).calibration_scores_
     else:
         known = read_score_table(reference)["anomaly_score"].to_numpy()
     result = measure(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)

@@ -53,7 +53,7 @@ def evaluate(
     samples = samples_of(data, dataset, data_dir, labels, label_column)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
-    detector = options.load_model(model, device, score_name)
+    detector = options.load_detector(model, device, score_name)
     normal = normal_classes(detector, samples, normal, dataset is not None)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(to_frame(samples))

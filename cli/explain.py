@@ -57,7 +57,7 @@ def explain(
 
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")
-    detector = options.load_model(model, device, score_name)
+    detector = options.load_detector(model, device, score_name)
     evidence = gather(detector, one_sample(data, row, label_column, detector.n_features_in_), row)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
     text = render(evidence, top)

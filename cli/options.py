@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vae_anomaly.untrusted import printable
+
+if TYPE_CHECKING:
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitted import FittedModel
 
 # Names that importing the library would also give, at the price of importing torch; a test compares them.
 ARCHITECTURES = ("mlp", "conv", "article")
@@ -149,13 +153,24 @@ def check_model(path: Path) -> None:
         raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
 
 
-def load_model(path: Path, device: str, score: str | None = None) -> Any:
-    """The detector in a model file, with another score if one is named; or a message that says where one comes from."""
+def load_model(path: Path, device: str, score: str | None = None) -> FittedModel:
+    """The model in a file, with another score if one is named; or a message that says where one comes from."""
+    check_model(path)
+    from vae_anomaly.fitted import FittedModel
+
+    model = FittedModel.load(path, device=device)
+    return model if score is None else model.using(score)
+
+
+def load_detector(path: Path, device: str, score: str | None = None) -> VAEDetector:
+    """As `load_model`, the whole detector, for commands that do more than score."""
     check_model(path)
     from vae_anomaly.detector import VAEDetector
 
     detector = VAEDetector.load(path, device=device)
-    return detector if score is None else detector.set_params(score=score)
+    if score is not None:
+        detector.set_params(score=score)
+    return detector
 
 
 def say(*lines: str) -> None:

@@ -72,7 +72,7 @@ def report(
     samples = samples_of(data, dataset, data_dir, labels, label_column)
     if samples.labels is None and normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
-    detector = options.load_model(model, device, score_name)
+    detector = options.load_detector(model, device, score_name)
     anomalous = None
     if samples.labels is not None:
         normal = normal_classes(detector, samples, normal, dataset is not None)
@@ -96,7 +96,7 @@ def gather(
     from vae_anomaly.evaluation import evaluate
     from vae_anomaly.reports import Report, gallery_rows
 
-    columns = scored(detector, to_frame(samples))
+    columns = scored(detector.model_, samples)
     anomaly_score = columns["anomaly_score"]
     calibration, held_out = detector.calibration_, -detector.calibration_scores_
     evaluation = promised = None

@@ -23,7 +23,8 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     """
     import pandas as pd
 
-    from vae_anomaly.reports import open_score_table, read_score_table
+    from vae_anomaly.atomic import atomic_write
+    from vae_anomaly.reports import read_score_table
     from vae_anomaly.schema import read_description
 
     if not model.exists():
@@ -36,6 +37,6 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     rest = table.drop(index=top.index)
     nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index
     chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
-    with open_score_table(output) as write:
-        write(chosen)
+    with atomic_write(output, "w", encoding="utf-8", newline="") as file:
+        chosen.to_csv(file, index=False, lineterminator="\n")
     options.say(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")

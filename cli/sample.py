@@ -37,13 +37,13 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
 
     if output.suffix not in (".png", ".npy", ".csv"):
         raise click.BadParameter(f"{output} is neither .png, .npy nor .csv", param_hint="--output")
-    detector = options.load_model(model, device)
+    detector = options.load_detector(model, device)
     samples = detector.sample(n_samples, random_state=seed)
     if output.suffix == ".png":
         if detector.image_shape_ is None or detector.image_shape_[2] not in (1, 3):
             raise click.ClickException("the model's samples are no images that a .png can show: use .npy or .csv")
         scaling = detector.vae_.scaling
-        limits = scaling.inverse(scaling.loc.new_tensor([0.0, 1.0])).tolist() if scaling.loc.ndim == 0 else None
+        limits = tuple(scaling.inverse(scaling.loc.new_tensor([0.0, 1.0])).tolist()) if scaling.loc.ndim == 0 else None
         figure = image_grid(samples.reshape(-1, *detector.image_shape_), limits)
         with atomic_write(output) as file:
             figure.savefig(file, format="png", dpi=100)

@@ -12,14 +12,12 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import row_bar
-from vae_anomaly.engines.table import scored, to_frame
+from vae_anomaly.engines.table import scored
 from vae_anomaly.untrusted import printable
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.reports import ScoreTable
+    from vae_anomaly.fitted import FittedModel
+    from vae_anomaly.reports import Columns, ScoreTable
 
 ANOMALY_EXIT_CODE = 3
 RESUME_ROWS = 1 << 14  # as many can be lost to a kill
@@ -103,18 +101,18 @@ def score(
 
     if resume and (output is None or fdr is not None or data == Path("-")):
         raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")
-    detector = options.load_model(model, device, score_name)
+    fitted = options.load_model(model, device, score_name)
     if resume and output is not None:
-        with open_resumable_table(output, made_of(detector, model, data, label_column)) as table:
-            for frame in score_chunks(detector, data, label_column, table.n_rows, RESUME_ROWS):
-                table.write(frame)
+        with open_resumable_table(output, made_of(fitted, model, data, label_column)) as table:
+            for piece in score_chunks(fitted, data, label_column, table.n_rows, RESUME_ROWS):
+                table.write(piece)
         n_flagged = table.n_flagged
     else:
         with open_score_table(output or sys.stdout) as write:
-            frames = score_chunks(detector, data, label_column)
+            pieces = score_chunks(fitted, data, label_column)
             if output is None and sys.stdout.isatty():
-                frames = map(presentable, frames)
-            n_flagged = write_frames(frames, write) if fdr is None else write_batch(frames, write, fdr)
+                pieces = map(presentable, pieces)
+            n_flagged = write_pieces(pieces, write) if fdr is None else write_batch(pieces, write, fdr)
     if fail_on_anomaly and n_flagged:
         ctx.exit(ANOMALY_EXIT_CODE)
 
@@ -168,7 +166,7 @@ def score_shards(
     return done.n_flagged
 
 
-def made_of(detector: VAEDetector, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
+def made_of(fitted: FittedModel, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
     """All that the bits of a score table depend on."""
     import hashlib
 
@@ -184,70 +182,70 @@ def made_of(detector: VAEDetector, model: Path, data: Path, label_column: str | 
     return {
         "model": digest,
         "data": hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest(),
-        "score": detector.get_params()["score"],
+        "score": fitted.score,
         "label column": label_column,
-        "device": str(detector.vae_.scaling.loc.device),
+        "device": str(fitted.vae.scaling.loc.device),
         "number of threads": torch.get_num_threads(),
         "version": f"{__version__}, torch {torch.__version__}",
     }
 
 
-def presentable(frame: pd.DataFrame) -> pd.DataFrame:
+def presentable(columns: Columns) -> Columns:
     """File names as a terminal may see them."""
-    return frame.assign(file=frame["file"].map(printable)) if "file" in frame else frame
+    names = {"file": [printable(name) for name in columns["file"]]} if "file" in columns else {}
+    return {**columns, **names}
 
 
 def score_chunks(
-    detector: VAEDetector, data: Path, label_column: str | None, first_row: int = 0, most_rows: int | None = None
-) -> Iterator[pd.DataFrame]:
+    fitted: FittedModel, data: Path, label_column: str | None, first_row: int = 0, most_rows: int | None = None
+) -> Iterator[Columns]:
     """The score table from a row on, a chunk at a time, with progress on stderr."""
-    import pandas as pd
+    import numpy as np
 
     from vae_anomaly.datasets import chunks
 
-    n_rows = max(1, options.CHUNK_BYTES // (8 * detector.n_features_in_))
+    n_rows = max(1, options.CHUNK_BYTES // (8 * fitted.n_features))
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
     with row_bar(data, "scoring", first_row) as bar:
         start = first_row
         for part in chunks(data, n_rows, label_column, first_row):
-            columns: dict[str, Any] = {"index": range(start, start + len(part))} | scored(detector, to_frame(part))
+            columns = {"index": np.arange(start, start + len(part))} | scored(fitted, part)
             if part.row_names is not None:
-                columns["file"] = part.row_names
-            yield pd.DataFrame(columns)
+                columns["file"] = np.array(part.row_names)
+            yield columns
             start += len(part)
             bar.update(len(part))
 
 
-def write_frames(frames: Iterator[pd.DataFrame], write: ScoreTable) -> int:
+def write_pieces(pieces: Iterator[Columns], write: ScoreTable) -> int:
     """Write as they come; returns how many samples are flagged."""
     n_flagged = 0
-    for frame in frames:
-        write(frame)
-        n_flagged += int(frame["decision"].sum())
+    for columns in pieces:
+        write(columns)
+        n_flagged += int(columns["decision"].sum())
     return n_flagged
 
 
-def write_batch(frames: Iterator[pd.DataFrame], write: ScoreTable, fdr: float) -> int:
+def write_batch(pieces: Iterator[Columns], write: ScoreTable, fdr: float) -> int:
     """Keep the table in a temporary file until all p-values are known, then decide and write."""
     import tempfile
 
     import numpy as np
-    import pandas as pd
 
     from vae_anomaly.conformal import benjamini_hochberg
+    from vae_anomaly.reports.score_table import records
 
     with tempfile.TemporaryFile() as spool:
         p_values = []
-        for frame in frames:
-            p_values.append(frame["p_value"].to_numpy())
-            names = {"file": f"U{frame['file'].str.len().max()}"} if "file" in frame else {}
-            np.save(spool, frame.to_records(index=False, column_dtypes=names), allow_pickle=False)
+        for columns in pieces:
+            p_values.append(columns["p_value"])
+            np.save(spool, records(columns), allow_pickle=False)
         flagged = benjamini_hochberg(np.concatenate(p_values), fdr)
         spool.seek(0)
         start = 0
         for part in p_values:
-            frame = pd.DataFrame(np.load(spool, allow_pickle=False))
-            frame["decision"] = flagged[start : start + len(part)].astype(int)
-            write(frame)
+            rows = np.load(spool, allow_pickle=False)
+            rows["decision"] = flagged[start : start + len(part)]
+            write({name: rows[name] for name in rows.dtype.names})
             start += len(part)
     return int(flagged.sum())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vae_anomaly.reports.report import Beliefs, Evidence, Report
     from vae_anomaly.reports.report_folder import write_report
     from vae_anomaly.reports.resumable import RESUMABLE_SUFFIXES, ResumableTable, open_resumable_table
-    from vae_anomaly.reports.score_table import SCORE_SUFFIXES, ScoreTable, open_score_table, read_score_table
+    from vae_anomaly.reports.score_table import SCORE_SUFFIXES, Columns, ScoreTable, open_score_table, read_score_table
     from vae_anomaly.reports.selection import gallery_rows
     from vae_anomaly.reports.style import to_png, to_svg
 
@@ -38,7 +38,7 @@ _MODULES = {
     "report": ("Beliefs", "Evidence", "Report"),
     "report_folder": ("write_report",),
     "resumable": ("RESUMABLE_SUFFIXES", "ResumableTable", "open_resumable_table"),
-    "score_table": ("SCORE_SUFFIXES", "ScoreTable", "open_score_table", "read_score_table"),
+    "score_table": ("SCORE_SUFFIXES", "Columns", "ScoreTable", "open_score_table", "read_score_table"),
     "selection": ("gallery_rows",),
     "style": ("to_png", "to_svg"),
 }
@@ -49,6 +49,7 @@ __all__ = [
     "RESUMABLE_SUFFIXES",
     "SCORE_SUFFIXES",
     "Beliefs",
+    "Columns",
     "Evidence",
     "RecordLog",
     "Report",

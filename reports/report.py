@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vae_anomaly.calibration import Calibration
 from vae_anomaly.evaluation import Curve, Evaluation
+from vae_anomaly.thresholds import Calibration
 
 CURVE_POINTS = 2_000
 

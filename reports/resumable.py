@@ -16,11 +16,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
-
 from vae_anomaly.atomic import atomic_write, sync
 from vae_anomaly.errors import DataError
-from vae_anomaly.reports.score_table import text_table
+from vae_anomaly.reports.score_table import Columns, text_table
 from vae_anomaly.untrusted import loads, read_data
 
 RESUMABLE_SUFFIXES = (".csv", ".jsonl")
@@ -69,12 +67,12 @@ class ResumableTable:
         with atomic_write(self.progress, "w", encoding="utf-8") as file:
             json.dump(counts | {"made_of": self.made_of}, file)
 
-    def write(self, frame: pd.DataFrame) -> None:
+    def write(self, columns: Columns) -> None:
         """Append rows; once this returns they are on disk and count."""
-        self.file.write(text_table(frame, self.path.suffix, header=self.n_rows == 0).encode())
+        self.file.write(text_table(columns, self.path.suffix, header=self.n_rows == 0).encode())
         self.file.flush()
-        self.n_rows += len(frame)
-        self.n_flagged += int(frame["decision"].sum())
+        self.n_rows += len(columns["decision"])
+        self.n_flagged += int(columns["decision"].sum())
         self.record()
 
 

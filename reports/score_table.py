@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from vae_anomaly.atomic import atomic_write
 from vae_anomaly.bounded import open_npy, parquet_frames
 from vae_anomaly.errors import DataError
 from vae_anomaly.untrusted import loads, open_data, parsing
 
-ScoreTable: TypeAlias = Callable[[pd.DataFrame], None]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Columns: TypeAlias = "Mapping[str, Any] | pd.DataFrame"
+"""Arrays ``(N,)`` by name."""
+ScoreTable: TypeAlias = Callable[[Columns], None]
 LARGEST_TABLE = 1 << 30
 LARGEST_LINE = 1 << 16
 LINES = 1 << 14
+TEXT_ROWS = 1 << 12  # Python objects of so many rows at a time
 SCORE_SUFFIXES = (".csv", ".jsonl", ".npy", ".parquet")
 
 
 @contextlib.contextmanager
 def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
-    """A function that appends a DataFrame's rows to a table.
+    """A function that appends rows, arrays by name or a DataFrame, to a table.
 
     Parameters
     ----------
@@ -91,6 +98,8 @@ def read_score_table(path: Path) -> pd.DataFrame:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """A CSV file whose first line names few columns."""
+    import pandas as pd
+
     with open_data(path) as file:
         if len(file.readline(LARGEST_LINE)) == LARGEST_LINE:
             raise ValueError(f"its first line has over {LARGEST_LINE:,} bytes")
@@ -100,6 +109,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def read_json_lines(path: Path) -> pd.DataFrame:
     """Objects a line, all of the same keys; so many lines at a time, since objects take far more room than columns."""
+    import pandas as pd
+
     pieces: list[pd.DataFrame] = []
     with open_data(path) as file:
         while rows := [loads(line) for line in islice(iter(lambda: file.readline(LARGEST_LINE), b""), LINES)]:
@@ -112,11 +123,15 @@ def read_json_lines(path: Path) -> pd.DataFrame:
 
 def read_npy(path: Path) -> pd.DataFrame:
     """A structured array."""
+    import pandas as pd
+
     return pd.DataFrame(np.array(open_npy(path)))
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
     """All row groups."""
+    import pandas as pd
+
     return pd.concat([pd.DataFrame(), *parquet_frames(path, LINES)], ignore_index=True)
 
 
@@ -124,19 +139,37 @@ def text_writer(file: IO[str], suffix: str) -> ScoreTable:
     """Rows as text, a header before the first."""
     header = True
 
-    def write(frame: pd.DataFrame) -> None:
+    def write(columns: Columns) -> None:
         nonlocal header
-        file.write(text_table(frame, suffix, header=header))
+        file.write(text_table(columns, suffix, header=header))
         header = False
 
     return write
 
 
-def text_table(frame: pd.DataFrame, suffix: str, *, header: bool) -> str:
+def text_table(columns: Columns, suffix: str, *, header: bool) -> str:
     """Rows as CSV, with the names of the columns if asked for, or as JSON lines."""
-    if suffix == ".csv":
-        return frame.to_csv(header=header, index=False, lineterminator="\n")
-    return "".join(json.dumps(row) + "\n" for row in frame.to_dict("records"))
+    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    if suffix == ".csv" and header:
+        table.writerow(arrays)
+    for start in range(0, max(map(len, arrays.values())), TEXT_ROWS):
+        rows = zip(*(array[start : start + TEXT_ROWS].tolist() for array in arrays.values()), strict=True)
+        if suffix == ".csv":
+            table.writerows(rows)
+        else:
+            text.writelines(json.dumps(dict(zip(arrays, row, strict=True))) + "\n" for row in rows)
+    return text.getvalue()
+
+
+def records(columns: Columns) -> np.ndarray:
+    """Rows as one structured array."""
+    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    table = np.empty(max(map(len, arrays.values())), [(name, array.dtype) for name, array in arrays.items()])
+    for name, array in arrays.items():
+        table[name] = array
+    return table
 
 
 def npy_table(file: IO[bytes]) -> Iterator[ScoreTable]:
@@ -153,14 +186,14 @@ def npy_table(file: IO[bytes]) -> Iterator[ScoreTable]:
             }
             np.lib.format.write_array_header_1_0(file, described)
 
-    def write(frame: pd.DataFrame) -> None:
+    def write(columns: Columns) -> None:
         nonlocal dtype, n_rows
-        records = frame.drop(columns="file", errors="ignore").to_records(index=False)
+        rows = records({str(name): values for name, values in columns.items() if name != "file"})
         if dtype is None:
-            dtype = np.dtype([(name, records.dtype[name]) for name in records.dtype.names or ()])
+            dtype = rows.dtype
             header()
-        file.write(np.ascontiguousarray(records).tobytes())
-        n_rows += len(frame)
+        file.write(rows.tobytes())
+        n_rows += len(rows)
 
     yield write
     file.seek(0)
@@ -174,12 +207,14 @@ def parquet_table(file: IO[bytes]) -> Iterator[ScoreTable]:
         import pyarrow.parquet as pq
     except ImportError:
         raise DataError("writing parquet needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
+    import pandas as pd
+
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
 
-        def write(frame: pd.DataFrame) -> None:
+        def write(columns: Columns) -> None:
             nonlocal writer
-            piece = pa.Table.from_pandas(frame, preserve_index=False)
+            piece = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False)
             if writer is None:
                 writer = stack.enter_context(pq.ParquetWriter(file, piece.schema))
             writer.write_table(piece)

@@ -432,6 +432,21 @@ def test_inspect_needs_no_torch(digits_model: Path) -> None:
     subprocess.run([sys.executable, "-P", "-c", code, str(digits_model)], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("words", [[], ["s.csv"], ["s.jsonl"], ["s.npy"], ["s.csv", "--resume"]], ids=" ".join)
+def test_scores_of_an_array_need_neither_scikit_learn_nor_pandas(
+    digits_model: Path, own_folder: Path, words: list[str]
+) -> None:
+    np.save("X.npy", np.zeros((3, 8, 8)))
+    code = (
+        "import sys; from vae_anomaly.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: assert not {'sklearn', 'scipy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)"
+    )
+    arguments = ["score", "X.npy", "--model", str(digits_model), *(["--output", *words] if words else [])]
+    result = subprocess.run([sys.executable, "-P", "-c", code, *arguments], check=True, capture_output=True, text=True)
+    assert result.stdout.startswith("index,anomaly_score,") != bool(words)
+
+
 def test_datasets_tells_what_is_on_disk(monkeypatch: pytest.MonkeyPatch, own_folder: Path) -> None:
     monkeypatch.delenv("VAE_ANOMALY_DATA", raising=False)
     monkeypatch.setenv("VAE_ANOMALY_CACHE", str(own_folder))

@@ -17,6 +17,7 @@ import torch
 
 from vae_anomaly import VAEDetector, model_file
 from vae_anomaly.calibration import Calibration
+from vae_anomaly.defaults import Choices
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.schema import CALIBRATION, read_description
 from vae_anomaly.scores import SCORES
@@ -147,7 +148,7 @@ def test_a_configuration_is_checked_before_a_tensor_is_read(saved, tmp_path, mon
 @pytest.mark.parametrize("shape", [[2**24, 1, 1], [2**24], [2**13, 2**11]])
 def test_a_shape_beyond_all_tensors_is_not_built(saved: Path, tmp_path: Path, monkeypatch, shape: list[int]) -> None:
     path = rewritten(saved, tmp_path / "m.vae", inside("sample_shape", value=shape))
-    monkeypatch.setattr(VAEDetector, "_build", lambda *args: pytest.fail("began to build it"))
+    monkeypatch.setattr(Choices, "build", lambda *args: pytest.fail("began to build it"))
     with pytest.raises(ModelFileError, match="its sample_shape does not fit the rest"):
         VAEDetector.load(path)
 

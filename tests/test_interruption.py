@@ -23,6 +23,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.checkpoints import found
 from vae_anomaly.cli import main
 from vae_anomaly.cli.interruption import SIGNALS, interruptible
+from vae_anomaly.fitted import FittedModel
 from vae_anomaly.training import Run
 
 FIT = ["fit", "--normal", "0", "--dataset", "digits", "--epochs", "3", "--batch-size", "32"]
@@ -127,7 +128,7 @@ def test_other_commands_leave_nothing_behind(
     table_detector.save("model.vae")
     np.save("X.npy", np.zeros((5, 6)))
     before = sorted(own_folder.iterdir())
-    with signalled(number, VAEDetector, "elbo_terms"):
+    with signalled(number, FittedModel, "elbo_terms"):
         stopped = run("score", "X.npy", *extra)
     assert (stopped.exit_code, stopped.stdout, stopped.stderr) == (code, "", "interrupted\n")
     assert sorted(own_folder.iterdir()) == before

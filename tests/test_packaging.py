@@ -64,16 +64,20 @@ LIBRARY = (
     "explanation",
     "distributed",
     "precision",
+    "optimizer",
     "training",
     "settling",
     "conformal",
     "tails",
+    "thresholds",
     "calibration",
     "evaluation",
     "bands",
     "drift",
     "schema",
     "parameters",
+    "defaults",
+    "fitted",
     "detector",
     "corruptions",
     "peers",
@@ -93,7 +97,7 @@ def test_the_library_imports_in_one_direction() -> None:
         assert used <= set(LIBRARY[:i]), f"{module} imports {used - set(LIBRARY[:i])}"
 
 
-ARRAYS_ONLY = ("conformal", "tails", "calibration", "evaluation", "bands", "drift")
+ARRAYS_ONLY = ("conformal", "tails", "thresholds", "calibration", "evaluation", "bands", "drift")
 
 
 @pytest.mark.parametrize("module", ARRAYS_ONLY)
@@ -139,6 +143,7 @@ def test_importing_the_package_stays_light() -> None:
     assert loaded_after("import vae_anomaly; vae_anomaly.__version__; dir(vae_anomaly)", *heavy) == []
     assert loaded_after("import vae_anomaly.cli", *heavy) == []
     assert loaded_after("from vae_anomaly import VAEDetector", "torch", "matplotlib") == ["torch"]
+    assert loaded_after("import vae_anomaly.fitted", "torch", "sklearn", "scipy", "pandas") == ["torch"]
 
 
 def test_unknown_names_are_refused() -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.reports import image_grid, open_score_table
+from vae_anomaly.reports.score_table import text_table
 
 FRAMES = [
     pd.DataFrame({"index": [0, 1], "anomaly_score": [1 / 3, -2e-300], "decision": [1, 0]}),
@@ -50,6 +53,22 @@ def test_a_broken_off_table_leaves_nothing(tmp_path: Path, suffix: str) -> None:
     assert not table.__exit__(KeyError, KeyError(), None)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@given(
+    numbers=st.lists(st.floats(allow_nan=False) | st.integers(-(2**53), 2**53).map(float), min_size=1, max_size=20),
+    data=st.data(),
+)
+def test_csv_and_json_lines_are_those_of_pandas(numbers: list[float], data: st.DataObject) -> None:
+    n = len(numbers)
+    text = data.draw(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=n, max_size=n))
+    columns = {"index": np.arange(n), "score": np.array(numbers), "a,b": np.array(text, dtype=object)}
+    frame = pd.DataFrame(columns)
+    for header in (True, False):
+        expected = frame.to_csv(index=False, header=header, lineterminator="\n")
+        assert text_table(columns, ".csv", header=header) == text_table(frame, ".csv", header=header) == expected
+    expected = "".join(json.dumps(row) + "\n" for row in frame.to_dict("records"))
+    assert text_table(columns, ".jsonl", header=True) == expected
 
 
 def test_a_stream_gets_csv() -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main, options
 from vae_anomaly.errors import DataError
+from vae_anomaly.fitted import FittedModel
 from vae_anomaly.reports import open_resumable_table
 
 SUFFIXES = (".csv", ".jsonl")
@@ -56,17 +57,17 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch
     words = ("score", f"X.{kind}", "--model", "m.vae", "--output")
     assert run(*words, f"whole{suffix}").exit_code == 0
     whole = Path(f"whole{suffix}").read_bytes()
-    real = VAEDetector.elbo_terms
+    real = FittedModel.elbo_terms
     for n_runs in range(1, 12):
         left = iter(range(2))
 
-        def cut(detector: VAEDetector, X: np.ndarray, left=left) -> object:
+        def cut(model: FittedModel, X: np.ndarray, left=left) -> object:
             if next(left, None) is None:
                 raise Killed
-            return real(detector, X)
+            return real(model, X)
 
         with monkeypatch.context() as patch:
-            patch.setattr(VAEDetector, "elbo_terms", cut)
+            patch.setattr(FittedModel, "elbo_terms", cut)
             try:
                 assert run(*words, f"s{suffix}", "--resume").exit_code == 0
             except Killed:
@@ -99,7 +100,7 @@ def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
     """Leave what the command would, killed after its first rows."""
     from vae_anomaly.cli.score import made_of
 
-    known = made_of(VAEDetector.load(words[3]), Path(words[3]), Path(words[1]), None)
+    known = made_of(FittedModel.load(words[3]), Path(words[3]), Path(words[1]), None)
     with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), known) as table:
         table.write(frame)
         raise Killed
@@ -247,7 +248,7 @@ def test_tables_survive_real_kills(tmp_path: Path) -> None:
 SCORE = """
 import sys
 from vae_anomaly.cli import main, options, score
-import torch, pandas, sklearn, vae_anomaly.detector
+import vae_anomaly.fitted
 options.CHUNK_BYTES = 8 * 6 * 48
 print("ready", flush=True)
 main(sys.argv[1:])

@@ -8,7 +8,6 @@ flagged.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -18,50 +17,10 @@ from scipy.stats import beta, betabinom
 
 from vae_anomaly import conformal, tails
 from vae_anomaly.errors import DataError
+from vae_anomaly.thresholds import Calibration
 
 CONFIDENCE = 0.95
 RESAMPLES = 199
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """A threshold, what it was asked for, and what to expect from it; intervals cover 95 %.
-
-    Parameters
-    ----------
-    method
-        Name of the method, a key of `METHODS`.
-    threshold, threshold_low, threshold_high
-        Anomaly score above which a sample is flagged, with its bootstrap interval.
-    rate
-        The rate asked for, where the method takes one.
-    delta
-        Share of calibration sets for which a conditional promise may fail.
-    false_alarm_rate, false_alarm_low, false_alarm_high
-        Share of new normals to expect above the threshold, with an exact interval.
-    detection_rate, detection_low, detection_high
-        The same for anomalies, where some were given.
-    n_normal, n_anomalous
-        Scores it rests on.
-    note
-        A warning, or None.
-    """
-
-    method: str
-    threshold: float
-    threshold_low: float
-    threshold_high: float
-    rate: float | None
-    delta: float | None
-    false_alarm_rate: float
-    false_alarm_low: float
-    false_alarm_high: float
-    detection_rate: float | None
-    detection_low: float | None
-    detection_high: float | None
-    n_normal: int
-    n_anomalous: int
-    note: str | None
 
 
 def clopper_pearson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float, float]:

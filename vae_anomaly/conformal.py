@@ -22,8 +22,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammaln
-from scipy.stats import false_discovery_control
 
 from vae_anomaly.errors import DataError
 
@@ -75,6 +73,8 @@ def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:
     delta
         Share of the draws of held-out normals for which the promise may fail, in (0, 1).
     """
+    from scipy.special import gammaln  # a tenth of a second, which p-values without it do without
+
     k = max(1, n // 2)
     i = np.arange(1, n + 1, dtype=np.float64)
     with np.errstate(invalid="ignore"):
@@ -92,6 +92,8 @@ def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
     Conformal p-values against one set of normals depend on each other, but positively (PRDS), for which the procedure
     holds (Bates et al., Theorem 2): of the samples flagged, an expected share of at most ``level`` are normal.
     """
+    from scipy.stats import false_discovery_control  # most of a second, which scoring does without
+
     flagged: np.ndarray = false_discovery_control(p, method="bh") <= level
     return flagged
 

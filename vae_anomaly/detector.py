@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,42 +16,34 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from vae_anomaly import checkpoints, conformal, model_file
-from vae_anomaly.calibration import Calibration, calibrate
+from vae_anomaly import checkpoints
+from vae_anomaly.calibration import calibrate
 from vae_anomaly.checkpoints import Checkpoints
+from vae_anomaly.defaults import Choices, device_of
 from vae_anomaly.distributed import team
-from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.errors import DataError
 from vae_anomaly.explanation import Explanation, explain
-from vae_anomaly.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
-from vae_anomaly.networks import ARCHITECTURES
-from vae_anomaly.normals import normals_from
-from vae_anomaly.objectives import elbo_terms
-from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count
+from vae_anomaly.fitted import ElboTerms, FittedModel, check_support
+from vae_anomaly.likelihoods import name_of
+from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count, parameters_in
 from vae_anomaly.precision import resolved
-from vae_anomaly.priors import PRIORS, prior_of
-from vae_anomaly.rows import Rows, RowsOnDisk, extremes, fingerprint
+from vae_anomaly.priors import PRIORS
+from vae_anomaly.rows import Rows, RowsOnDisk, fingerprint
 from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
-from vae_anomaly.schema import check_config
-from vae_anomaly.scores import SCORES, antithetic_noise, by_block
+from vae_anomaly.scores import SCORES, SLOW_SCORES, antithetic_noise
 from vae_anomaly.settling import settle
 from vae_anomaly.shuffling import drawn
 from vae_anomaly.spooling import spooled, stored
+from vae_anomaly.thresholds import Calibration
 from vae_anomaly.training import Recipe, train
 from vae_anomaly.vae import VAE, reset_parameters
 
 AUTO_RATE = 0.05
-AUTO_LATENT = 16
+SLOW_ROWS = 1_000  # held-out ones, for the scores that optimise for every row
 AUTO_ROWS = 256_000
 AUTO_RATE_OF_128 = 1e-3
 MANY_STEPS = 100_000
 MANY_ROWS, MANY_IMAGES = 25_000, 2_500
-
-
-class ElboTerms(NamedTuple):
-    """The two terms of each sample's ELBO, ``(N,)`` float64, in nats: ELBO = reconstruction - kl."""
-
-    reconstruction: np.ndarray
-    kl: np.ndarray
 
 
 class ParameterAndMethod:
@@ -162,6 +153,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
     likelihood_, prior_, precision_ : str
         What these parameters came to be.
+    model_ : FittedModel
+        All of the above and below that scoring needs. ``FittedModel.load`` reads it from a file without scikit-learn.
     vae_ : VAE
         The fitted module.
     noise_ : Tensor of shape (n_draws, 1, latent_dim)
@@ -325,71 +318,136 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def fit_keeping_checkpoints(self, X: ArrayLike | RowsOnDisk, y: object = None) -> Self:
         """As `fit`, and leave the checkpoints: for who saves the model before `vae_anomaly.checkpoints.remove`."""
-        check_parameters(self.get_params())
+        given = self.get_params()
+        check_parameters(given)
         # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
-        self._parameters = {
-            name: value for name, value in self.get_params().items() if name not in OF_THE_FIT_ALONE
-        } | {"device": "auto", "verbose": False}
+        parameters = {name: value for name, value in given.items() if name not in OF_THE_FIT_ALONE}
+        parameters |= {"device": "auto", "verbose": False}
         if not isinstance(self.random_state, Integral):
-            self._parameters["random_state"] = None
-        self.metadata_: dict[str, Any] = {}
-        rows: Rows = self._rows_on_disk(X) if isinstance(X, RowsOnDisk) else self._rows(X, reset=True)
+            parameters["random_state"] = None
+        rows, sample_shape = self._rows_to_fit(X)
+        choices = Choices(given, sample_shape)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         generator = torch.Generator().manual_seed(seed)
         training, validation, calibration = self._split(rows, generator)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
-        device = self._device()
+        device = device_of(self.device)
         (full,) = team().of_first([resolved(self.precision, dtype, device) == "full"])  # which each of them measures
-        self._parameters["precision"] = "full" if full else "bfloat16"
-        kept = self._checkpoints(rows, seed, device)
+        parameters["precision"] = "full" if full else "bfloat16"
+        identity = parameters | {"device": device.type, "shape of a sample": sample_shape}
+        kept = self._checkpoints(rows, seed, identity)
 
-        self.vae_ = self._build(PREPROCESSING[self._preprocessing(rows)](training))
-        self._check_support(rows)
-        reset_parameters(self.vae_, generator)
-        self.vae_.to(device, dtype)
-        latent_dim = self._latent_dim()
-        self.noise_ = antithetic_noise(self.n_draws, latent_dim, generator)
-        self._n_features_out = latent_dim
-        self.history_ = train(
-            self.vae_,
+        vae = choices.build(PREPROCESSING[choices.preprocessing(rows.dtype)](training))
+        check_support(vae, rows)
+        reset_parameters(vae, generator)
+        vae.to(device, dtype)
+        noise = antithetic_noise(self.n_draws, choices.latent_dim, generator)
+        history = train(
+            vae,
             training,
             validation,
-            self._recipe(training),
-            self.noise_[:2].to(device, dtype),
+            self._recipe(training, choices, vae.scaling, parameters["precision"]),
+            noise[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
             progress=self.verbose and team().rank == 0,
             checkpoints=kept,
         )
-        settle(self.vae_, training, validation, self._prior(), self.noise_.to(device, dtype), generator)
-        self.held_out_scores_ = {name: self._score(calibration, name) for name in SCORES}
-        self.calibrations_: dict[str, Calibration] = {}
-        for name, held_out in self.held_out_scores_.items():
+        settle(vae, training, validation, choices.prior, noise.to(device, dtype), generator)
+        names = getattr(self, "feature_names_in_", None)
+        model = FittedModel(
+            vae=vae,
+            noise=noise,
+            sample_shape=sample_shape,
+            image_shape=choices.image_shape,
+            feature_names=None if names is None else tuple(map(str, names)),
+            held_out_scores={},
+            calibrations={},
+            score=given["score"],
+            parameters=parameters,
+            history=history,
+            metadata={},
+        )
+        some = calibration[:: math.ceil(len(calibration) / SLOW_ROWS)]
+        model.held_out_scores |= {
+            name: model.score_samples(some if name in SLOW_SCORES else calibration, name) for name in SCORES
+        }
+        for name, held_out in model.held_out_scores.items():
             if isinstance(self.contamination, str):
                 rate = max(AUTO_RATE, 1 / (len(held_out) + 1))
-                self.calibrations_[name] = calibrate("conformal", -held_out, rate=rate)
+                model.calibrations[name] = calibrate("conformal", -held_out, rate=rate)
             else:
-                scores = self._score(rows, name)
-                self.calibrations_[name] = calibrate("contamination", -scores, rate=float(self.contamination))
+                scores = model.score_samples(rows, name)
+                model.calibrations[name] = calibrate("contamination", -scores, rate=float(self.contamination))
+        self._fitted = model
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    @property
+    def model_(self) -> FittedModel:
+        """What was fitted, with the score in use."""
+        check_is_fitted(self)
+        return self._fitted.using(self.__dict__["score"])
+
+    @property
+    def vae_(self) -> VAE:
+        """The fitted module."""
+        return self._fitted.vae
+
+    @property
+    def noise_(self) -> Tensor:
+        """The latent draws of every score."""
+        return self._fitted.noise
+
+    @property
+    def image_shape_(self) -> tuple[int, ...] | None:
+        """Height, width, channels, if samples are images."""
+        return self._fitted.image_shape
+
+    @property
+    def history_(self) -> list[Any]:
+        """One record an epoch."""
+        return self._fitted.history
+
+    @property
+    def metadata_(self) -> dict[str, Any]:
+        """What is kept with the model."""
+        return self._fitted.metadata
+
+    @metadata_.setter
+    def metadata_(self, metadata: dict[str, Any]) -> None:
+        self._fitted.metadata = metadata
+
+    @property
+    def held_out_scores_(self) -> dict[str, np.ndarray]:
+        """Each score of the held-out normals."""
+        return self._fitted.held_out_scores
+
+    @property
+    def calibrations_(self) -> dict[str, Calibration]:
+        """The threshold of each score."""
+        return self._fitted.calibrations
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.noise_.shape[-1]
 
     @property
     def calibration_(self) -> Calibration:
         """Threshold on the anomaly score, for the score in use."""
-        check_is_fitted(self)
-        return self.calibrations_[self._score_name]
+        return self.model_.calibration
 
     @property
     def calibration_scores_(self) -> np.ndarray:
         """``score_samples`` of the held-out normals, for the score in use."""
-        check_is_fitted(self)
-        return self.held_out_scores_[self._score_name]
+        return self.model_.calibration_scores
 
     @property
     def likelihood_(self) -> str:
         """What ``likelihood`` came to be."""
         check_is_fitted(self)
-        kinds = {kind: name for name, kind in LIKELIHOODS.items()} | {SquaredError: "squared_error"}
-        return kinds[type(self.vae_.likelihood)]
+        return name_of(self.vae_.likelihood)
 
     @property
     def prior_(self) -> str:
@@ -401,7 +459,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def precision_(self) -> str:
         """What ``precision`` came to be."""
         check_is_fitted(self)
-        name: str = self._parameters.get("precision", "full")
+        name: str = self._fitted.parameters.get("precision", "full")
         return name
 
     @property
@@ -445,7 +503,6 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         DataError
             If the method, its options or the data cannot be used, such as too few normals for the rate.
         """
-        check_is_fitted(self)
         normal, anomalous = self.calibration_scores_, np.empty(0)
         if X is not None:
             scores = self.score_samples(X)
@@ -460,12 +517,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         labels = np.repeat([0, 1], [len(normal), len(anomalous)])
         options |= {} if rate is None else {"rate": rate}
         calibration = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
-        self.held_out_scores_[self._score_name] = normal
+        self.held_out_scores_[self.model_.score] = normal
         return self.set_calibration(calibration)
 
     def set_calibration(self, calibration: Calibration) -> Self:
         """Take a threshold from anywhere for the score in use; `predict` follows it."""
-        self.calibrations_[self._score_name] = calibration
+        self.calibrations_[self.model_.score] = calibration
         return self
 
     def p_values(self, X: ArrayLike) -> np.ndarray:
@@ -478,14 +535,11 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def p_values_of(self, scores: np.ndarray) -> np.ndarray:
         """As `p_values`, from what `score_samples` gave."""
-        check_is_fitted(self)
-        p = conformal.p_values(-self.calibration_scores_, -scores)
-        delta = self.calibration_.delta
-        return p if delta is None else conformal.conditional(p, len(self.calibration_scores_), delta)
+        return self.model_.p_values_of(scores)
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats."""
-        return self._score(self._rows(X), self._score_name)
+        return self.model_.score_samples(self._rows(X))
 
     def score_batches(self, batches: Iterable[ArrayLike]) -> Iterator[np.ndarray]:
         """`score_samples` of each batch in turn, to the same bits as of all at once."""
@@ -503,8 +557,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def elbo_terms(self, X: ArrayLike) -> ElboTerms:
         """Reconstruction term and KL term of each sample's ELBO, each ``(N,)`` float64, in nats."""
-        terms = self._by_block(self._rows(X), lambda vae, x, noise: elbo_terms(vae, x, noise))
-        return ElboTerms(*(term.astype(np.float64) for term in terms))
+        rows = self._rows(X)
+        return self._fitted.elbo_terms(rows)
 
     def explain(self, X: ArrayLike) -> Explanation:
         """Where each sample's ELBO comes from, and what the model expected instead.
@@ -523,7 +577,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             Shares of the reconstruction term a feature and of the KL term a latent, in nats; what was expected, and how
             far around it, in the units of X; and the nats beyond that a feature costs.
         """
-        parts = self._by_block(self._rows(X), lambda vae, x, noise: explain(vae, x, noise))
+        parts = self._by_block(X, lambda vae, x, noise: explain(vae, x, noise))
         return Explanation(*(part.astype(np.float64) for part in parts))
 
     def _mean_score(self, X: ArrayLike, y: object = None) -> float:
@@ -532,13 +586,6 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     score = ParameterAndMethod(_mean_score)
 
-    @property
-    def _score_name(self) -> str:
-        name: str = self.__dict__["score"]
-        if name not in SCORES:
-            raise ValueError(f"score must be one of {', '.join(map(repr, SCORES))}, got {name!r}")
-        return name
-
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name, as scikit-learn has it."""
         parameters: dict[str, Any] = super().get_params(deep)
@@ -546,13 +593,12 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
-        return self._by_block(self._rows(X), lambda vae, x, noise: (vae.encode(x).mu,))[0]
+        return self._by_block(X, lambda vae, x, noise: (vae.encode(x).mu,))[0]
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
         """Expected samples given the posterior means, shaped as ``X`` and in its units."""
-        rows = self._rows(X)
         function = lambda vae, x, noise: (vae.scaling.inverse(vae.reconstruct(x)),)  # noqa: E731
-        return self._by_block(rows, function)[0].reshape(np.shape(X))
+        return self._by_block(X, function)[0].reshape(np.shape(X))
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """What the model expects for latent codes.
@@ -621,9 +667,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         """
         if not is_count(n_steps) or n_steps < 2:
             raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
-        ends = self._by_block(
-            self._rows(np.stack([np.asarray(a), np.asarray(b)])), lambda vae, x, noise: (vae.encode(x).mu,)
-        )[0]
+        ends = self._by_block(np.stack([np.asarray(a), np.asarray(b)]), lambda vae, x, noise: (vae.encode(x).mu,))[0]
         along = np.linspace(0, 1, n_steps)[:, None]
         return self._generate((1 - along) * ends[:1] + along * ends[1:])
 
@@ -640,21 +684,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         OSError
             If the file cannot be written.
         """
-        check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        config = {
-            "parameters": self._parameters | {"score": self._score_name},
-            "sample_shape": list(self._sample_shape),
-            "feature_names": None if names is None else [str(name) for name in names],
-            "dtype": str(self.vae_.scaling.loc.dtype).removeprefix("torch."),
-            "calibrations": {name: vars(calibration) for name, calibration in self.calibrations_.items()},
-            "history": self.history_,
-            "metadata": self.metadata_,
-        }
-        tensors = {f"vae.{name}": value for name, value in self.vae_.state_dict().items()}
-        tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in self.held_out_scores_.items()}
-        tensors["noise"] = self.noise_
-        model_file.write(Path(path), tensors, config)
+        self.model_.save(path)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
@@ -674,161 +704,62 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         OSError
             If it cannot be read.
         """
-        described = []
-
-        def build(config: dict[str, Any], layout: model_file.Layout) -> None:
-            try:
-                check_config(config)
-                described.append(cls._described(config, layout, device))
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-                why = str(error).partition("\n")[0]
-                raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
-
-        tensors, _ = model_file.read(Path(path), build)
-        try:
-            return described[0]._filled(tensors)
-        except ValueError as error:
-            raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
-
-    @classmethod
-    def _described(cls, config: dict[str, Any], layout: model_file.Layout, device: str) -> Self:
-        """The detector that a file describes, its tensors not yet there; layouts are compared before any is read."""
-        parameters = config["parameters"] | {"device": device}
-        parameters = {name: value for name, value in parameters.items() if name not in OF_THE_FIT_ALONE}
-        if isinstance(parameters.get("image_shape"), list):
-            parameters["image_shape"] = tuple(parameters["image_shape"])
-        detector = cls(**parameters)
-        check_parameters(detector.get_params())
-        detector._parameters = config["parameters"]
-        detector.metadata_ = config["metadata"]
-        detector._sample_shape = tuple(config["sample_shape"])
-        detector._set_shape(detector._sample_shape)
-        detector.n_features_in_ = math.prod(detector._sample_shape)
-        detector._n_features_out = detector._latent_dim()
-        detector.calibrations_ = {name: Calibration(**fields) for name, fields in config["calibrations"].items()}
-        detector.history_ = config["history"]
-        if config["feature_names"] is not None:
-            detector.feature_names_in_ = np.array(config["feature_names"], dtype=object)
-        # building takes time in proportion to the sides of an image, and every module has a tensor of all features
-        if max(math.prod(shape) for _, shape in layout.values()) < detector.n_features_in_:
-            raise ValueError("its sample_shape does not fit the rest")
-        if set(detector.calibrations_) != set(SCORES):
-            raise ValueError("its calibrations do not fit the rest")
-        with torch.device("meta"):
-            state = {
-                name.removeprefix("vae."): torch.empty(shape)
-                for name, (_, shape) in layout.items()
-                if name.startswith("vae.")
-            }
-            detector.vae_ = detector._build(Scaling(state["scaling.loc"], state["scaling.scale"]))
-            prior, normals = (
-                {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-                for start in ("prior.", "normals.")
-            )
-            sizes = detector._latent_dim(), detector.n_features_in_
-            detector.vae_.prior = prior_of(detector._prior(), prior, *sizes)
-            detector.vae_.normals = normals_from(normals, *sizes)
-        detector._check_layout(layout, {"float32": "F32", "float64": "F64"}[config["dtype"]])
+        model = FittedModel.load(path, device=device)
+        detector = cls(**parameters_in(model.parameters, device))
+        detector._fitted = model
+        detector.n_features_in_ = model.n_features
+        if model.feature_names is not None:
+            detector.feature_names_in_ = np.array(model.feature_names, dtype=object)
         return detector
 
-    def _check_layout(self, layout: model_file.Layout, kind: str) -> None:
-        """Compare types and shapes of a file's tensors with those of the module that is to hold them."""
-        expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae_.state_dict().items()}
-        expected["noise"] = "F64", (self.n_draws, 1, self._latent_dim())
-        for name in SCORES:  # as many rows as there were: calibrating anew changes those of one score
-            expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
-        for name in sorted(expected.keys() | layout.keys()):
-            if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
-                raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
-        if expected["vae.scaling.loc"][1] not in ((), (self.n_features_in_,)):
-            raise ValueError("its scaling does not fit the rest")
+    def _rows(self, X: ArrayLike) -> np.ndarray:
+        """Validated flat rows to score, ``(N, D)``: float64, float32 or uint8."""
+        check_is_fitted(self)
+        rows = self._validated(self._fitted.flat(np.asarray(X)) if is_images(X) else X, reset=False)
+        check_support(self.vae_, rows)
+        return rows
 
-    def _filled(self, tensors: dict[str, Tensor]) -> Self:
-        """The detector with the tensors that were described."""
-        state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
-        for name, value in state.items():
-            if name.endswith(("scale", "variance", "sigma", "std", "floor")) and not (value > 0).all():
-                raise ValueError(f"its {name} must be above 0")
-        self.noise_ = tensors["noise"]
-        self.held_out_scores_ = {name: tensors[f"held_out.{name}"].numpy() for name in SCORES}
-        self.vae_.load_state_dict(state, assign=True)
-        self.vae_.to(self._device())
-        return self
+    def _by_block(
+        self, X: ArrayLike, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+    ) -> tuple[np.ndarray, ...]:
+        rows = self._rows(X)
+        return self._fitted.by_block(rows, function)
 
-    def _rows(self, X: ArrayLike, *, reset: bool = False) -> np.ndarray:
-        """Validated flat rows, ``(N, D)``: float64, float32 or uint8."""
-        if not reset:
-            check_is_fitted(self)
-        ndim = getattr(X, "ndim", 2)
-        if ndim in (3, 4):
+    def _rows_to_fit(self, X: ArrayLike | RowsOnDisk) -> tuple[Rows, tuple[int, ...]]:
+        """Validated flat rows, an array or, if they are many on disk, as they are; and the shape of a sample."""
+        if isinstance(X, RowsOnDisk):
+            if X.small:
+                rows, sample_shape = self._rows_to_fit(X[:])
+            else:
+                rows, sample_shape = X.flat(), X.shape[1:]
+                self.n_features_in_ = rows.shape[1]
+                self.__dict__.pop("feature_names_in_", None)
+            if X.feature_names is not None:
+                self.feature_names_in_ = np.array(X.feature_names, dtype=object)
+            return rows, sample_shape
+        if is_images(X):
             images = np.asarray(X)
-            if reset:
-                self._sample_shape = images.shape[1:]
-            elif math.prod(images.shape[1:]) != self.n_features_in_ or (
-                images.shape[1:] != self._sample_shape and (*images.shape[1:], 1)[:3] != self.image_shape_
-            ):
-                raise DataError(
-                    f"VAEDetector was fitted on samples of shape {self._sample_shape}, "
-                    f"got images of shape {images.shape[1:]}"
-                )
-            X = images.reshape(len(images), -1)
+            return self._validated(images.reshape(len(images), -1), reset=True), images.shape[1:]
+        rows = self._validated(X, reset=True)
+        return rows, rows.shape[1:]
+
+    def _validated(self, X: ArrayLike, *, reset: bool) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # its sum of large values
             rows: np.ndarray = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32, np.uint8],
-                ensure_min_samples=3 if reset else 1,
+                self, X, reset=reset, dtype=[np.float64, np.float32, np.uint8], ensure_min_samples=3 if reset else 1
             )
-        if reset:
-            if ndim not in (3, 4):
-                self._sample_shape = (rows.shape[1],)
-            self._set_shape(self._sample_shape)
-        else:
-            self._check_support(rows)
         return rows
 
-    def _rows_on_disk(self, X: RowsOnDisk) -> Rows:
-        """Flat rows to fit on: an array if they are few, else as they are."""
-        rows: Rows
-        if X.small:
-            rows = self._rows(X[:], reset=True)
-        else:
-            rows = X.flat()
-            self.n_features_in_ = rows.shape[1]
-            self._sample_shape = X.shape[1:]
-            self.__dict__.pop("feature_names_in_", None)
-            self._set_shape(self._sample_shape)
-        if X.feature_names is not None:
-            self.feature_names_in_ = np.array(X.feature_names, dtype=object)
-        return rows
-
-    def _checkpoints(self, rows: Rows, seed: int, device: torch.device) -> Checkpoints | None:
+    def _checkpoints(self, rows: Rows, seed: int, identity: dict[str, Any]) -> Checkpoints | None:
         """Where this fit keeps its state, if anywhere."""
         if self.checkpoint_dir is None:
             return None
-        identity = (
-            self._parameters
-            | {
-                "random_state": self.random_state if isinstance(self.random_state, Integral) else seed,
-                "device": device.type,
-                "shape of a sample": self._sample_shape,
-                "data": fingerprint(rows),
-            }
-            | ({"rows": "on disk"} if isinstance(rows, RowsOnDisk) else {})
-        )
+        identity |= {
+            "random_state": self.random_state if isinstance(self.random_state, Integral) else seed,
+            "data": fingerprint(rows),
+        }
+        identity |= {"rows": "on disk"} if isinstance(rows, RowsOnDisk) else {}
         return Checkpoints(Path(self.checkpoint_dir), self.checkpoint_interval, identity, resume=self.resume)
-
-    def _set_shape(self, sample_shape: tuple[int, ...]) -> None:
-        """Derive ``image_shape_`` from what a sample looks like and what ``image_shape`` says."""
-        shape = self.image_shape
-        if len(sample_shape) > 1:
-            shape = sample_shape
-        elif shape is not None and math.prod(shape) != sample_shape[0]:
-            raise DataError(
-                f"image_shape={shape} has {math.prod(shape)} pixels, the samples have {sample_shape[0]} features"
-            )
-        self.image_shape_ = None if shape is None else (*shape, 1)[:3]
 
     def _split(self, rows: Rows, generator: torch.Generator) -> tuple[Rows, np.ndarray, np.ndarray]:
         """Disjoint rows to train on, to stop the training with, and to calibrate with; the last two in memory."""
@@ -847,36 +778,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             return rows.without(held_out), validation, calibration
         return rows[np.setdiff1d(np.arange(n), held_out)], validation, calibration
 
-    def _preprocessing(self, rows: Rows) -> str:
-        if self.preprocessing != "auto":
-            return self.preprocessing
-        bounded = LIKELIHOODS[self._likelihood()].support is not None
-        if self.architecture == "article" or (bounded and (self.image_shape_ is not None or rows.dtype == np.uint8)):
-            return "unit_range"
-        if bounded:
-            return "none"
-        return "standardize" if self.image_shape_ is None else "standardize_globally"
-
-    def _likelihood(self) -> str:
-        if self.likelihood != "auto":
-            return self.likelihood
-        return "gaussian" if self.image_shape_ is None else "correlated_gaussian"
-
-    def _prior(self) -> str:
-        if self.prior != "auto":
-            return self.prior
-        if self.architecture == "article" or LIKELIHOODS[self._likelihood()].support is not None:
-            return "normal"
-        return "exemplars" if self.image_shape_ is None else "mixture"
-
-    def _latent_dim(self) -> int:
-        if self.latent_dim is not None:
-            return int(self.latent_dim)
-        return 10 if self.architecture == "article" else max(1, min(AUTO_LATENT, self.n_features_in_ // 2))
-
-    def _recipe(self, rows: Rows) -> Recipe:
+    def _recipe(self, rows: Rows, choices: Choices, scaling: Scaling, precision: str) -> Recipe:
         n = len(rows)
-        many = n >= (MANY_ROWS if self.image_shape_ is None else MANY_IMAGES)
+        many = n >= (MANY_ROWS if choices.image_shape is None else MANY_IMAGES)
         batch_size = (256 if many else 128) if self.batch_size is None else int(self.batch_size)
         learning_rate = (
             AUTO_RATE_OF_128 * math.sqrt(batch_size / 128) if self.learning_rate is None else self.learning_rate
@@ -891,94 +795,24 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             batch_size=batch_size,
             learning_rate=float(learning_rate),
             patience=math.ceil(epochs / 3) if self.patience is None else int(self.patience),
-            input_noise=self._input_noise() * rms_deviation(self.vae_.scaling, rows),
-            precision=self._parameters["precision"],
+            input_noise=choices.input_noise * rms_deviation(scaling, rows),
+            precision=precision,
         )
-
-    def _input_noise(self) -> float:
-        if self.input_noise is not None:
-            return float(self.input_noise)
-        if self.architecture == "article":
-            return 0.0
-        if self.image_shape_ is None:
-            return 0.2
-        height, width, _ = self.image_shape_
-        return min(2.0, math.sqrt(height * width) / 14)
-
-    def _build(self, rows_to_units: Scaling) -> VAE:
-        """The module, its weights not yet drawn; building it reads no random state."""
-        likelihood: Likelihood
-        if self.architecture == "article":
-            likelihood = SquaredError()
-        elif self._likelihood() == "correlated_gaussian":
-            if self.image_shape_ is None:
-                raise DataError(
-                    "likelihood='correlated_gaussian' needs images: pass them as (N, H, W) or (N, H, W, C), give "
-                    "image_shape=, or use likelihood='gaussian'"
-                )
-            height, width, channels = self.image_shape_
-            likelihood = CorrelatedGaussian((height, width, channels))
-        else:
-            likelihood = LIKELIHOODS[self._likelihood()]()
-        with torch.device("meta"):
-            encoder, decoder = ARCHITECTURES[self.architecture](
-                self.image_shape_ or (self.n_features_in_,), self._latent_dim()
-            )
-        vae = VAE(encoder, decoder, likelihood, rows_to_units)
-        if rows_to_units.loc.device.type != "meta":
-            for module in (encoder, decoder):  # as `to_empty` has it, which takes half a second once
-                state = {name: torch.empty(value.shape) for name, value in module.state_dict().items()}
-                module.load_state_dict(state, assign=True)
-        return vae
-
-    def _check_support(self, rows: Rows) -> None:
-        """Refuse values that the likelihood gives no density to."""
-        support = self.vae_.likelihood.support
-        if support is None:
-            return
-        loc = self.vae_.scaling.loc
-        low, high = (
-            self.vae_.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype)) for extreme in extremes(rows)
-        )
-        if low.min() < support[0] or high.max() > support[1]:
-            raise DataError(
-                f"likelihood={self._likelihood()!r} needs values in {list(support)} after preprocessing, found "
-                f"{float(low.min()):.6g} to {float(high.max()):.6g}: scale the data, or use likelihood='gaussian'"
-            )
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"device={self.device!r} cannot be used ({reason}): try 'auto' or 'cpu'") from error
-        return torch.device(self.device)
-
-    def _by_block(
-        self, rows: Rows, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
-    ) -> tuple[np.ndarray, ...]:
-        """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
-        dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
-        vae = self.vae_ if self.vae_.scaling.loc.dtype == dtype else copy.deepcopy(self.vae_).to(dtype)
-        noise = self.noise_.to(vae.scaling.loc.device, dtype)
-        return by_block(vae, rows, lambda x: function(vae, x, noise))
-
-    def _score(self, rows: Rows, name: str) -> np.ndarray:
-        score = SCORES[name]
-        scores = self._by_block(rows, lambda vae, x, noise: (score(vae, x, noise),))[0]
-        return scores.astype(np.float64)
 
     def _generate(self, z: np.ndarray) -> np.ndarray:
         """Latents ``(N, latent_dim)`` to samples in the data's own shape and units."""
         loc = self.vae_.scaling.loc
         with torch.inference_mode():
             x = self.vae_.scaling.inverse(self.vae_.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
-        return x.cpu().numpy().reshape(len(z), *self._sample_shape)
+        return x.cpu().numpy().reshape(len(z), *self._fitted.sample_shape)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def is_images(X: ArrayLike) -> bool:
+    """Whether samples come as images ``(N, H, W)`` or ``(N, H, W, C)``."""
+    return getattr(X, "ndim", 2) in (3, 4)

@@ -448,3 +448,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
 }
+
+
+def name_of(likelihood: Likelihood) -> str:
+    """Its name in `LIKELIHOODS`; the article's, which is none of them, has one too."""
+    names = {kind: name for name, kind in LIKELIHOODS.items()} | {SquaredError: "squared_error"}
+    return names[type(likelihood)]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -222,6 +221,8 @@ def shrunk_whitening(mu: Tensor) -> Tensor:
     Their covariance is shrunk towards a multiple of the identity (Ledoit & Wolf, "A well-conditioned estimator for
     large-dimensional covariance matrices", 2004); where the rows do not vary at all, it is taken to be the prior's.
     """
+    from sklearn.covariance import ledoit_wolf  # a second, which scoring does without
+
     centred = mu - mu.mean(dim=0)
     mean_variance = float(centred.square().mean())
     if mean_variance < 1e-12:

@@ -81,6 +81,33 @@ CONSTRAINTS: dict[str, Constraint] = {
     "resume": (lambda v: isinstance(v, bool | np.bool_), "True or False"),
 }
 
+# those of `VAEDetector`, which a file from before a parameter was there leaves out; a test compares them
+DEFAULTS: dict[str, Any] = {
+    "architecture": "mlp",
+    "latent_dim": None,
+    "likelihood": "auto",
+    "prior": "auto",
+    "preprocessing": "auto",
+    "image_shape": None,
+    "input_noise": None,
+    "epochs": None,
+    "batch_size": None,
+    "learning_rate": None,
+    "patience": None,
+    "validation_fraction": 0.1,
+    "calibration_fraction": 0.1,
+    "contamination": "auto",
+    "n_draws": 2,
+    "precision": "auto",
+    "score": "elbo",
+    "random_state": 0,
+    "device": "auto",
+    "verbose": False,
+    "checkpoint_dir": None,
+    "checkpoint_interval": 30.0,
+    "resume": False,
+}
+
 # where and when a fit keeps its state, and no part of the model: a file must not decide it
 OF_THE_FIT_ALONE = ("checkpoint_dir", "checkpoint_interval", "resume")
 
@@ -108,3 +135,22 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to go on from")
     if parameters["checkpoint_dir"] is not None and parameters["random_state"] is None:
         raise ValueError("checkpoint_dir needs a random_state, such as 0: without one a fit cannot be resumed")
+
+
+def parameters_in(stored: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """All parameters of the detector whose file holds these, on this device.
+
+    Raises
+    ------
+    ValueError
+        For the first parameter that is unknown or cannot be used.
+    """
+    kept = {name: value for name, value in stored.items() if name not in OF_THE_FIT_ALONE}
+    unknown = next((name for name in kept if name not in DEFAULTS), None)
+    if unknown is not None:
+        raise ValueError(f"its parameter {unknown[:100]!r} is unknown")
+    parameters = DEFAULTS | kept | {"device": device}
+    if isinstance(parameters["image_shape"], list):
+        parameters["image_shape"] = tuple(parameters["image_shape"])
+    check_parameters(parameters)
+    return parameters

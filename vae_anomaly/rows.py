@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -24,6 +25,7 @@ HELD_ROWS, HELD_BYTES = 20_000, 32 << 20  # of rows on disk, the most that is he
 SAMPLE_ROWS = 10_000
 HASHED_VALUES = 1 << 22  # at a time
 PIECE_BYTES, PIECE_ROWS = 8 << 20, 1 << 16
+MOST_NAMES = 5  # in a message
 TYPES = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))  # that detectors compute with as they are
 
 
@@ -203,3 +205,32 @@ def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple
                 f"{source}: row {first_row + start + row}, column {where} is {value}: "
                 "fill in or drop missing and infinite values first"
             )
+
+
+def check_feature_names(names: Sequence[str] | None, known: Sequence[str] | None) -> None:
+    """Compare column names with those of the training data, as scikit-learn does; where one side has none, warn.
+
+    Raises
+    ------
+    DataError
+        If they differ, or their order does.
+    """
+    if known is None:
+        if names is not None:
+            warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=3)
+        return
+    if names is None:
+        without = "X does not have valid feature names, but VAEDetector was fitted with feature names"
+        warnings.warn(without, stacklevel=3)
+        return
+    if list(names) == list(known):
+        return
+    message = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
+    for what, some in {"unseen at fit time": unseen, "seen at fit time, yet now missing": missing}.items():
+        if some:
+            shown = some if len(some) <= MOST_NAMES else [*some[:MOST_NAMES], "..."]
+            message += f"Feature names {what}:\n" + "".join(f"- {name}\n" for name in shown)
+    if not unseen and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    raise DataError(message)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from vae_anomaly.errors import DataError
@@ -44,6 +43,8 @@ def standardize(X: Rows) -> Scaling:
 
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
+    from sklearn.preprocessing import StandardScaler  # a second, which scoring does without
+
     with np.errstate(over="ignore", invalid="ignore"):
         scaler = StandardScaler()
         for rows in pieces(X):

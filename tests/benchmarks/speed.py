@@ -20,6 +20,7 @@ from timing import Record, compared, in_a_process, rounds, summarised
 import vae_anomaly.detector
 import vae_anomaly.training
 from vae_anomaly import VAEDetector
+from vae_anomaly.fitted import FittedModel
 from vae_anomaly.precision import speed_of_bfloat16
 from vae_anomaly.rows import Rows
 from vae_anomaly.scores import BLOCK_ROWS
@@ -419,8 +420,8 @@ def clocks() -> Iterator[dict[str, float]]:
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
         ("prior, likelihood, statistics", vae_anomaly.detector, "settle"),
-        ("calibration of all scores", VAEDetector, "_score"),
-        ("checks and split", VAEDetector, "_rows"),
+        ("calibration of all scores", FittedModel, "score_samples"),
+        ("checks and split", VAEDetector, "_validated"),
         ("checks and split", VAEDetector, "_split"),
     ]
     with ExitStack() as stack:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vae_anomaly.datasets import rows_at
 from vae_anomaly.engines.manifest import BLOCK_ROWS, Shard
-from vae_anomaly.engines.table import scored, to_frame
+from vae_anomaly.engines.table import scored
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.reports.score_table import open_score_table
 from vae_anomaly.untrusted import printable
@@ -58,11 +58,11 @@ class ShardScorer:
     def __init__(self, task: Task) -> None:
         import torch
 
-        from vae_anomaly.detector import VAEDetector
+        from vae_anomaly.fitted import FittedModel
 
         torch.set_num_threads(1)
         self.task = task
-        self.detector = VAEDetector.load(task.model, device=task.device).set_params(score=task.score)
+        self.model = FittedModel.load(task.model, device=task.device).using(task.score)
         if file_digest(Path(task.model)) != task.digest:
             raise ModelFileError(f"{task.model} is another model than the one that the run began with")
 
@@ -88,14 +88,13 @@ class ShardScorer:
 
     def write(self, shard: Shard, part: Path) -> None:
         """Score the rows, a piece at a time."""
-        import pandas as pd
+        import numpy as np
 
-        step = max(1, CHUNK_BYTES // (8 * self.detector.n_features_in_ * BLOCK_ROWS)) * BLOCK_ROWS
+        step = max(1, CHUNK_BYTES // (8 * self.model.n_features * BLOCK_ROWS)) * BLOCK_ROWS
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
-                index = {"index": range(row, row + len(rows))}
-                write(pd.DataFrame(index | scored(self.detector, to_frame(rows))))
+                write({"index": np.arange(row, row + len(rows))} | scored(self.model, rows))
                 row += len(rows)
 
 

@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
-    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitted import FittedModel
 
 
-def scored(detector: VAEDetector, X: Any) -> dict[str, np.ndarray]:
+def scored(model: FittedModel, data: Dataset) -> dict[str, np.ndarray]:
     """What a score table says of samples, each ``(N,)``; where the ELBO is the score it is computed but once."""
-    terms = detector.elbo_terms(X)
-    is_elbo = detector.get_params()["score"] == "elbo"
-    anomaly_score = terms.kl - terms.reconstruction if is_elbo else -detector.score_samples(X)
+    rows = model.rows(data.X, data.feature_names)
+    terms = model.elbo_terms(rows)
+    anomaly_score = terms.kl - terms.reconstruction if model.score == "elbo" else -model.score_samples(rows)
     return {
         "anomaly_score": anomaly_score,
-        "decision": (anomaly_score > detector.calibration_.threshold).astype(int),
-        "p_value": detector.p_values_of(-anomaly_score),
+        "decision": (anomaly_score > model.calibration.threshold).astype(int),
+        "p_value": model.p_values_of(-anomaly_score),
         "reconstruction": terms.reconstruction,
         "kl": terms.kl,
     }
