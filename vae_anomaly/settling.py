@@ -22,7 +22,7 @@ from vae_anomaly.likelihoods import Gaussian, squared_distances
 from vae_anomaly.networks import Posterior
 from vae_anomaly.normals import MAX_ROWS, fit_normals
 from vae_anomaly.optimizer import AdamW
-from vae_anomaly.priors import MIXTURE_ROWS, Exemplars, Mixture, fit_mixture
+from vae_anomaly.priors import MIXTURE_ROWS, NEGLIGIBLE, Exemplars, Mixture, fit_mixture
 from vae_anomaly.rows import Rows, RowsOnDisk
 from vae_anomaly.scores import by_block
 from vae_anomaly.shuffling import drawn
@@ -42,7 +42,7 @@ SPREAD_ROWS = 128
 SPREAD_RATE = 0.1
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
-FAR = 1e300
+FAR = 1e20  # as a squared distance of scaled rows
 
 
 def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor, generator: torch.Generator) -> None:
@@ -163,12 +163,19 @@ def best_variance(squared: Tensor, n_features: int, floor: float) -> tuple[Tenso
     By expectation maximisation from squared distances ``(M, n)``: :math:`v \leftarrow \frac{1}{MD} \sum_{ij} r_{ij}
     d_{ij}^2`, where :math:`r_{ij}` is how much of row i the Gaussian j is responsible for.
     """
-    variance = (squared.amin(dim=1).mean() / n_features).clamp(min=floor)
+    nearest = squared.amin(dim=1)
+    beyond = (squared - nearest[:, None]).float()  # with what follows, a third of the time of double precision
+
+    def responsible(variance: Tensor) -> tuple[Tensor, Tensor]:
+        r = torch.mul(beyond, (-0.5 / variance).float()).clamp_(min=NEGLIGIBLE).exp_()
+        total = r.sum(dim=1)
+        return total.double(), nearest + r.mul_(beyond).sum(dim=1).double() / total
+
+    variance = (nearest.mean() / n_features).clamp(min=floor)
     for _ in range(VARIANCE_STEPS):
-        r = torch.softmax(-0.5 * squared / variance, dim=1)
-        variance = ((r * squared).sum(dim=1).mean() / n_features).clamp(min=floor)
-    log_p = torch.logsumexp(-0.5 * squared / variance, dim=1).mean() - 0.5 * n_features * torch.log(variance)
-    return variance, float(log_p)
+        variance = (responsible(variance)[1].mean() / n_features).clamp(min=floor)
+    log_p = responsible(variance)[0].log() - 0.5 * nearest / variance
+    return variance, float(log_p.mean() - 0.5 * n_features * torch.log(variance))
 
 
 def drawn_of_both(

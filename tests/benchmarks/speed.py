@@ -84,10 +84,26 @@ def steps(smoke: bool) -> Iterator[Record]:
                 what = f"{architecture} step, batch {batch}, {precision}"
                 target = targets.get((architecture, precision, batch))
                 against = f"{precision} products"
-                own = {
-                    "against its own products": round(float(np.median(times[f"{precision} step"] / times[against])), 2)
-                }
-                yield compared(what, times, f"{precision} step", "full products", target=target, details=own)
+                own = float(np.median(times[f"{precision} step"] / times[against]))
+                details: dict[str, Any] = {"against its own products": round(own, 2)}
+                if batch == 128:
+                    details |= shares_of(functions[f"{precision} step"], 3 if smoke else 40)
+                yield compared(what, times, f"{precision} step", "full products", target=target, details=details)
+
+
+def shares_of(step: Callable[[], object], n: int) -> dict[str, str]:
+    """Where the time of so many steps goes."""
+    with clocks() as spent:
+        start = time.perf_counter()
+        for _ in range(n):
+            step()
+        whole = time.perf_counter() - start
+    return listed(spent, whole) | {"rest": f"{1 - sum(spent.values()) / whole:.1%}"}
+
+
+def listed(spent: dict[str, float], whole: float) -> dict[str, str]:
+    """Shares of the whole, largest first."""
+    return {part: f"{seconds / whole:.1%}" for part, seconds in sorted(spent.items(), key=lambda item: -item[1])}
 
 
 FIT = """
@@ -402,6 +418,8 @@ def clocks() -> Iterator[dict[str, float]]:
 
         return call
 
+    from vae_anomaly.defaults import Choices
+    from vae_anomaly.distributed import Team
     from vae_anomaly.likelihoods import Gaussian
     from vae_anomaly.optimizer import AdamW
     from vae_anomaly.scaling import Scaling
@@ -409,20 +427,30 @@ def clocks() -> Iterator[dict[str, float]]:
     from vae_anomaly.vae import VAE
 
     parts: list[tuple[str, object, str]] = [
+        ("indexing", Permutation, "order"),
         ("indexing", Permutation, "batch"),
         ("scaling", Scaling, "forward"),
         ("noise", torch, "randn"),
+        ("noise", torch, "add"),
         ("forward", VAE, "encode"),
+        ("forward", VAE, "rsample"),
         ("forward", VAE, "decode"),
         ("loss", Gaussian, "learn"),
         ("loss", vae_anomaly.training, "kl_divergence"),
+        ("loss", Team, "mean"),
+        ("loss", Team, "summed"),
         ("backward", torch.Tensor, "backward"),
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
         ("prior, likelihood, statistics", vae_anomaly.detector, "settle"),
         ("calibration of all scores", FittedModel, "score_samples"),
-        ("checks and split", VAEDetector, "_validated"),
+        ("calibration of all scores", vae_anomaly.detector, "calibrate"),
+        ("checks and split", VAEDetector, "_rows_to_fit"),
         ("checks and split", VAEDetector, "_split"),
+        ("before the first step", Choices, "build"),
+        ("before the first step", vae_anomaly.detector, "reset_parameters"),
+        ("before the first step", VAEDetector, "_recipe"),
+        ("before the first step", Run, "__init__"),
     ]
     with ExitStack() as stack:
         for part, owner, name in parts:
@@ -456,9 +484,8 @@ def pieces_of_a_fit(smoke: bool) -> Iterator[Record]:
             start = time.perf_counter()
             VAEDetector(**parameters).fit(X)
             whole = time.perf_counter() - start
-        shares = {part: f"{seconds / whole:.1%}" for part, seconds in sorted(spent.items(), key=lambda item: -item[1])}
         accounted = sum(spent.values()) / whole
-        details = {"fit, s": round(whole, 2), **shares}
+        details = {"fit, s": round(whole, 2), **listed(spent, whole)}
         yield Record(f"share of a fit accounted for, {name}", accounted, accounted, accounted, "", 0.95, True, details)
         wall, parts = trained[0]
         yield Record(
