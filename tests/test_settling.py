@@ -166,6 +166,8 @@ def test_the_variance_of_exemplars_has_the_highest_density() -> None:
     assert density == pytest.approx(log_density(variance))
     assert density > max(log_density(0.8 * variance), log_density(1.25 * variance))
     assert best_variance(torch.zeros(3, 2).double(), 5, floor=1e-6)[0].item() == pytest.approx(1e-6)
+    beyond_single_precision = torch.tensor([[1e80, 2e80]], dtype=torch.float64)
+    assert best_variance(beyond_single_precision, 5, floor=1e-6)[0].item() == pytest.approx(2e79)
 
 
 @pytest.mark.parametrize("n", [3, 4])
