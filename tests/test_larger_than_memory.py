@@ -337,6 +337,16 @@ def test_memory_stays_bounded_whatever_the_file_has(make_table: Make, capsys: py
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell the peak of memory")
+def test_scoring_a_table_takes_no_more_memory_for_more_rows(make_table: Make) -> None:
+    np.save("some.npy", make_table(4_000, 64).astype("f4"))
+    CliRunner().invoke(main, ["fit", "--data", "some.npy", "--epochs", "1", "--no-report"], catch_exceptions=False)
+    np.save("many.npy", make_table(100_000, 64).astype("f4"))
+    few, many = (added_mebibytes("score", name, "--output", "scores.npy") for name in ("some.npy", "many.npy"))
+    assert many < few + 150  # for 24 MiB of data; half a GiB where freed blocks are not used again
+
+
+@pytest.mark.slow
 def test_rows_on_disk_train_as_good_a_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,15 +240,16 @@ def by_block(
         If the device's memory does not hold a block of one row.
     """
     dtype, device = vae.scaling.loc.dtype, vae.scaling.loc.device
-    gathered: list[list[np.ndarray]] = []
+    gathered: list[np.ndarray] = []
     buffer, start = np.zeros((block_rows, X.shape[1]), X.dtype), 0
     while start < len(X):
         rows = X[start : start + len(buffer)]
         buffer[: len(rows)] = rows
         buffer[len(rows) :] = 0
         try:
-            results = function(vae.scaling(torch.from_numpy(buffer).to(device, dtype)))
-            gathered.append([result[: len(rows)].cpu().numpy() for result in results])
+            results = [
+                result.cpu().numpy() for result in function(vae.scaling(torch.from_numpy(buffer).to(device, dtype)))
+            ]
         except torch.OutOfMemoryError as error:
             if len(buffer) == 1:
                 raise DeviceMemoryError(
@@ -257,5 +258,9 @@ def by_block(
                 ) from error
             buffer = buffer[: len(buffer) // 2]
         else:
+            # copied: small results that stay where large blocks were freed would keep those from being used again
+            gathered = gathered or [np.empty((len(X), *result.shape[1:]), result.dtype) for result in results]
+            for whole, result in zip(gathered, results, strict=True):
+                whole[start : start + len(rows)] = result[: len(rows)]
             start += len(rows)
-    return tuple(np.concatenate(parts) for parts in zip(*gathered, strict=True))
+    return tuple(gathered)
