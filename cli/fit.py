@@ -415,16 +415,16 @@ def look(
 
 def write_findings(seen: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:
     """Write a score table and a report, where they are wanted; returns what stands where."""
-    from vae_anomaly.reports import PAGE, open_score_table, write_report
+    from vae_anomaly import reports
 
     files = {}
     if scores is not None:
-        with open_score_table(scores) as write:
+        with reports.open_score_table(scores) as write:
             write(seen.frame())
         files["scores"] = str(scores)
     if folder is not None:
-        write_report(seen, folder)
-        files["report"] = str(folder / PAGE)
+        reports.write_report(seen, folder)  # of which the import alone takes a second
+        files["report"] = str(folder / reports.PAGE)
     return files
 
 
