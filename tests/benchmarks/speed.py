@@ -422,7 +422,7 @@ def clocks() -> Iterator[dict[str, float]]:
     from vae_anomaly.distributed import Team
     from vae_anomaly.likelihoods import Gaussian
     from vae_anomaly.optimizer import AdamW
-    from vae_anomaly.scaling import Scaling
+    from vae_anomaly.scaling import PREPROCESSING, Scaling
     from vae_anomaly.shuffling import Permutation
     from vae_anomaly.vae import VAE
 
@@ -455,6 +455,8 @@ def clocks() -> Iterator[dict[str, float]]:
     with ExitStack() as stack:
         for part, owner, name in parts:
             stack.enter_context(mock.patch.object(owner, name, clocked(part, getattr(owner, name))))
+        scalings = {name: clocked("before the first step", kind) for name, kind in PREPROCESSING.items()}
+        stack.enter_context(mock.patch.dict(PREPROCESSING, scalings))
         yield spent
     spent.pop("", None)
 
