@@ -395,3 +395,14 @@ def test_brightness_contrast_and_polarity_of_images_change_little(make_images: M
     inverted = VAEDetector(epochs=4).fit(255 - X)
     correlation = np.corrcoef(inverted.score_samples(255 - X), detector.score_samples(X))[0, 1]
     assert correlation > 0.5
+
+
+def test_slow_scores_are_calibrated_on_some_of_the_rows(
+    make_table: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_anomaly.detector.SLOW_ROWS", 9)
+    detector = VAEDetector(epochs=1).fit(make_table(200))
+    sizes = {name: len(held_out) for name, held_out in detector.held_out_scores_.items()}
+    assert sizes.pop("likelihood_regret") == 7  # every third of 20
+    assert set(sizes.values()) == {20}
+    assert detector.set_params(score="likelihood_regret").calibration_.n_normal == 7
