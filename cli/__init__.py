@@ -35,7 +35,7 @@ from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
 from vae_anomaly.errors import EngineError
-from vae_anomaly.untrusted import printable
+from vae_anomaly.storage.safe_reading import printable
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is loaded

@@ -22,7 +22,7 @@ from vae_anomaly.cli.data import is_normal, listed, named_parts
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
-    from vae_anomaly.benchmark import Case
+    from vae_anomaly.benchmark.protocols import Case
 
 PROTOCOLS = ("one-class", "multi", "leave-one-out", "ood", "tabular")
 PACKAGES = ("vae-anomaly", "numpy", "scipy", "scikit-learn", "torch", "pyod")
@@ -116,7 +116,7 @@ def benchmark(
         plan = plan.restricted(tuple(plan.cases)[:QUICK_CASES])
     chosen, named = chosen_methods(methods), chosen_scores(scores)
 
-    from vae_anomaly.benchmark import QUICK_ROWS, Key, run
+    from vae_anomaly.benchmark.protocols import QUICK_ROWS, Key, run
     from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
@@ -171,9 +171,9 @@ def images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tu
     """Cases of the protocols on named image data sets."""
     import numpy as np
 
-    from vae_anomaly import benchmark
+    from vae_anomaly.benchmark import protocols as benchmark
     from vae_anomaly.datasets import NAMED, load_named, locate
-    from vae_anomaly.rows import fingerprint
+    from vae_anomaly.storage.rows import fingerprint
 
     name, training, test = named_parts(dataset, data_dir)
     if protocol == "ood":
@@ -204,7 +204,7 @@ def images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tu
 
 def tables(folder: Path, seeds: int) -> Plan:
     """Cases of the tabular protocol."""
-    from vae_anomaly import benchmark
+    from vae_anomaly.benchmark import protocols as benchmark
     from vae_anomaly.datasets import load_file
 
     files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
@@ -224,8 +224,8 @@ def tables(folder: Path, seeds: int) -> Plan:
 
 def chosen_methods(methods: tuple[str, ...]) -> list[str]:
     """Names of methods; all of them means those that are installed, and says which are not."""
-    from vae_anomaly.benchmark import VAE, check_methods
-    from vae_anomaly.peers import PEERS
+    from vae_anomaly.benchmark.peers import PEERS
+    from vae_anomaly.benchmark.protocols import VAE, check_methods
 
     if methods != ("all",):
         try:
@@ -241,8 +241,8 @@ def chosen_methods(methods: tuple[str, ...]) -> list[str]:
 
 def chosen_scores(scores: tuple[str, ...]) -> list[str]:
     """Names of this detector's scores."""
-    from vae_anomaly.benchmark import DETECTOR_SCORES
-    from vae_anomaly.scores import SLOW_SCORES
+    from vae_anomaly.benchmark.protocols import DETECTOR_SCORES
+    from vae_anomaly.scoring.scores import SLOW_SCORES
 
     if scores == ("all",):
         return list(DETECTOR_SCORES)

@@ -71,7 +71,7 @@ def calibrate(
     """  # noqa: D301 - click reads the control character
     import numpy as np
 
-    from vae_anomaly.calibration import calibrate as choose
+    from vae_anomaly.calibration.methods import calibrate as choose
 
     if data is not None and reviewed is not None:
         raise click.UsageError("give either --data or --reviewed")

@@ -42,7 +42,7 @@ def compare(
     vae-anomaly compare a.scores.csv b.scores.csv                score files of fit know what is an anomaly
     vae-anomaly compare a.csv b.csv --labels labels.npy
     """  # noqa: D301 - click reads the control character
-    from vae_anomaly.evaluation import compare as judge
+    from vae_anomaly.evaluation.metrics import compare as judge
 
     if (a.suffix == ".vae") != (b.suffix == ".vae"):
         raise click.UsageError("give two models or two score files")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import RowsOnDisk
 
 SPOOLED_ROWS, SPOOLED_IMAGES = 4_096, 256  # at a time
 
@@ -75,11 +75,11 @@ def data_to_fit(
     """
     import numpy as np
 
-    from vae_anomaly.bounded import open_npy
     from vae_anomaly.datasets import Dataset, chunks
     from vae_anomaly.datasets.files import STDIN, refuse_label_column
-    from vae_anomaly.rows import LOADED_BYTES
-    from vae_anomaly.spooling import spooled, stored
+    from vae_anomaly.storage.numpy_files import open_npy
+    from vae_anomaly.storage.rows import LOADED_BYTES
+    from vae_anomaly.storage.spool import spooled, stored
 
     is_array = path.suffix in (".npy", ".npz") and path != STDIN
     if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):

@@ -40,7 +40,7 @@ def drift(
     REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. The
     alarm is a conformal test martingale's: without drift it ever goes off with probability at most --alarm-bound.
     """
-    from vae_anomaly.drift import drift as measure
+    from vae_anomaly.evaluation.drift import drift as measure
     from vae_anomaly.reports import read_score_table
 
     if reference.suffix == ".vae":

@@ -46,9 +46,9 @@ def evaluate(
 
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
-    from vae_anomaly.atomic import atomic_write
-    from vae_anomaly.calibration import promised_alarms
-    from vae_anomaly.evaluation import evaluate as judge
+    from vae_anomaly.calibration.methods import promised_alarms
+    from vae_anomaly.evaluation.metrics import evaluate as judge
+    from vae_anomaly.storage.atomic import atomic_write
 
     samples = samples_of(data, dataset, data_dir, labels, label_column)
     if samples.labels is None:

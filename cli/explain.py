@@ -13,7 +13,7 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.engines.table import to_frame
 from vae_anomaly.errors import DataError
-from vae_anomaly.untrusted import printable
+from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +52,8 @@ def explain(
     nats beyond what it predicts of a feature, or more than the image's best pixel. It is always the ELBO that is
     explained, whatever the score. JSON holds all features.
     """
-    from vae_anomaly.atomic import atomic_write
-    from vae_anomaly.reports.style import to_png, to_svg
+    from vae_anomaly.reports.plots.style import to_png, to_svg
+    from vae_anomaly.storage.atomic import atomic_write
 
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")

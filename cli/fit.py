@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.reports import Report
-    from vae_anomaly.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import RowsOnDisk
 
 
 UNLABELLED_ROWS = 10_000
@@ -229,13 +229,13 @@ def fit(
     if engine is not None and not click.get_current_context().find_root().obj:
         fit_on_ray(checkpoint_dir, resume, address, workers)
         return
-    from vae_anomaly.distributed import joined
+    from vae_anomaly.fitting.distributed import joined
 
     judged = None
     with joined() as team, resumable(checkpoint_dir, resume, team.rank):
         name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
         from vae_anomaly.detector import VAEDetector
-        from vae_anomaly.rows import RowsOnDisk
+        from vae_anomaly.storage.rows import RowsOnDisk
 
         on_disk = isinstance(training, RowsOnDisk)
         parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
@@ -271,8 +271,8 @@ def fit(
 
 def fit_on_ray(checkpoint_dir: Path | None, resume: bool, address: str | None, workers: int | None) -> None:
     """Have workers run the command that was typed; when one dies, all of them go on from the newest checkpoint."""
-    from vae_anomaly import checkpoints
     from vae_anomaly.engines.on_ray import train_on_ray
+    from vae_anomaly.fitting import checkpoints
 
     assert checkpoint_dir is not None
     if not resume:
@@ -315,8 +315,8 @@ def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from vae_anomaly import checkpoints
     from vae_anomaly.errors import CheckpointWarning
+    from vae_anomaly.fitting import checkpoints
 
     if not resume:
         checkpoints.refuse_existing(folder)
@@ -341,7 +341,7 @@ def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
 
 def check_writable(path: Path) -> None:
     """Find out before the training, not after it, that a file cannot be written."""
-    from vae_anomaly.atomic import atomic_write
+    from vae_anomaly.storage.atomic import atomic_write
 
     try:
         with atomic_write(path):
@@ -363,7 +363,7 @@ def gather(
     """A name, the normals to train on, and the samples to judge the model by, if labels allow it."""
     import numpy as np
 
-    from vae_anomaly.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import RowsOnDisk
 
     if data is None:
         name, given, test = named_parts(dataset, data_dir)
@@ -399,7 +399,7 @@ def look(
     import numpy as np
 
     from vae_anomaly.cli.report import gather
-    from vae_anomaly.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import RowsOnDisk
 
     if test is not None:
         assert test.labels is not None

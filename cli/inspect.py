@@ -19,7 +19,7 @@ def inspect(model: Path, as_json: bool) -> None:
 
     Loads no weights and no torch.
     """
-    from vae_anomaly.schema import read_description
+    from vae_anomaly.storage.model_schema import read_description
 
     config = read_description(model)
     if as_json:

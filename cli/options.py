@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_anomaly.untrusted import printable
+from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.fitted import FittedModel
+    from vae_anomaly.fitted_model import FittedModel
 
 # Names that importing the library would also give, at the price of importing torch; a test compares them.
 ARCHITECTURES = ("mlp", "conv", "article")
@@ -156,7 +156,7 @@ def check_model(path: Path) -> None:
 def load_model(path: Path, device: str, score: str | None = None) -> FittedModel:
     """The model in a file, with another score if one is named; or a message that says where one comes from."""
     check_model(path)
-    from vae_anomaly.fitted import FittedModel
+    from vae_anomaly.fitted_model import FittedModel
 
     model = FittedModel.load(path, device=device)
     return model if score is None else model.using(score)

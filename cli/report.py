@@ -92,8 +92,8 @@ def gather(
     """What a report on samples shows, of which ``anomalous`` says which are anomalies."""
     import numpy as np
 
-    from vae_anomaly.calibration import promised_alarms
-    from vae_anomaly.evaluation import evaluate
+    from vae_anomaly.calibration.methods import promised_alarms
+    from vae_anomaly.evaluation.metrics import evaluate
     from vae_anomaly.reports import Report, gallery_rows
 
     columns = scored(detector.model_, samples)
@@ -201,9 +201,9 @@ def limits(X: np.ndarray) -> tuple[float, float]:
 
 def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str, str]:
     """What it takes to repeat the run."""
-    from vae_anomaly.model_file import versions
     from vae_anomaly.parameters import OF_THE_FIT_ALONE
-    from vae_anomaly.rows import fingerprint
+    from vae_anomaly.storage.model_file import versions
+    from vae_anomaly.storage.rows import fingerprint
 
     with model.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

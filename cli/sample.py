@@ -32,8 +32,8 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
     import numpy as np
     import pandas as pd
 
-    from vae_anomaly.atomic import atomic_write
     from vae_anomaly.reports import image_grid
+    from vae_anomaly.storage.atomic import atomic_write
 
     if output.suffix not in (".png", ".npy", ".csv"):
         raise click.BadParameter(f"{output} is neither .png, .npy nor .csv", param_hint="--output")

@@ -13,10 +13,10 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.engines.table import scored
-from vae_anomaly.untrusted import printable
+from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
-    from vae_anomaly.fitted import FittedModel
+    from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.reports import Columns, ScoreTable
 
 ANOMALY_EXIT_CODE = 3
@@ -129,7 +129,7 @@ def score_shards(
     **how: Any,
 ) -> int:
     """Score on an engine and say what came of it; returns how many samples are flagged."""
-    from vae_anomaly.engines.scoring import SUMMARY, score_dataset
+    from vae_anomaly.engines.score_dataset import SUMMARY, score_dataset
 
     if how["address"] is not None and engine != "ray":
         raise click.UsageError("--address goes with --engine ray")
@@ -232,8 +232,8 @@ def write_batch(pieces: Iterator[Columns], write: ScoreTable, fdr: float) -> int
 
     import numpy as np
 
-    from vae_anomaly.conformal import benjamini_hochberg
-    from vae_anomaly.reports.score_table import records
+    from vae_anomaly.calibration.conformal import benjamini_hochberg
+    from vae_anomaly.storage.score_table import records
 
     with tempfile.TemporaryFile() as spool:
         p_values = []

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.untrusted import parsing
+from vae_anomaly.storage.safe_reading import parsing
 
 LARGEST_LABEL = 2.0**53  # a float tells whole numbers apart below it
 LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest

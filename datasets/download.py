@@ -12,9 +12,9 @@ from pathlib import Path
 import pooch
 import requests
 
-from vae_anomaly.atomic import atomic_write
 from vae_anomaly.datasets import idx
 from vae_anomaly.errors import DataError, DataUnavailableError
+from vae_anomaly.storage.atomic import atomic_write
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0

@@ -1,7 +1,7 @@
 """A user's own data, by path: .npy, .npz, .csv, .parquet, .zarr, or a folder of images.
 
 `load_file` gives all of it, `chunks` a piece at a time in constant memory. Nothing here unpickles, and nothing is
-held that a header merely claims: `vae_anomaly.bounded` and the readers beside this file state their bounds.
+held that a header merely claims: `vae_anomaly.storage.numpy_files` and the readers beside this file state their bounds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import IO
 
 import numpy as np
 
-from vae_anomaly.bounded import open_npy, parquet_frames, parquet_length, read_npz
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.datasets.images import image_chunks
 from vae_anomaly.datasets.tables import csv_chunks, is_number, table
 from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
-from vae_anomaly.rows import check_samples, read_into
-from vae_anomaly.untrusted import LARGEST, parsing, read_data
+from vae_anomaly.storage.numpy_files import open_npy, parquet_frames, parquet_length, read_npz
+from vae_anomaly.storage.rows import check_samples, read_into
+from vae_anomaly.storage.safe_reading import LARGEST, parsing, read_data
 
 STDIN = Path("-")
 NPY_MAGIC = b"\x93NUMPY"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.untrusted import read_data
+from vae_anomaly.storage.safe_reading import read_data
 
 LARGEST = 1 << 26  # the largest file of the data sets known by name has 47,040,016 bytes
 

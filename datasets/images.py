@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.errors import DataError
-from vae_anomaly.untrusted import open_data, parsing
+from vae_anomaly.storage.safe_reading import open_data, parsing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

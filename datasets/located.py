@@ -17,14 +17,14 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from vae_anomaly.bounded import HEADER_BYTES, Layout, npy_layout, parquet_frames, parquet_groups
 from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.datasets.files import refuse_label_column, unchecked_chunks
 from vae_anomaly.datasets.tables import table
 from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
-from vae_anomaly.rows import check_samples, read_into
-from vae_anomaly.untrusted import LARGEST, open_data, parsing
+from vae_anomaly.storage.numpy_files import HEADER_BYTES, Layout, npy_layout, parquet_frames, parquet_groups
+from vae_anomaly.storage.rows import check_samples, read_into
+from vae_anomaly.storage.safe_reading import LARGEST, open_data, parsing
 
 SUFFIXES = (".npy", ".parquet", ".zarr")
 

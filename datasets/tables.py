@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.bounded import CELLS, COLUMNS
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.errors import DataError
-from vae_anomaly.untrusted import open_data, parsing
+from vae_anomaly.storage.numpy_files import CELLS, COLUMNS
+from vae_anomaly.storage.safe_reading import open_data, parsing
 
 if TYPE_CHECKING:
     import pandas as pd

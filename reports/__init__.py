@@ -10,37 +10,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vae_anomaly.reports.benchmark_table import record_frame, summary_table, write_benchmark
-    from vae_anomaly.reports.curves import plot_per_class, plot_precision_recall, plot_roc
-    from vae_anomaly.reports.distributions import plot_p_values, plot_scores
-    from vae_anomaly.reports.evidence import measured, plot_feature_evidence, plot_image_evidence
-    from vae_anomaly.reports.figures import image_grid, image_rows, plot_profiles
-    from vae_anomaly.reports.folder import PAGE, check_report_folder
-    from vae_anomaly.reports.latents import plot_latent_space, plot_latent_units
-    from vae_anomaly.reports.model_plots import plot_history, plot_terms
-    from vae_anomaly.reports.record_log import RecordLog
-    from vae_anomaly.reports.report import Beliefs, Evidence, Report
-    from vae_anomaly.reports.report_folder import write_report
-    from vae_anomaly.reports.resumable import RESUMABLE_SUFFIXES, ResumableTable, open_resumable_table
-    from vae_anomaly.reports.score_table import SCORE_SUFFIXES, Columns, ScoreTable, open_score_table, read_score_table
-    from vae_anomaly.reports.selection import gallery_rows
-    from vae_anomaly.reports.style import to_png, to_svg
+    from vae_anomaly.reports.page.folder import PAGE, check_report_folder
+    from vae_anomaly.reports.page.report import Beliefs, Evidence, Report
+    from vae_anomaly.reports.page.selection import gallery_rows
+    from vae_anomaly.reports.page.write import write_report
+    from vae_anomaly.reports.plots.curves import plot_per_class, plot_precision_recall, plot_roc
+    from vae_anomaly.reports.plots.distributions import plot_p_values, plot_scores
+    from vae_anomaly.reports.plots.evidence import measured, plot_feature_evidence, plot_image_evidence
+    from vae_anomaly.reports.plots.figures import image_grid, image_rows, plot_profiles
+    from vae_anomaly.reports.plots.latents import plot_latent_space, plot_latent_units
+    from vae_anomaly.reports.plots.model_plots import plot_history, plot_terms
+    from vae_anomaly.reports.plots.style import to_png, to_svg
+    from vae_anomaly.storage.record_log import RecordLog
+    from vae_anomaly.storage.resumable_table import RESUMABLE_SUFFIXES, ResumableTable, open_resumable_table
+    from vae_anomaly.storage.score_table import SCORE_SUFFIXES, Columns, ScoreTable, open_score_table, read_score_table
 
 _MODULES = {
-    "benchmark_table": ("record_frame", "summary_table", "write_benchmark"),
-    "curves": ("plot_per_class", "plot_precision_recall", "plot_roc"),
-    "distributions": ("plot_p_values", "plot_scores"),
-    "evidence": ("measured", "plot_feature_evidence", "plot_image_evidence"),
-    "figures": ("image_grid", "image_rows", "plot_profiles"),
-    "folder": ("PAGE", "check_report_folder"),
-    "latents": ("plot_latent_space", "plot_latent_units"),
-    "model_plots": ("plot_history", "plot_terms"),
-    "record_log": ("RecordLog",),
-    "report": ("Beliefs", "Evidence", "Report"),
-    "report_folder": ("write_report",),
-    "resumable": ("RESUMABLE_SUFFIXES", "ResumableTable", "open_resumable_table"),
-    "score_table": ("SCORE_SUFFIXES", "Columns", "ScoreTable", "open_score_table", "read_score_table"),
-    "selection": ("gallery_rows",),
-    "style": ("to_png", "to_svg"),
+    "vae_anomaly.reports.benchmark_table": ("record_frame", "summary_table", "write_benchmark"),
+    "vae_anomaly.reports.page.folder": ("PAGE", "check_report_folder"),
+    "vae_anomaly.reports.page.report": ("Beliefs", "Evidence", "Report"),
+    "vae_anomaly.reports.page.selection": ("gallery_rows",),
+    "vae_anomaly.reports.plots.curves": ("plot_per_class", "plot_precision_recall", "plot_roc"),
+    "vae_anomaly.reports.plots.distributions": ("plot_p_values", "plot_scores"),
+    "vae_anomaly.reports.plots.evidence": ("measured", "plot_feature_evidence", "plot_image_evidence"),
+    "vae_anomaly.reports.plots.figures": ("image_grid", "image_rows", "plot_profiles"),
+    "vae_anomaly.reports.plots.latents": ("plot_latent_space", "plot_latent_units"),
+    "vae_anomaly.reports.plots.model_plots": ("plot_history", "plot_terms"),
+    "vae_anomaly.reports.plots.style": ("to_png", "to_svg"),
+    "vae_anomaly.reports.page.write": ("write_report",),
+    "vae_anomaly.storage.record_log": ("RecordLog",),
+    "vae_anomaly.storage.resumable_table": ("RESUMABLE_SUFFIXES", "ResumableTable", "open_resumable_table"),
+    "vae_anomaly.storage.score_table": (
+        "SCORE_SUFFIXES",
+        "Columns",
+        "ScoreTable",
+        "open_score_table",
+        "read_score_table",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -86,7 +92,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from vae_anomaly.atomic import atomic_write
+from vae_anomaly.storage.atomic import atomic_write
 
 METRICS = {
     "roc_auc": "ROC-AUC",
@@ -178,7 +178,7 @@ def write_benchmark(
     name
         What the files are called.
     records
-        From `vae_anomaly.benchmark.run`.
+        From `vae_anomaly.benchmark.protocols.run`.
     about
         Settings and environment, ready for JSON.
     notes

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
-from vae_anomaly.scores import SCORES
+from vae_anomaly.scoring.scores import SCORES
 
 Make = Callable[..., np.ndarray]
 

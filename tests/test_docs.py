@@ -10,7 +10,7 @@ import click
 import numpy as np
 import pytest
 
-from vae_anomaly.calibration import METHODS
+from vae_anomaly.calibration.methods import METHODS
 from vae_anomaly.cli import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

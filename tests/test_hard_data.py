@@ -10,7 +10,7 @@ import pytest
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
-from vae_anomaly.scores import SCORES
+from vae_anomaly.scoring.scores import SCORES
 
 TABLE = np.random.default_rng(0).normal(size=(40, 3)) @ np.random.default_rng(1).normal(size=(3, 6)) / 10
 IMAGES = np.random.default_rng(0).uniform(size=(24, 8, 8))

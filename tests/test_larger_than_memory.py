@@ -19,14 +19,17 @@ import zarr
 from click.testing import CliRunner, Result
 from sklearn.metrics import roc_auc_score
 
-from vae_anomaly import VAEDetector, detector, rows, settling, shuffling
+from vae_anomaly import VAEDetector, detector
 from vae_anomaly.cli import main
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
-from vae_anomaly.rows import RowsOnDisk
-from vae_anomaly.scores import BLOCK_ROWS
-from vae_anomaly.spooling import spooled
+from vae_anomaly.fitting import batches as shuffling
+from vae_anomaly.fitting import post_training as settling
+from vae_anomaly.scoring.scores import BLOCK_ROWS
+from vae_anomaly.storage import rows
+from vae_anomaly.storage.rows import RowsOnDisk
+from vae_anomaly.storage.spool import spooled
 
 Make = Callable[..., np.ndarray]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.engines.scoring import score_dataset
+    from vae_anomaly.engines.score_dataset import score_dataset
 
 __version__ = "0.1.0"
 __all__ = ["VAEDetector", "__version__", "score_dataset"]
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return VAEDetector
     if name == "score_dataset":
-        from vae_anomaly.engines.scoring import score_dataset
+        from vae_anomaly.engines.score_dataset import score_dataset
 
         return score_dataset
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

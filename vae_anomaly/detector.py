@@ -16,27 +16,27 @@ from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from vae_anomaly import checkpoints
-from vae_anomaly.calibration import calibrate
-from vae_anomaly.checkpoints import Checkpoints
-from vae_anomaly.defaults import Choices, device_of
-from vae_anomaly.distributed import team
+from vae_anomaly.calibration.methods import calibrate
+from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError
-from vae_anomaly.explanation import Explanation, explain
-from vae_anomaly.fitted import ElboTerms, FittedModel, check_support
-from vae_anomaly.likelihoods import name_of
+from vae_anomaly.fitted_model import ElboTerms, FittedModel, check_support
+from vae_anomaly.fitting import checkpoints
+from vae_anomaly.fitting.batches import drawn
+from vae_anomaly.fitting.checkpoints import Checkpoints
+from vae_anomaly.fitting.distributed import team
+from vae_anomaly.fitting.post_training import settle
+from vae_anomaly.fitting.precision import resolved
+from vae_anomaly.fitting.training import Recipe, train
+from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.model.likelihoods import name_of
+from vae_anomaly.model.priors import PRIORS
+from vae_anomaly.model.scaling import PREPROCESSING, Scaling, rms_deviation
+from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count, parameters_in
-from vae_anomaly.precision import resolved
-from vae_anomaly.priors import PRIORS
-from vae_anomaly.rows import Rows, RowsOnDisk, fingerprint
-from vae_anomaly.scaling import PREPROCESSING, Scaling, rms_deviation
-from vae_anomaly.scores import SCORES, SLOW_SCORES, antithetic_noise
-from vae_anomaly.settling import settle
-from vae_anomaly.shuffling import drawn
-from vae_anomaly.spooling import spooled, stored
-from vae_anomaly.thresholds import Calibration
-from vae_anomaly.training import Recipe, train
-from vae_anomaly.vae import VAE, reset_parameters
+from vae_anomaly.scoring.attribution import Explanation, explain
+from vae_anomaly.scoring.scores import SCORES, SLOW_SCORES, antithetic_noise
+from vae_anomaly.storage.rows import Rows, RowsOnDisk, fingerprint
+from vae_anomaly.storage.spool import spooled, stored
 
 AUTO_RATE = 0.05
 SLOW_ROWS = 1_000  # held-out ones, for the scores that optimise for every row
@@ -123,7 +123,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         is float32 or uint8 and the device is measured to take such products at least 1.3 times as fast. A model file
         says which it was, so that a refit from its parameters is the same on other machines.
     score : str
-        What ``score_samples`` gives: a key of `vae_anomaly.scores.SCORES`. ``set_params(score=...)`` changes it on a
+        What ``score_samples`` gives: a key of `scoring.scores.SCORES`. ``set_params(score=...)`` changes it on a
         fitted detector, and the threshold with it, without training.
     random_state : int, RandomState instance or None
         Seed of everything random in ``fit``. No global random state is read (unless None) or changed.
@@ -317,7 +317,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             return self.fit(rows)
 
     def fit_keeping_checkpoints(self, X: ArrayLike | RowsOnDisk, y: object = None) -> Self:
-        """As `fit`, and leave the checkpoints: for who saves the model before `vae_anomaly.checkpoints.remove`."""
+        """As `fit`, and leave the checkpoints: for who saves the model before `fitting.checkpoints.remove`."""
         given = self.get_params()
         check_parameters(given)
         # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
@@ -486,7 +486,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         y : array-like of shape (N,), optional
             +1 for the normals in X, -1 for the anomalies; None: all are normal.
         method : str
-            A key of `vae_anomaly.calibration.METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
+            A key of `calibration.methods.METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
             alone; "youden", "f_beta", "cost", "fixed_tpr" and "fixed_fpr" some anomalies too.
         rate : float, optional
             The rate that the method takes; None: its default.

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vae_anomaly.likelihoods import LIKELIHOODS, Gaussian
-from vae_anomaly.networks import ARCHITECTURES
-from vae_anomaly.precision import PRECISIONS
-from vae_anomaly.priors import PRIORS
-from vae_anomaly.scaling import PREPROCESSING
-from vae_anomaly.scores import SCORES
+from vae_anomaly.fitting.precision import PRECISIONS
+from vae_anomaly.model.likelihoods import LIKELIHOODS, Gaussian
+from vae_anomaly.model.networks import ARCHITECTURES
+from vae_anomaly.model.priors import PRIORS
+from vae_anomaly.model.scaling import PREPROCESSING
+from vae_anomaly.scoring.scores import SCORES
 
 Constraint: TypeAlias = tuple[Callable[[Any], bool], str]
 

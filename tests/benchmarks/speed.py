@@ -18,13 +18,13 @@ from products import products_of
 from timing import Record, compared, in_a_process, rounds, summarised
 
 import vae_anomaly.detector
-import vae_anomaly.training
+import vae_anomaly.fitting.training
 from vae_anomaly import VAEDetector
-from vae_anomaly.fitted import FittedModel
-from vae_anomaly.precision import speed_of_bfloat16
-from vae_anomaly.rows import Rows
-from vae_anomaly.scores import BLOCK_ROWS
-from vae_anomaly.training import Run
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.fitting.precision import speed_of_bfloat16
+from vae_anomaly.fitting.training import Run
+from vae_anomaly.scoring.scores import BLOCK_ROWS
+from vae_anomaly.storage.rows import Rows
 
 Benchmark = Callable[[bool], Iterator[Record]]
 
@@ -418,13 +418,13 @@ def clocks() -> Iterator[dict[str, float]]:
 
         return call
 
-    from vae_anomaly.defaults import Choices
-    from vae_anomaly.distributed import Team
-    from vae_anomaly.likelihoods import Gaussian
-    from vae_anomaly.optimizer import AdamW
-    from vae_anomaly.scaling import PREPROCESSING, Scaling
-    from vae_anomaly.shuffling import Permutation
-    from vae_anomaly.vae import VAE
+    from vae_anomaly.fitting.batches import Permutation
+    from vae_anomaly.fitting.distributed import Team
+    from vae_anomaly.fitting.optimizer import AdamW
+    from vae_anomaly.model.build import Choices
+    from vae_anomaly.model.likelihoods import Gaussian
+    from vae_anomaly.model.scaling import PREPROCESSING, Scaling
+    from vae_anomaly.model.vae import VAE
 
     parts: list[tuple[str, object, str]] = [
         ("indexing", Permutation, "order"),
@@ -436,7 +436,7 @@ def clocks() -> Iterator[dict[str, float]]:
         ("forward", VAE, "rsample"),
         ("forward", VAE, "decode"),
         ("loss", Gaussian, "learn"),
-        ("loss", vae_anomaly.training, "kl_divergence"),
+        ("loss", vae_anomaly.fitting.training, "kl_divergence"),
         ("loss", Team, "mean"),
         ("loss", Team, "summed"),
         ("backward", torch.Tensor, "backward"),
@@ -470,7 +470,7 @@ def watched(spent: dict[str, float], trained: list[tuple[float, float]]) -> Call
         trained.append((time.perf_counter() - start, sum(spent.values()) - before))
         return result
 
-    real = vae_anomaly.training.train
+    real = vae_anomaly.fitting.training.train
     return train
 
 

@@ -14,8 +14,8 @@ from vae_anomaly.datasets import rows_at
 from vae_anomaly.engines.manifest import BLOCK_ROWS, Shard
 from vae_anomaly.engines.table import scored
 from vae_anomaly.errors import DataError, ModelFileError
-from vae_anomaly.reports.score_table import open_score_table
-from vae_anomaly.untrusted import printable
+from vae_anomaly.storage.safe_reading import printable
+from vae_anomaly.storage.score_table import open_score_table
 
 CHUNK_BYTES = 32 << 20  # of rows in double precision, held at a time
 MOST_ATTEMPTS = 5  # that may die on one shard before it is left alone
@@ -58,7 +58,7 @@ class ShardScorer:
     def __init__(self, task: Task) -> None:
         import torch
 
-        from vae_anomaly.fitted import FittedModel
+        from vae_anomaly.fitted_model import FittedModel
 
         torch.set_num_threads(1)
         self.task = task

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
-    from vae_anomaly.fitted import FittedModel
+    from vae_anomaly.fitted_model import FittedModel
 
 
 def scored(model: FittedModel, data: Dataset) -> dict[str, np.ndarray]:

@@ -1,0 +1,146 @@
+"""Small pictures for the page: geometry of charts that scripts move a mark in, and images as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image
+
+from vae_anomaly.evaluation.metrics import Curve
+
+WIDTH, HEIGHT = 340, 250
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
+BINS = 48
+MAX_POINTS = 300
+MAX_SIDE = 96  # pixels of a gallery image: larger ones are averaged down
+DIVERGING = "RdBu_r"
+
+
+class Tick(NamedTuple):
+    """A place on an axis, in the picture's units, and what stands there."""
+
+    at: float
+    text: str
+
+
+class Axis(NamedTuple):
+    """A linear axis: ``low`` and ``high`` lie at ``start`` and ``end``; what lies beyond is drawn at the border."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
+        at: np.ndarray = self.start + share * (self.end - self.start)
+        return at
+
+    def ticks(self, n: int = 5) -> list[Tick]:
+        """Round numbers inside the axis."""
+        step = 10 ** np.floor(np.log10((self.high - self.low) / n))
+        step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (step * factor) <= n)
+        values = np.arange(np.ceil(self.low / step), np.floor(self.high / step) + 1) * step
+        return [Tick(round(float(self(value)), 1), f"{value + 0.0:,.6g}") for value in values]
+
+
+class RocChart(NamedTuple):
+    """A ROC curve as the points of a polyline."""
+
+    points: str
+    x: Axis
+    y: Axis
+
+
+class ScoreChart(NamedTuple):
+    """Histograms as (x, y, width, height) of bars, one list a series; ``outside`` tells of scores at the border."""
+
+    bars: dict[str, list[tuple[float, float, float, float]]]
+    x: Axis
+    outside: int
+
+
+def axes() -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of the plot inside the picture."""
+    return LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, TOP
+
+
+def roc_chart(curve: Curve) -> RocChart:
+    """The curve with at most 300 points, its corners kept as well as that allows."""
+    left, right, bottom, top = axes()
+    x, y = Axis(0.0, 1.0, left, right), Axis(0.0, 1.0, bottom, top)
+    length = np.concatenate([[0], np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y)))])
+    kept = np.unique(np.searchsorted(length, np.linspace(0, length[-1], MAX_POINTS)).clip(max=len(length) - 1))
+    points = np.column_stack([x(curve.x[kept]), y(curve.y[kept])])
+    return RocChart(" ".join(f"{a:.1f},{b:.1f}" for a, b in points), x, y)
+
+
+def score_chart(series: dict[str, np.ndarray], threshold: float) -> ScoreChart:
+    """Histograms of anomaly scores on one axis, each as high as its own highest bar allows.
+
+    The axis holds the middle 98 % of all series and the threshold, with a margin.
+    """
+    left, right, bottom, top = axes()
+    ends = [np.quantile(scores, [0.01, 0.99]) for scores in series.values() if len(scores)]
+    low, high = min([threshold, *(end[0] for end in ends)]), max([threshold, *(end[1] for end in ends)])
+    margin = 0.06 * (high - low) or max(1e-6, 0.01 * abs(threshold))
+    x = Axis(float(low - margin), float(high + margin), left, right)
+    edges = np.linspace(x.low, x.high, BINS + 1)
+    bars, outside = {}, 0
+    for name, scores in series.items():
+        counts = np.histogram(np.clip(scores, x.low, x.high), edges)[0]
+        outside += int(((scores < x.low) | (scores > x.high)).sum())
+        heights = counts / max(1, counts.max()) * (bottom - top)
+        bars[name] = [
+            (
+                round(float(x(edge)), 1),
+                round(bottom - height, 1),
+                round((right - left) / BINS - 0.5, 1),
+                round(height, 1),
+            )
+            for edge, height in zip(edges[:-1].tolist(), heights.tolist(), strict=True)
+            if height
+        ]
+    return ScoreChart(bars, x, outside)
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as an address that needs no network."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def small(images: np.ndarray, most: int = MAX_SIDE) -> np.ndarray:
+    """Images ``(N, H, W, C)`` averaged over whole blocks of pixels until no side exceeds ``most``."""
+    factor = -(-max(images.shape[1:3]) // most)
+    if factor == 1:
+        return images
+    height, width = (side // factor * factor for side in images.shape[1:3])
+    blocks = images[:, :height, :width].reshape(len(images), height // factor, factor, width // factor, factor, -1)
+    averaged: np.ndarray = blocks.mean(axis=(2, 4))
+    return averaged
+
+
+def photographs(images: np.ndarray, limits: tuple[float, float]) -> list[str]:
+    """Images ``(N, H, W, C)`` of 1 or 3 channels as PNGs; ``limits`` are shown as black and as white."""
+    low, high = limits
+    pixels = np.clip((small(images) - low) / (high - low if high > low else 1.0), 0, 1)
+    return [png(np.rint(255 * image).astype(np.uint8)) for image in pixels]
+
+
+def residual_maps(residuals: np.ndarray) -> list[str]:
+    """Signed maps ``(N, H, W, C)``, channels averaged, on one diverging scale: its ends are the 99.5 % quantile."""
+    mean = small(residuals).mean(axis=-1)
+    limit = float(np.quantile(np.abs(mean), 0.995)) or 1.0
+    colours = colormaps[DIVERGING](np.clip(0.5 + 0.5 * mean / limit, 0, 1), bytes=True)
+    return [png(image[..., :3]) for image in colours]
+
+
+def png(pixels: np.ndarray) -> str:
+    """An 8-bit image ``(H, W, 1)`` or ``(H, W, 3)`` as a data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "png", optimize=True)
+    return data_uri(buffer.getvalue(), "image/png")

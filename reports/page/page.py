@@ -1,0 +1,245 @@
+"""The page of a report: one HTML file that opens from disk, readable without scripts.
+
+What came with the data (names of files, classes and features) is hostile until it is escaped: Jinja2 escapes all of
+it, the content security policy allows the page's own style and script by their hashes and nothing else, and no
+address leaves the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vae_anomaly.reports.page.charts import (
+    HEIGHT,
+    WIDTH,
+    axes,
+    data_uri,
+    photographs,
+    residual_maps,
+    roc_chart,
+    score_chart,
+)
+from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.glossary import GLOSSARY
+from vae_anomaly.reports.page.report import Report
+from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
+from vae_anomaly.reports.page.verdict import findings, percent
+from vae_anomaly.reports.plots.evidence import measured
+from vae_anomaly.reports.plots.style import darkened
+from vae_anomaly.storage.safe_reading import printable
+
+TEMPLATES = Path(__file__).parent / "templates"
+STATIC_ROWS = 50
+TOP_FEATURES = 8
+MEASURED = ("observed", "expected", "spread")
+SECTIONS = {
+    "scores": "Scores",
+    "quality": "How good it is",
+    "model": "The model",
+    "beliefs": "What it believes normal is",
+}
+KINDS = {
+    "most anomalous": "The highest anomaly scores.",
+    "borderline": "The scores closest to the threshold.",
+    "missed": "Anomalies that are not flagged, the lowest scores first.",
+    "false alarms": "Normal samples that are flagged, the highest scores first.",
+    "typical": "Scores in the middle of the normals, for comparison.",
+}
+
+
+def render_page(report: Report, figures: list[Drawn]) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    report
+        What it shows.
+    figures
+        The figures of its sections.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"nats": nats, "percent": percent, "shown": printable, "count": lambda n: f"{n:,}"}
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    rows = table_rows(report.anomaly_score)
+    stops = threshold_stops(
+        report.anomaly_score, report.anomalous, report.held_out["anomaly_score"], report.calibration.threshold
+    )
+    roc = None if report.evaluation is None else roc_chart(report.evaluation.roc)
+    scores = score_chart(series(report), report.calibration.threshold)
+    return environment.get_template(
+        "report.html"
+    ).render(
+        report=report,
+        style=Markup(style),  # the project's own files, checked by the policy's hashes
+        script=Markup(script),
+        style_hash=sha256(style),
+        script_hash=sha256(script),
+        glossary=GLOSSARY,
+        findings=findings(report),
+        decisions=None if report.evaluation is None else report.evaluation.decisions,
+        sections=[(SECTIONS[name], pictured(figures, name)) for name in SECTIONS],
+        kinds=KINDS,
+        gallery=gallery(report),
+        rows=[row(report, i) for i in rows[:STATIC_ROWS].tolist()],
+        n_rows=len(rows),
+        stops=stops,
+        roc=roc,
+        scores=scores,
+        box=(WIDTH, HEIGHT, *axes()),
+        data={
+            "stops": stops_data(stops),
+            "rows": rows_data(report, rows),
+            "roc": None if roc is None else {"x": list(roc.x), "y": list(roc.y)},
+            "scores": list(scores.x),
+            "counts": counts(report),
+        },
+    )
+
+
+def sha256(text: str) -> str:
+    """Hash of an inline style or script, as a content security policy names it."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def nats(value: float) -> str:
+    """A score or a term, with two decimals up to where six digits are plenty."""
+    return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
+
+
+def series(report: Report) -> dict[str, np.ndarray]:
+    """Scores by kind, as the histogram shows them."""
+    score, anomalous = report.anomaly_score, report.anomalous
+    if anomalous is None:
+        return {"samples": score, "held-out normals": report.held_out["anomaly_score"]}
+    return {
+        "normal": score[~anomalous],
+        "anomalous": score[anomalous],
+        "held-out normals": report.held_out["anomaly_score"],
+    }
+
+
+def counts(report: Report) -> dict[str, int | None]:
+    """How many samples there are, and of which kind."""
+    anomalous = report.anomalous
+    n = len(report.anomaly_score)
+    n_anomalous = None if anomalous is None else int(anomalous.sum())
+    return {"n": n, "n_anomalous": n_anomalous, "n_normal": None if n_anomalous is None else n - n_anomalous}
+
+
+def stops_data(stops: Stops) -> dict[str, Any]:
+    """The slider's thresholds and what each does, as lists."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(stops).items()}
+
+
+def rows_data(report: Report, rows: np.ndarray) -> dict[str, Any]:
+    """The table's columns as lists; scores keep every bit, since decisions are made from them."""
+    return {
+        "index": rows.tolist(),
+        "score": report.anomaly_score[rows].tolist(),
+        "p": [float(f"{value:.4g}") for value in report.p_value[rows]],
+        "reconstruction": [round(value, 2) for value in report.reconstruction[rows].tolist()],
+        "kl": [round(value, 2) for value in report.kl[rows].tolist()],
+        "label": None if report.labels is None else [printable(name) for name in report.labels[rows]],
+        "anomalous": None if report.anomalous is None else report.anomalous[rows].astype(int).tolist(),
+        "name": None if report.names is None else [printable(report.names[i]) for i in rows],
+    }
+
+
+def row(report: Report, i: int) -> dict[str, Any]:
+    """One sample's numbers."""
+    held_out = report.held_out
+    anomalous = None if report.anomalous is None else bool(report.anomalous[i])
+    flagged = bool(report.flagged[i])
+    outcome = {
+        (None, True): "flagged",
+        (None, False): "passed",
+        (True, True): "found",
+        (True, False): "missed",
+        (False, True): "false alarm",
+        (False, False): "rightly passed",
+    }[anomalous, flagged]
+    return {
+        "index": i,
+        "score": report.anomaly_score[i],
+        "p": report.p_value[i],
+        "reconstruction": report.reconstruction[i],
+        "kl": report.kl[i],
+        "reconstruction_above": float(np.median(held_out["reconstruction"]) - report.reconstruction[i]),
+        "kl_above": float(report.kl[i] - np.median(held_out["kl"])),
+        "label": None if report.labels is None else report.labels[i],
+        "anomalous": anomalous,
+        "outcome": outcome,
+        "name": None if report.names is None else report.names[i],
+    }
+
+
+def pictured(figures: list[Drawn], section: str) -> list[dict[str, Any]]:
+    """A section's figures as vector images for light and dark."""
+    pictures = []
+    for drawn in figures:
+        if drawn.section == section:
+            width, height = drawn.figure.get_size_inches()
+            light, dark = (data_uri(svg, "image/svg+xml") for svg in (drawn.svg, darkened(drawn.svg)))
+            size = {"width": round(96 * width), "height": round(96 * height)}
+            pictures.append({"drawn": drawn, "light": light, "dark": dark} | size)
+    return pictures
+
+
+def gallery(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The samples to look at, by kind, each with its evidence."""
+    place = {row: i for i, row in enumerate(report.evidence.rows.tolist())}
+    looks = image_evidence(report) if report.image_shape is not None else table_evidence(report)
+    return [
+        (kind, [row(report, i) | looks[place[i]] for i in rows.tolist()])
+        for kind, rows in report.gallery.items()
+        if len(rows)
+    ]
+
+
+def image_evidence(report: Report) -> list[dict[str, Any]]:
+    """Input, expected image and signed residual of each sample, as data URIs."""
+    assert report.image_shape is not None
+    height, width, channels = report.image_shape
+    limits = report.limits or (float(report.evidence.observed.min()), float(report.evidence.observed.max()))
+    observed, expected = (
+        values.reshape(-1, height, width, channels).astype(np.float64)
+        for values in (report.evidence.observed, report.evidence.expected)
+    )
+    residuals = residual_maps(observed - expected)
+    if channels not in (1, 3):
+        observed, expected = observed.mean(axis=-1, keepdims=True), expected.mean(axis=-1, keepdims=True)
+    triples = zip(photographs(observed, limits), photographs(expected, limits), residuals, strict=True)
+    return [{"input": a, "expected": b, "residual": c, "width": width, "height": height} for a, b, c in triples]
+
+
+def table_evidence(report: Report) -> list[dict[str, Any]]:
+    """The features that add most to each sample's score, with the place of observed and expected on a common axis."""
+    e = report.evidence
+    names = report.feature_names or tuple(f"feature {i}" for i in range(e.observed.shape[1]))
+    looks = []
+    for observed, expected, spread, excess in zip(e.observed, e.expected, e.spread, e.excess, strict=True):
+        most = np.argsort(-excess, kind="stable")[:TOP_FEATURES]
+        features = [
+            {
+                "name": names[d],
+                **dict(zip(MEASURED, measured(observed[d], expected[d], spread[d]), strict=True)),
+                "excess": excess[d],
+                "deviation": (observed[d] - expected[d]) / spread[d] if spread[d] > 0 else 0.0,
+            }
+            for d in most
+        ]
+        looks.append({"features": features, "others": max(0, len(names) - len(most))})
+    return looks

@@ -1,0 +1,186 @@
+"""Everything a report shows, as arrays and plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.evaluation.metrics import Curve, Evaluation
+
+CURVE_POINTS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Why the samples shown score as they do; all ``(G, D)`` but ``rows``, values in the features' own units.
+
+    Parameters
+    ----------
+    rows
+        Which samples, ``(G,)``.
+    observed, expected, spread
+        The samples, what the model expects, and the standard deviation it expects around that.
+    excess
+        What each feature costs beyond what the model predicts that it will, in nats.
+    """
+
+    rows: np.ndarray
+    observed: np.ndarray
+    expected: np.ndarray
+    spread: np.ndarray
+    excess: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beliefs:
+    """What the model believes normal is, in the features' own units.
+
+    Parameters
+    ----------
+    samples
+        Drawn from the model, ``(S, D)``.
+    traversal
+        ``(L, K, D)``: K values of each of L latents, the others at their means.
+    steps
+        Those values, ``(K,)``, in standard deviations from the mean.
+    traversed
+        Which latents, ``(L,)``.
+    interpolation
+        ``(K, D)``: between two normals.
+    """
+
+    samples: np.ndarray
+    traversal: np.ndarray
+    steps: np.ndarray
+    traversed: np.ndarray
+    interpolation: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report is made of. Anomaly scores: higher is more anomalous.
+
+    Parameters
+    ----------
+    title
+        Name of the data.
+    provenance
+        What it takes to repeat the run, as names and values.
+    date
+        When the report was made: the one thing on the page that the rest does not determine.
+    score
+        Name of the score in use.
+    anomaly_score, p_value, reconstruction, kl
+        Of each sample, ``(N,)``.
+    calibration
+        The threshold and what it rests on.
+    held_out
+        Of the held-out normals, ``(M,)`` each: ``anomaly_score``, ``reconstruction``, ``kl``.
+    anomalous, labels, names
+        Which samples are anomalies ``(N,)`` bool, their class names and the files they come from, where known.
+    evaluation, promised
+        How good the score is on labelled samples; the false-alarm rates that the threshold promises for so many.
+    history
+        One record an epoch of the training.
+    codes, code_rows
+        Latent means of some samples ``(K, L)``, and which ``(K,)``.
+    gallery, evidence
+        Samples to look at, by kind, and why they score as they do.
+    beliefs
+        What the model believes normal is.
+    feature_names
+        ``(D,)``; None for images.
+    image_shape, limits
+        Height, width, channels of images, and the values shown as black and white; None for tables.
+    notes
+        What a reader must know of how the samples were chosen.
+    """
+
+    title: str
+    provenance: dict[str, str]
+    date: str
+    score: str
+    anomaly_score: np.ndarray
+    p_value: np.ndarray
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    calibration: Calibration
+    held_out: dict[str, np.ndarray]
+    history: Sequence[Mapping[str, Any]]
+    codes: np.ndarray
+    code_rows: np.ndarray
+    gallery: dict[str, np.ndarray]
+    evidence: Evidence
+    beliefs: Beliefs
+    anomalous: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
+    evaluation: Evaluation | None = None
+    promised: tuple[float, float] | None = None
+    feature_names: tuple[str, ...] | None = None
+    image_shape: tuple[int, ...] | None = None
+    limits: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def flagged(self) -> np.ndarray:
+        """Which samples lie above the threshold, ``(N,)`` bool."""
+        above: np.ndarray = self.anomaly_score > self.calibration.threshold
+        return above
+
+    def frame(self) -> pd.DataFrame:
+        """One row a sample, as ``scores.csv`` has it."""
+        columns: dict[str, Any] = {"index": np.arange(len(self.anomaly_score))}
+        if self.labels is not None:
+            columns["label"] = self.labels
+        if self.anomalous is not None:
+            columns["anomaly"] = self.anomalous.astype(int)
+        columns |= {
+            "anomaly_score": self.anomaly_score,
+            "decision": self.flagged.astype(int),
+            "p_value": self.p_value,
+            "reconstruction": self.reconstruction,
+            "kl": self.kl,
+        }
+        if self.names is not None:
+            columns["file"] = self.names
+        return pd.DataFrame(columns)
+
+    def numbers(self) -> dict[str, Any]:
+        """All numbers but those of single samples, ready for JSON; curves of many points are thinned to 2,000."""
+        test = None
+        if self.evaluation is not None:
+            test = self.evaluation.to_dict() | {
+                "promised_false_alarms": self.promised,
+                "roc": thinned(self.evaluation.roc),
+                "precision_recall": thinned(self.evaluation.precision_recall),
+            }
+        return {
+            "title": self.title,
+            "date": self.date,
+            "provenance": self.provenance,
+            "score": self.score,
+            "n_samples": len(self.anomaly_score),
+            "n_flagged": int(self.flagged.sum()),
+            "threshold": asdict(self.calibration),
+            "test": test,
+            "history": list(self.history),
+            "gallery": {kind: rows.tolist() for kind, rows in self.gallery.items()},
+            "latent_variance": self.codes.var(axis=0).tolist(),
+        }
+
+
+def thinned(curve: Curve) -> dict[str, list[float | None]]:
+    """A curve as lists of at most 2,000 points; JSON has no infinity."""
+    n = len(curve.x)
+    kept = np.unique(np.linspace(0, n - 1, min(n, CURVE_POINTS)).astype(int))
+    return {
+        name: [value if math.isfinite(value) else None for value in values[kept].tolist()]
+        for name, values in vars(curve).items()
+    }

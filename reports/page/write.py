@@ -1,0 +1,35 @@
+"""The folder of a report: one page, all numbers, every score and every figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vae_anomaly.reports.page.figures import report_figures
+from vae_anomaly.reports.page.folder import FIGURES, NUMBERS, PAGE, SCORES, check_report_folder
+from vae_anomaly.reports.page.page import render_page
+from vae_anomaly.reports.page.report import Report
+from vae_anomaly.storage.atomic import atomic_folder
+from vae_anomaly.storage.score_table import open_score_table
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write ``report.html``, ``report.json``, ``scores.csv`` and ``figures/``; an earlier report there is replaced.
+
+    Raises
+    ------
+    DataError
+        If the folder holds anything but an earlier report.
+    OSError
+        If it cannot be written; what was there before is then untouched.
+    """
+    check_report_folder(folder)
+    with atomic_folder(folder) as part:
+        figures = report_figures(report)
+        (part / FIGURES).mkdir()
+        for drawn in figures:
+            (part / FIGURES / f"{drawn.name}.svg").write_bytes(drawn.svg)
+        with open_score_table(part / SCORES) as write:
+            write(report.frame())
+        (part / NUMBERS).write_text(json.dumps(report.numbers(), indent=1), encoding="utf-8")
+        (part / PAGE).write_text(render_page(report, figures), encoding="utf-8")

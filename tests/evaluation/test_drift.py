@@ -1,0 +1,84 @@
+"""Drift: quiet without it, awake with it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp, kstest
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.evaluation.drift import drift, ks_distance, log_martingale, online_p_values, stability_index
+
+
+@pytest.mark.parametrize("bound", [0.05, 0.2])
+def test_the_martingale_raises_false_alarms_under_its_bound(bound: float) -> None:
+    rng = np.random.default_rng(0)
+    repeats = 400
+    alarms = 0
+    for _ in range(repeats):
+        p = online_p_values(np.round(rng.normal(size=50), 1), np.round(rng.normal(size=400), 1), rng)
+        alarms += log_martingale(p).max() >= np.log(1 / bound)
+    assert alarms / repeats <= bound + 3 * np.sqrt(bound * (1 - bound) / repeats)
+
+
+def test_the_martingale_is_a_fair_game() -> None:
+    rng = np.random.default_rng(1)
+    fortunes = [np.exp(log_martingale(rng.random(30))[-1]) for _ in range(4000)]
+    assert np.mean(fortunes) == pytest.approx(1, abs=4 * np.std(fortunes) / np.sqrt(4000))
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_online_p_values_are_uniform_and_exact(decimals: int) -> None:
+    rng = np.random.default_rng(2)
+    reference, new = np.round(rng.normal(size=30), decimals), np.round(rng.normal(size=2500), decimals)
+    p = online_p_values(reference, new, np.random.default_rng(3))
+    assert kstest(p, "uniform").pvalue > 0.01
+    u = np.random.default_rng(3).random(2500)
+    for i in (0, 1, 1023, 1024, 2499):
+        seen = np.concatenate([reference, new[: i + 1]])
+        u_i = np.concatenate([np.random.default_rng(3).random(2500)])[i]
+        assert u_i == u[i]
+        assert p[i] == pytest.approx(((seen > new[i]).sum() + u[i] * (seen == new[i]).sum()) / len(seen))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_shift_is_noticed_soon_after_it_starts(sign: int) -> None:
+    rng = np.random.default_rng(4)
+    new = np.concatenate([rng.normal(size=1000), sign + rng.normal(size=500)])
+    result = drift(rng.normal(size=500), new)
+    assert result.alarm is not None
+    assert 1000 < result.alarm < 1150
+    assert result.ks_p_value < 1e-6
+    assert result.psi.low > 0.01
+
+
+def test_no_shift_is_no_alarm() -> None:
+    rng = np.random.default_rng(5)
+    reference, new = rng.normal(size=800), rng.normal(size=3000)
+    result = drift(reference, new)
+    assert result.alarm is None
+    assert result.ks.value == pytest.approx(ks_2samp(reference, new).statistic)
+    assert result.ks_p_value > 0.01
+    assert result.psi.value < 0.05
+    assert result.ks.low <= result.ks.value <= result.ks.high
+    assert json.loads(json.dumps(result.to_dict()))["n_new"] == 3000
+
+
+def test_statistics_agree_with_others() -> None:
+    rng = np.random.default_rng(6)
+    a, b = np.round(rng.normal(size=200), 1), np.round(rng.normal(0.3, size=150), 1)
+    assert ks_distance(a, b) == pytest.approx(ks_2samp(a, b).statistic)
+    assert stability_index(a, a) == pytest.approx(0)
+    assert stability_index(a, b) > 0
+    assert np.isfinite(stability_index(np.ones(50), np.zeros(50)))
+
+
+def test_unusable_scores_are_refused() -> None:
+    with pytest.raises(DataError, match="new scores: 1 of 2 scores are NaN or infinite"):
+        drift(np.ones(5), np.array([1.0, np.nan]))
+    with pytest.raises(DataError, match="reference: needs a vector of at least one score"):
+        drift(np.empty(0), np.ones(3))
+    with pytest.raises(DataError, match="bound on false alarms must lie between 0 and 1, got 2"):
+        drift(np.ones(5), np.ones(5), alarm_bound=2.0)

@@ -1,0 +1,202 @@
+"""Model files made to harm, and those of every released format, which load for ever."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vae_anomaly import VAEDetector
+from vae_anomaly.calibration.methods import Calibration
+from vae_anomaly.errors import ModelFileError
+from vae_anomaly.model.build import Choices
+from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.storage import model_file
+from vae_anomaly.storage.model_schema import CALIBRATION, read_description
+
+FIXTURES = sorted((Path(__file__).parents[1] / "fixtures").glob("*.vae.gz"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, table_detector: VAEDetector) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model.vae"
+    table_detector.save(path)
+    return path
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda path: path.name)
+def test_a_released_format_loads_and_scores_as_ever(tmp_path: Path, fixture: Path) -> None:
+    path = tmp_path / "model.vae"
+    path.write_bytes(gzip.decompress(fixture.read_bytes()))
+    known = json.loads(fixture.with_suffix("").with_suffix(".json").read_text())
+    rows = np.array(known["rows"], known["dtype"])
+    assert read_description(path)["metadata"]["data"]["source"].startswith("a fixture")
+    detector = VAEDetector.load(path, device="cpu")
+    assert set(known["scores"]) <= set(SCORES)
+    for name, scores in known["scores"].items():
+        found = detector.set_params(score=name).score_samples(rows)
+        np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-3, err_msg=name)
+
+
+def test_there_is_a_fixture_of_this_format() -> None:
+    names = {fixture.name for fixture in FIXTURES}
+    assert {f"{kind}.v{model_file.FORMAT_VERSION}.vae.gz" for kind in ("table", "image")} <= names
+
+
+def test_the_schema_knows_every_field_of_a_calibration() -> None:
+    assert list(CALIBRATION) == [field.name for field in dataclasses.fields(Calibration)]
+
+
+def altered(saved: Path, path: Path, change) -> Path:
+    """The file with another header, its length right."""
+    blob = saved.read_bytes()
+    start = 8 + int.from_bytes(blob[:8], "little")
+    header, data = change(blob[8:start], blob[start:])
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+def entry(field: str, value: object):
+    """Change a field of one tensor's entry."""
+
+    def change(header: bytes, data: bytes) -> tuple[bytes, bytes]:
+        table = json.loads(header)
+        table["noise"][field] = value
+        return json.dumps(table).encode(), data
+
+    return change
+
+
+HEADERS = {
+    "duplicate": (lambda header, data: (header.rstrip()[:-1] + b',"noise":1}', data), "a key comes twice"),
+    "huge shape": (entry("shape", [2**62, 4]), "does not take|beyond 64 bits|table of tensors is wrong"),
+    "huge number": (entry("shape", [10**30]), "beyond 64 bits"),
+    "negative": (entry("shape", [-1, -6]), "its table of tensors is wrong"),
+    "truth": (entry("shape", [True, True]), "its table of tensors is wrong"),
+    "no type": (entry("dtype", "F128"), "its table of tensors is wrong"),
+    "offsets": (entry("data_offsets", [0, 2**60]), "its table of tensors is wrong"),
+    "overlap": (entry("data_offsets", [8, 56]), "its table of tensors is wrong"),
+    "nested": (lambda header, data: (b"[" * 100_000, data), "nested too deeply"),
+    "infinite": (lambda header, data: (b'{"a":Infinity}', data), "no finite number"),
+    "more data": (lambda header, data: (header, data + bytes(8)), "its tensors do not fill"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("read", [model_file.read, model_file.read_config])
+def test_a_header_that_lies_is_refused(saved: Path, tmp_path: Path, name: str, read) -> None:
+    change, message = HEADERS[name]
+    with pytest.raises(ModelFileError, match=message):
+        read(altered(saved, tmp_path / "m.vae", change))
+
+
+def rewritten(saved: Path, path: Path, change) -> Path:
+    """Another configuration or other tensors, with a hash that fits them."""
+    tensors, config = model_file.read(saved)
+    change(config, tensors)
+    model_file.write(path, tensors, config)
+    return path
+
+
+def inside(*keys: str, value: object):
+    def change(config, tensors):
+        for key in keys[:-1]:
+            config = config[key]
+        config[keys[-1]] = value
+
+    return change
+
+
+CONFIGS = {
+    "rate": inside("calibrations", "elbo", "rate", value=1.5),
+    "alarms": inside("calibrations", "elbo", "false_alarm_rate", value=-0.1),
+    "count": inside("calibrations", "elbo", "n_normal", value=True),
+    "note": inside("calibrations", "elbo", "note", value=["x"]),
+    "extra": inside("calibrations", "elbo", "extra", value=1),
+    "sides": inside("sample_shape", value=[3, 2, 1, 1]),
+    "history": inside("history", value=[{"epoch": "1"}]),
+    "no history": inside("history", value=[]),
+    "metadata": inside("metadata", value=[1]),
+    "seed": inside("parameters", "random_state", value=2**40),
+    "text seed": inside("parameters", "random_state", value="os.system"),
+    "object": inside("parameters", "epochs", value={"a": 1}),
+    "draws": inside("parameters", "n_draws", value=10**12),
+    "latents": inside("parameters", "latent_dim", value=10**15),
+    "unknown field": inside("more", value=1),
+    "names": inside("feature_names", value=["a", "b"]),
+    "empty": lambda config, tensors: tensors.update({"held_out.elbo": torch.zeros(0, dtype=torch.float64)}),
+    "whole numbers": lambda config, tensors: tensors.update({"held_out.elbo": torch.zeros(3, dtype=torch.int64)}),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_is_checked_before_a_tensor_is_read(saved, tmp_path, monkeypatch, name: str) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", CONFIGS[name])
+    monkeypatch.setattr("safetensors.torch.load", lambda blob: pytest.fail("read the tensors"))
+    with pytest.raises(ModelFileError, match="does not describe a model"):
+        VAEDetector.load(path)
+
+
+@pytest.mark.parametrize("shape", [[2**24, 1, 1], [2**24], [2**13, 2**11]])
+def test_a_shape_beyond_all_tensors_is_not_built(saved: Path, tmp_path: Path, monkeypatch, shape: list[int]) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", inside("sample_shape", value=shape))
+    monkeypatch.setattr(Choices, "build", lambda *args: pytest.fail("began to build it"))
+    with pytest.raises(ModelFileError, match="its sample_shape does not fit the rest"):
+        VAEDetector.load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["vae.encoder.head.linear.weight", "held_out.elbo", "noise", "vae.scaling.scale"])
+def test_no_tensor_holds_anything_but_numbers(saved: Path, tmp_path: Path, name: str, value: float) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", lambda config, tensors: tensors[name].view(-1)[-1:].fill_(value))
+    with pytest.raises(ModelFileError, match="holds NaN or infinity"):
+        VAEDetector.load(path)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("name", ["vae.scaling.scale", "vae.likelihood.variance", "vae.normals.component_std"])
+def test_no_spread_is_zero(saved: Path, tmp_path: Path, name: str, value: float) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", lambda config, tensors: tensors[name].fill_(value))
+    with pytest.raises(ModelFileError, match="must be above 0"):
+        VAEDetector.load(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+@pytest.mark.parametrize("read", [VAEDetector.load, read_description])
+def test_a_model_is_a_regular_file(tmp_path: Path, make, read) -> None:
+    make(tmp_path / "m.vae")
+    with pytest.raises(OSError, match="not a regular file"):
+        read(tmp_path / "m.vae")
+
+
+def test_sparse_and_long_files_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.vae"
+    for start in (struct.pack("<Q", 1 << 25) + b"{", struct.pack("<Q", 2) + b"{}"):
+        with path.open("wb") as file:
+            file.write(start)
+            file.truncate(5 << 30)
+        with pytest.raises(ModelFileError, match="bytes, .* of them header: at most 4,294,967,296"):
+            VAEDetector.load(path)
+
+
+def test_inspect_loads_no_weights_and_no_numpy_and_compares_the_hash(saved: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from vae_anomaly.storage.model_schema import read_description\n"
+        "read_description(Path(sys.argv[1]))\n"
+        "assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code, str(saved)], check=True)
+    blob = bytearray(saved.read_bytes())
+    blob[-1] ^= 1
+    (tmp_path / "m.vae").write_bytes(blob)
+    with pytest.raises(ModelFileError, match="was damaged or altered: SHA-256"):
+        read_description(tmp_path / "m.vae")

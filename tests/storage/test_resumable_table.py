@@ -1,0 +1,265 @@
+"""Scores that survive being killed: the same bytes in the end, no row twice and none left out."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from vae_anomaly import VAEDetector
+from vae_anomaly.cli import main, options
+from vae_anomaly.errors import DataError
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.reports import open_resumable_table
+
+SUFFIXES = (".csv", ".jsonl")
+
+
+def frame_of(first: int, n: int) -> pd.DataFrame:
+    rows = np.arange(first, first + n)
+    return pd.DataFrame({"index": rows, "anomaly_score": np.sin(rows), "decision": rows % 3 == 0, "file": 'a,"\n'})
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+class Killed(BaseException):
+    """What no handler of errors catches."""
+
+
+@pytest.fixture
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_detector: VAEDetector, make_table) -> Path:
+    """A folder with a model, and 50 rows in every kind of file, to be scored seven at a time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(options, "CHUNK_BYTES", 8 * 6 * 7)
+    table_detector.save(Path("m.vae"))
+    X = make_table(50, seed=3)
+    np.save("X.npy", X)
+    np.savez("X.npz", X=X)
+    pd.DataFrame(X).to_csv("X.csv", index=False, header=False)
+    pd.DataFrame(X, columns=list("abcdef")).to_parquet("X.parquet", row_group_size=9)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
+    words = ("score", f"X.{kind}", "--model", "m.vae", "--output")
+    assert run(*words, f"whole{suffix}").exit_code == 0
+    whole = Path(f"whole{suffix}").read_bytes()
+    real = FittedModel.elbo_terms
+    for n_runs in range(1, 12):
+        left = iter(range(2))
+
+        def cut(model: FittedModel, X: np.ndarray, left=left) -> object:
+            if next(left, None) is None:
+                raise Killed
+            return real(model, X)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(FittedModel, "elbo_terms", cut)
+            try:
+                assert run(*words, f"s{suffix}", "--resume").exit_code == 0
+            except Killed:
+                partial = Path(f"s{suffix}.partial")
+                assert whole.startswith(partial.read_bytes())
+                assert len(partial.read_bytes().splitlines()) >= 2 * n_runs
+                with partial.open("ab") as file:
+                    file.write(b"7,0.3,to")  # what a kill in the middle of a piece leaves
+            else:
+                break
+    assert 4 <= n_runs < 11
+    assert Path(f"s{suffix}").read_bytes() == whole
+    assert not list(scored.glob("*.partial*"))
+
+
+def test_a_folder_of_images_goes_on_too(tmp_path: Path, monkeypatch, image_detector, make_images) -> None:
+    monkeypatch.chdir(tmp_path)
+    image_detector.save(Path("m.vae"))
+    Path("images").mkdir()
+    for i, pixels in enumerate(make_images(12)):
+        Image.fromarray(pixels).save(f"images/{i:02}.png")
+    words = ("score", "images", "--model", "m.vae", "--output")
+    assert run(*words, "whole.csv").exit_code == 0
+    begin(words, pd.read_csv("whole.csv").head(5))
+    assert run(*words, "s.csv", "--resume").exit_code == 0
+    assert Path("s.csv").read_bytes() == Path("whole.csv").read_bytes()
+
+
+def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
+    """Leave what the command would, killed after its first rows."""
+    from vae_anomaly.cli.score import made_of
+
+    known = made_of(FittedModel.load(words[3]), Path(words[3]), Path(words[1]), None)
+    with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), known) as table:
+        table.write(frame)
+        raise Killed
+
+
+@pytest.mark.parametrize("change", ["model", "data", "score", "label column", "number of threads"])
+def test_what_was_begun_otherwise_is_not_gone_on_with(scored: Path, monkeypatch, make_table, change: str) -> None:
+    words = ["score", "X.npy", "--model", "m.vae", "--output", "s.csv", "--resume"]
+    begin(tuple(words), frame_of(0, 7))
+    if change == "model":
+        assert run("calibrate", "m.vae", "--rate", "0.3", "--output", "m.vae").exit_code == 0
+    elif change == "data":
+        np.save("X.npy", make_table(49))
+    elif change == "score":
+        words += ["--score", "kl"]
+    elif change == "label column":
+        words += ["--label-column", "a"]
+    else:
+        monkeypatch.setattr("torch.get_num_threads", lambda: 99)
+    before = Path("s.csv.partial").read_bytes()
+    result = run(*words)
+    assert result.exit_code == 1
+    assert f"s.csv was begun with another {change}" in result.stderr
+    assert "remove s.csv.partial.json to begin anew" in result.stderr
+    assert Path("s.csv.partial").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"rows": 1}', "[" * 9999, '{"rows":1,"flagged":0,"bytes":99,"made_of":{}}']
+)
+def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "s.csv.partial").write_bytes(b"12345")
+    (tmp_path / "s.csv.partial.json").write_text(content)
+    with pytest.raises(DataError, match="partial.json to begin anew"), open_resumable_table(tmp_path / "s.csv", {}):
+        pass
+    assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
+
+
+def test_progress_without_its_rows_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "made_of": {}}')
+    with open_resumable_table(tmp_path / "s.csv", {}) as table:
+        assert table.n_rows == 0
+        table.write(frame_of(0, 2))
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 2
+
+
+def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    with open_resumable_table(path, {}) as table:
+        table.write(frame_of(0, 2))
+        with pytest.raises(DataError, match="is being written by another run"), open_resumable_table(path, {}):
+            pass
+        table.write(frame_of(2, 2))
+    assert len(pd.read_csv(path)) == 4
+
+
+def test_flagged_samples_of_earlier_runs_count(scored: Path, make_table) -> None:
+    np.save("X.npy", np.concatenate([50 * make_table(7), np.zeros((1, 6))]))
+    words = ("score", "X.npy", "--model", "m.vae", "--output", "s.csv", "--resume")
+    assert run("score", "X.npy", "--model", "m.vae", "--output", "whole.csv").exit_code == 0
+    begin(words, pd.read_csv("whole.csv").head(7))
+    assert run(*words, "--fail-on-anomaly").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["X.npy", "--resume"], 2, "--resume needs --output"),
+        (["-", "--resume", "--output", "s.csv"], 2, "--resume needs --output and a file"),
+        (["X.npy", "--resume", "--output", "s.csv", "--fdr", "0.1"], 2, "does not go with --fdr"),
+        (["X.npy", "--resume", "--output", "s.parquet"], 1, "--resume goes with .csv and .jsonl, not '.parquet'"),
+    ],
+)
+def test_what_does_not_go_with_resume(scored: Path, words: list[str], code: int, message: str) -> None:
+    result = run("score", "--model", "m.vae", *words)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert not list(scored.glob("s.*"))
+
+
+WRITE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_resumable_table import frame_of
+from vae_anomaly.reports import open_resumable_table
+with open_resumable_table(Path(sys.argv[1]), {"a": 1}) as table:
+    print(table.n_rows, flush=True)
+    for first in range(table.n_rows, 300, 10):
+        table.write(frame_of(first, 10))
+"""
+
+
+def content(path: Path) -> bytes:
+    """What a file that may come and go holds."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+def finish_by_kills(command: list[str], output: Path, rng: np.random.Generator, seconds: float) -> int:
+    """Start a command again and again until its output is there; how many kills that took.
+
+    Each kill comes at a random moment of the given ``seconds``, but after the run got further, so that a busy machine
+    ends it too.
+    """
+    progress = output.with_name(output.name + ".partial.json")
+    n_kills = 0
+    while not output.exists():
+        before = content(progress)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=output.parent)
+        while process.poll() is None and content(progress) in (before, b""):
+            time.sleep(0.005)
+        try:
+            _, errors = process.communicate(timeout=rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            n_kills += 1
+        else:
+            assert (process.returncode, errors) == (0, b"")
+    return n_kills
+
+
+def survive_kills(command: list[str], output: Path, whole: Path, n_kills: int) -> None:
+    """``output`` comes out as ``whole`` each time, until the kills are enough: sooner ones where a run is quick."""
+    rng, seconds = np.random.default_rng(0), 0.2
+    while n_kills > 0:
+        n_kills -= finish_by_kills(command, output, rng, seconds)
+        assert output.read_bytes() == whole.read_bytes()
+        assert not list(output.parent.glob("*.partial*"))
+        output.unlink()
+        seconds /= 2
+
+
+def test_tables_survive_real_kills(tmp_path: Path) -> None:
+    with open_resumable_table(tmp_path / "whole.jsonl", {"a": 1}) as table:
+        for first in range(0, 300, 10):
+            table.write(frame_of(first, 10))
+    path = tmp_path / "s.jsonl"
+    command = [sys.executable, "-c", WRITE, str(path), str(Path(__file__).parent)]
+    survive_kills(command, path, tmp_path / "whole.jsonl", n_kills=1)
+
+
+SCORE = """
+import sys
+from vae_anomaly.cli import main, options, score
+import vae_anomaly.fitted_model
+options.CHUNK_BYTES = 8 * 6 * 48
+print("ready", flush=True)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_the_command_survives_real_kills(tmp_path: Path, table_detector: VAEDetector, make_table) -> None:
+    table_detector.save(tmp_path / "m.vae")
+    np.save(tmp_path / "X.npy", make_table(6_000, seed=4))
+    python = [sys.executable, "-P", "-c", SCORE, "score", "X.npy", "--model", "m.vae", "--output"]
+    subprocess.run([*python, "whole.csv"], cwd=tmp_path, check=True, capture_output=True)
+    assert pd.read_csv(tmp_path / "whole.csv")["index"].tolist() == list(range(6_000))
+    survive_kills([*python, "s.csv", "--resume"], tmp_path / "s.csv", tmp_path / "whole.csv", n_kills=10)

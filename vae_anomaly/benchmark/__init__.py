@@ -1,0 +1,1 @@
+"""Protocols that compare detectors, and the detectors to compare with."""

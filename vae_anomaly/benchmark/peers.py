@@ -1,0 +1,214 @@
+"""Other people's detectors behind one interface, to compare with: scikit-learn's, and PyOD's where it is installed.
+
+A peer has ``fit(X)`` and ``score_samples(X)``, higher is more normal, on flat rows that `scaled_rows` scales the same
+way for all of them. Settings are those their authors ship, unless a peer's docstring says otherwise.
+
+References
+----------
+PyOD: A Python Toolbox for Scalable Outlier Detection (Zhao, Nasrullah & Li, 2019), https://arxiv.org/abs/1901.01588
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import io
+import math
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.svm import OneClassSVM
+
+from vae_anomaly.model.scaling import PREPROCESSING
+
+SVM_ROWS = 10_000
+
+
+class Detector(Protocol):
+    """What a benchmark asks of a detector."""
+
+    def fit(self, X: np.ndarray) -> object:
+        """Learn from normal rows ``(N, D)``."""
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Scores ``(N,)``: higher is more normal."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A detector to compare with.
+
+    Parameters
+    ----------
+    build
+        From a seed to an unfitted detector.
+    fixed_up_to
+        With at most so many training rows the seed changes nothing, so one run stands for all seeds.
+    requires
+        Package that it comes from, if that is optional.
+    transductive
+        Whether a row's score depends on the rows that it is scored with.
+    """
+
+    build: Callable[[int], Detector]
+    fixed_up_to: float = math.inf
+    requires: str | None = None
+    transductive: bool = False
+
+    @property
+    def available(self) -> bool:
+        """Whether its package is installed."""
+        return self.requires is None or importlib.util.find_spec(self.requires) is not None
+
+
+def scaled_rows(X_train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The scaling that the training samples ask for, as a function to flat float32 rows.
+
+    Images go to [0, 1], one range for all pixels. Rows are standardised by the training rows' mean and standard
+    deviation, a constant feature only centred: `vae_anomaly.model.scaling`, which `VAEDetector` applies by itself.
+    """
+    scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](X_train)
+
+    def rows(X: np.ndarray) -> np.ndarray:
+        flat = torch.from_numpy(X.reshape(len(X), -1).astype(np.float64))
+        scaled: np.ndarray = scaling(flat).float().numpy()
+        return scaled
+
+    return rows
+
+
+class PrincipalComponents:
+    """Squared reconstruction error of as many principal components as explain 95 % of the variance."""
+
+    def fit(self, X: np.ndarray) -> Self:
+        """Learn the components."""
+        self.pca_ = PCA(0.95).fit(X)
+        return self
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Negative error."""
+        residual = X - self.pca_.inverse_transform(self.pca_.transform(X))
+        error: np.ndarray = np.square(residual, dtype=np.float64).sum(axis=1)
+        return -error
+
+
+class Neighbours:
+    """Mean Euclidean distance to the ``k`` nearest training rows."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def fit(self, X: np.ndarray) -> Self:
+        """Remember the rows."""
+        self.neighbours_ = NearestNeighbors(n_neighbors=self.k).fit(X)
+        return self
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Negative distance."""
+        distance: np.ndarray = self.neighbours_.kneighbors(X)[0].mean(axis=1, dtype=np.float64)
+        return -distance
+
+
+class SupportVectors:
+    """scikit-learn's OneClassSVM, of at most 10,000 training rows drawn with the seed: its fit is quadratic in them."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def fit(self, X: np.ndarray) -> Self:
+        """Fit to the rows drawn."""
+        if len(X) > SVM_ROWS:
+            X = X[np.sort(np.random.default_rng(self.seed).permutation(len(X))[:SVM_ROWS])]
+        with undisturbed(self.seed):  # it draws a number that only other kinds of SVM use
+            self.svm_ = OneClassSVM().fit(X)
+        return self
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Signed distance to the boundary."""
+        scores: np.ndarray = self.svm_.decision_function(X)
+        return scores
+
+
+class PyOD:
+    """A detector of PyOD, kept from changing global state: it seeds and draws from all of Python's generators.
+
+    Parameters
+    ----------
+    where
+        Module below ``pyod.models`` and class, such as ``"vae.VAE"``.
+    seed
+        Seed of the global generators while it runs, and its ``random_state``, if it has one.
+    **parameters
+        Departures from the settings its authors ship.
+    """
+
+    def __init__(self, where: str, seed: int, **parameters: object) -> None:
+        self.seed, self.parameters = seed, parameters
+        module, name = where.split(".")
+        with undisturbed(seed):
+            self.kind = getattr(importlib.import_module(f"pyod.models.{module}"), name)
+
+    def fit(self, X: np.ndarray) -> Self:
+        """Fit on rows; PyOD scores them too."""
+        given = {"random_state": self.seed, "n_features": X.shape[1], "verbose": 0}
+        known = {key: value for key, value in given.items() if key in inspect.signature(self.kind).parameters}
+        with undisturbed(self.seed):
+            self.detector_ = self.kind(**known, **self.parameters).fit(X)
+        return self
+
+    def score_samples(self, X: np.ndarray) -> np.ndarray:
+        """Negative of PyOD's score."""
+        with undisturbed(self.seed):
+            return -np.asarray(self.detector_.decision_function(X), dtype=np.float64)
+
+
+@contextlib.contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Seed all global random generators; afterwards they, the environment and the streams are as they were."""
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is what is at stake
+    hash_seed = os.environ.get("PYTHONHASHSEED")
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            torch.random.fork_rng(),
+        ):
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        os.environ.pop("PYTHONHASHSEED", None)
+        if hash_seed is not None:
+            os.environ["PYTHONHASHSEED"] = hash_seed
+
+
+PEERS: dict[str, Peer] = {
+    "pca": Peer(lambda seed: PrincipalComponents()),
+    "1-nn": Peer(lambda seed: Neighbours(1)),
+    "5-nn": Peer(lambda seed: Neighbours(5)),
+    "isolation_forest": Peer(lambda seed: IsolationForest(random_state=seed), fixed_up_to=0),
+    "one_class_svm": Peer(SupportVectors, fixed_up_to=SVM_ROWS),
+    "lof": Peer(lambda seed: LocalOutlierFactor(novelty=True)),
+    "pyod_vae": Peer(lambda seed: PyOD("vae.VAE", seed), fixed_up_to=0, requires="pyod"),
+    # its own scaling divides by a standard deviation that is zero for a constant pixel
+    "pyod_vae_raw": Peer(lambda seed: PyOD("vae.VAE", seed, preprocessing=False), fixed_up_to=0, requires="pyod"),
+    "pyod_autoencoder": Peer(lambda seed: PyOD("auto_encoder.AutoEncoder", seed), fixed_up_to=0, requires="pyod"),
+    "pyod_deep_svdd": Peer(lambda seed: PyOD("deep_svdd.DeepSVDD", seed), fixed_up_to=0, requires="pyod"),
+    "pyod_knn": Peer(lambda seed: PyOD("knn.KNN", seed), requires="pyod"),
+    # it ranks a row among the training rows and those that it is scored with
+    "pyod_ecod": Peer(lambda seed: PyOD("ecod.ECOD", seed), requires="pyod", transductive=True),
+}

@@ -1,0 +1,280 @@
+"""Scores of data of any size, on many processes or machines: ``score_dataset``.
+
+The output folder holds ``part-000000.parquet`` and so on, a score table a shard, in order; ``_run.json``, what they are
+made of; and ``_summary.json``, written last. Names that begin with an underscore are no data to readers of parquet
+folders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vae_anomaly.engines.manifest import Manifest, Shard, manifest
+from vae_anomaly.engines.processes import n_cpus, run_on_processes
+from vae_anomaly.engines.shard import Task, file_digest, is_whole
+from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.atomic import atomic_write, remove_stale
+from vae_anomaly.storage.model_schema import read_description
+from vae_anomaly.storage.safe_reading import loads, read_data
+
+RUN, SUMMARY = "_run.json", "_summary.json"
+LEFTOVER = re.compile(r"\.(part-\d{6,}\.parquet)\.([0-9a-f]{8}\.part|attempts)")
+NO_PART = "its part is missing or cut short"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A shard without scores.
+
+    Parameters
+    ----------
+    shard
+        Which rows of which file.
+    error
+        Why, on one line.
+    """
+
+    shard: Shard
+    error: str
+
+
+@dataclass(frozen=True)
+class ScoredDataset:
+    """What came out of `score_dataset`.
+
+    Parameters
+    ----------
+    output
+        The folder with the parts.
+    n_parts, n_rows, n_flagged
+        How many parts and rows there are, and rows with decision 1.
+    quantiles
+        Of the anomaly scores, by share.
+    failures
+        Shards without scores; a second run tries these alone.
+    """
+
+    output: Path
+    n_parts: int
+    n_rows: int
+    n_flagged: int
+    quantiles: dict[str, float]
+    failures: tuple[Failure, ...]
+
+
+def score_dataset(
+    data: str | Path,
+    model: str | Path,
+    output: str | Path,
+    *,
+    engine: str = "processes",
+    workers: int | None = None,
+    address: str | None = None,
+    score: str | None = None,
+    label_column: str | None = None,
+    device: str = "cpu",
+    shard_rows: int | None = None,
+    verbose: bool = False,
+) -> ScoredDataset:
+    """Score data of any size on many processes or machines, to the same bits as on one.
+
+    A second call with the same arguments keeps the parts that are there and scores the rest.
+
+    Parameters
+    ----------
+    data : str or Path
+        A ``.npy``, parquet or Zarr file, a folder of such, or a URL that fsspec knows. Every worker must see it there.
+    model : str or Path
+        A model file; likewise.
+    output : str or Path
+        Folder for the parts; likewise. Made if it is not there.
+    engine : {"processes", "ray"}
+        Worker processes on this machine, or a Ray cluster.
+    workers : int, optional
+        How many, of one thread each. None: one for each CPU of this machine, or of the cluster.
+    address : str, optional
+        HOST:PORT of a Ray cluster. None: one is started on this machine, and ended.
+    score : str, optional
+        A key of `vae_anomaly.scoring.scores.SCORES`. None: the model's own.
+    label_column : str, optional
+        Column of a table that is no feature.
+    device : str
+        A name that torch knows, the same for all workers.
+    shard_rows : int, optional
+        Most rows a shard; row groups and chunks are never cut. None: a 64th of the data, at most 262,144.
+    verbose : bool
+        Show a progress bar on stderr, on a terminal only.
+
+    Returns
+    -------
+    ScoredDataset
+        Counts, quantiles, and the shards that could not be scored, which did not stop the others.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be cut into shards, or the folder holds anything but parts of the same run.
+    EngineError
+        If the engine is missing, cannot be reached, or its workers do not start.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+    if address is not None and engine != "ray":
+        raise ValueError(f"address is for engine='ray', got engine={engine!r}")
+    for name, value in {"workers": workers, "shard_rows": shard_rows}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    need_parquet()
+    model, output = Path(model).absolute(), Path(output).absolute()
+    score = score or read_description(model)["parameters"]["score"]
+    task = Task(str(model), file_digest(model), str(output), score, device, label_column)
+    plan = manifest(located(data), shard_rows)
+    begin(output, made_of(task, plan))
+    sweep(output)
+    left = [shard for shard in plan.shards if not is_whole(output / shard.part, shard.n_rows)]
+    errors: dict[int, str] = {}
+    try:
+        for record in progress(run(engine, task, left, workers, address), plan, left, verbose):
+            if record["error"] is not None:
+                errors[int(record["number"])] = record["error"]
+    finally:
+        sweep(output)
+    return summarised(output, plan, errors)
+
+
+def run(
+    engine: str, task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
+) -> Iterator[dict[str, Any]]:
+    """Have an engine score shards, if there are any; their records."""
+    if not shards:
+        return
+    if engine == "ray":
+        from vae_anomaly.engines.on_ray import run_on_ray
+
+        yield from run_on_ray(task, shards, workers, address)
+    else:
+        yield from run_on_processes(task, shards, workers or n_cpus())
+
+
+ENGINES = ("processes", "ray")
+
+
+def need_parquet() -> None:
+    """Parts are parquet files."""
+    try:
+        import pyarrow  # noqa: F401 - whether it is there
+    except ImportError:
+        raise DataError("an engine writes parquet, which needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
+
+
+def located(data: str | Path) -> str:
+    """A URL as it is, a path so that other processes find it."""
+    from vae_anomaly.datasets import is_url
+
+    text = str(data)
+    return text if is_url(text) else str(Path(text).absolute())
+
+
+def made_of(task: Task, plan: Manifest) -> dict[str, Any]:
+    """All that the bits of the parts depend on, and where they are cut."""
+    from vae_anomaly import __version__
+    from vae_anomaly.storage.model_file import versions
+
+    return {
+        "model": task.digest,
+        "data": plan.fingerprint,
+        "number of shards": len(plan.shards),
+        "score": task.score,
+        "label column": task.label_column,
+        "device": task.device,
+        "version": f"{__version__}, torch {versions()['torch']}",
+    }
+
+
+def begin(output: Path, ours: dict[str, Any]) -> None:
+    """Take a folder that is new, or that a run of the same began with; the summary of that one goes.
+
+    Raises
+    ------
+    DataError
+        If it holds anything else.
+    """
+    run = output / RUN
+    output.mkdir(parents=True, exist_ok=True)
+    if not run.exists():
+        if any(not name.name.startswith(f".{RUN}.") for name in output.iterdir()):
+            raise DataError(f"{output} holds other files: give a folder that is empty or not there yet")
+        with atomic_write(run, "w", encoding="utf-8") as file:
+            json.dump(ours, file, indent=2)
+    try:
+        theirs = dict(loads(read_data(run, 1 << 20)))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{run} is damaged: give another folder for the scores") from error
+    differ = [name for name, value in ours.items() if theirs.get(name) != value]
+    if differ:
+        raise DataError(
+            f"{output} holds scores of another run, which differs in {', '.join(differ)}: give another folder"
+        )
+    (output / SUMMARY).unlink(missing_ok=True)
+
+
+def sweep(output: Path) -> None:
+    """Remove what killed workers left behind; what living ones are writing stays."""
+    for path in list(output.iterdir()):
+        if found := LEFTOVER.fullmatch(path.name):
+            if found[2] == "attempts":
+                path.unlink(missing_ok=True)
+            else:
+                remove_stale(output / found[1])
+
+
+def progress(
+    records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], verbose: bool
+) -> Iterator[dict[str, Any]]:
+    """The records, with a bar on stderr over the rows, those of earlier runs among them."""
+    from tqdm import tqdm
+
+    done = plan.n_rows - sum(shard.n_rows for shard in left)
+    quiet = None if verbose else True
+    with tqdm(
+        total=plan.n_rows, initial=done, unit=" rows", unit_scale=True, desc="scoring", disable=quiet, leave=False
+    ) as bar:
+        for record in records:
+            bar.update(plan.shards[int(record["number"])].n_rows)
+            yield record
+
+
+def summarised(output: Path, plan: Manifest, errors: dict[int, str]) -> ScoredDataset:
+    """Look at what is there, and write the summary."""
+    whole = [is_whole(output / shard.part, shard.n_rows) for shard in plan.shards]
+    parts = [output / shard.part for shard, there in zip(plan.shards, whole, strict=True) if there]
+    n_rows, n_flagged = count(parts)
+    values = quantiles(lambda: columns(parts, "anomaly_score"), n_rows) if n_rows else []
+    result = ScoredDataset(
+        output=output,
+        n_parts=len(parts),
+        n_rows=n_rows,
+        n_flagged=n_flagged,
+        quantiles={f"{share:g}": value for share, value in zip(SHARES, values, strict=False)},
+        failures=tuple(
+            Failure(shard, errors.get(shard.number, NO_PART))
+            for shard, there in zip(plan.shards, whole, strict=True)
+            if not there
+        ),
+    )
+    summary = {
+        "rows": n_rows,
+        "flagged": n_flagged,
+        "parts": len(parts),
+        "anomaly_score": result.quantiles,
+        "failed": [failure.shard._asdict() | {"error": failure.error} for failure in result.failures],
+    }
+    with atomic_write(output / SUMMARY, "w", encoding="utf-8") as file:
+        json.dump(summary, file, indent=2)
+    return result

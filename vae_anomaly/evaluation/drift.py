@@ -1,0 +1,177 @@
+r"""Whether the scores of presumed normals have moved.
+
+Three views: the Kolmogorov-Smirnov distance and the population stability index, which compare two whole samples, and a
+conformal test martingale, which watches scores as they arrive and may be stopped at any time.
+
+The martingale is a gambler's fortune: it bets that the next score will be unusual among all before it. If the new
+scores are exchangeable with the reference, the p-values are independent and uniform, no strategy gains, and by Ville's
+inequality the fortune ever reaches :math:`1/\alpha` with probability at most :math:`\alpha`.
+
+References
+----------
+Testing exchangeability on-line (Vovk, Nouretdinov & Gammerman, 2003)
+Retrain or not retrain: conformal test martingales for change-point detection (Vovk et al., 2021),
+https://arxiv.org/abs/2102.10439, for the Simple Jumper
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from vae_anomaly.calibration.conformal import finite_scores
+from vae_anomaly.errors import DataError
+from vae_anomaly.evaluation.metrics import Estimate, interval
+
+BINS = 10
+RESAMPLES = 199
+JUMP = 0.01
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What `drift` found; intervals cover 95 %.
+
+    Parameters
+    ----------
+    ks, ks_p_value
+        Largest distance between the two distribution functions, and the probability of one so large without drift.
+    psi
+        Population stability index over the reference's tenths, in nats.
+    alarm, alarm_bound
+        Row of the new scores at which the martingale first reached 1 / ``alarm_bound``, or None; without drift that
+        happens, at any row, with probability at most ``alarm_bound``.
+    log10_martingale
+        Its largest value, as a power of ten.
+    n_reference, n_new
+        Sizes of the samples.
+    """
+
+    ks: Estimate
+    ks_p_value: float
+    psi: Estimate
+    alarm: int | None
+    alarm_bound: float
+    log10_martingale: float
+    n_reference: int
+    n_new: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and numbers, ready for JSON."""
+        return asdict(self)
+
+
+def drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float = 0.01) -> Drift:
+    """Compare the scores of presumed normals with those of a reference.
+
+    Parameters
+    ----------
+    reference
+        Anomaly scores ``(M,)`` of normals.
+    new
+        Anomaly scores ``(N,)`` of presumed normals, in the order in which they arrived.
+    alarm_bound
+        Probability of an alarm without drift, at most, over however long a stream.
+
+    Raises
+    ------
+    DataError
+        If scores are missing or not finite, or the bound does not lie between 0 and 1.
+    """
+    reference, new = finite_scores(reference, "reference"), finite_scores(new, "new scores")
+    if not 0 < alarm_bound < 1:
+        raise DataError(f"the bound on false alarms must lie between 0 and 1, got {alarm_bound:g}")
+    rng = np.random.default_rng(0)
+    ks = ks_2samp(reference, new)
+    log_fortune = log_martingale(online_p_values(reference, new, rng))
+    reached = np.flatnonzero(log_fortune >= -math.log(alarm_bound))
+    return Drift(
+        ks=bootstrap(lambda a, b: float(ks_distance(a, b)), reference, new, rng),
+        ks_p_value=float(ks.pvalue),
+        psi=bootstrap(stability_index, reference, new, rng),
+        alarm=int(reached[0]) if len(reached) else None,
+        alarm_bound=alarm_bound,
+        log10_martingale=float(log_fortune.max() / math.log(10)),
+        n_reference=len(reference),
+        n_new=len(new),
+    )
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    reference: np.ndarray,
+    new: np.ndarray,
+    rng: np.random.Generator,
+) -> Estimate:
+    """A statistic of two samples with its percentile interval over resamples of both."""
+    samples = [
+        statistic(*(part[rng.integers(0, len(part), len(part))] for part in (reference, new))) for _ in range(RESAMPLES)
+    ]
+    return interval(statistic(reference, new), samples)
+
+
+def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest distance between two empirical distribution functions."""
+    a, b = np.sort(a), np.sort(b)
+    both = np.concatenate([a, b])
+    shares = (np.searchsorted(part, both, side="right") / len(part) for part in (a, b))
+    return float(np.abs(np.subtract(*shares)).max())
+
+
+def stability_index(reference: np.ndarray, new: np.ndarray) -> float:
+    r"""Population stability index :math:`\sum (q - p) \log(q / p)` over the reference's tenths.
+
+    Half a sample is added to each bin, so that an empty one does not make it infinite.
+    """
+    edges = np.unique(np.quantile(reference, np.linspace(0, 1, BINS + 1)[1:-1]))
+    p, q = (
+        (np.bincount(np.searchsorted(edges, part), minlength=len(edges) + 1) + 0.5)
+        / (len(part) + 0.5 * (len(edges) + 1))
+        for part in (reference, new)
+    )
+    return float(np.sum((q - p) * np.log(q / p)))
+
+
+def online_p_values(reference: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Smoothed conformal p-value of each new score among the reference and all new ones up to itself, ``(N,)``.
+
+    Ties are broken at random, which makes the p-values of exchangeable scores independent and exactly uniform.
+    """
+    known = np.sort(reference)
+    p = np.empty(len(new))
+    for start in range(0, len(new), CHUNK):
+        part = new[start : start + CHUNK]
+        above = len(known) - np.searchsorted(known, part, side="right")
+        ties = np.searchsorted(known, part, side="right") - np.searchsorted(known, part, side="left")
+        earlier = np.tri(len(part), dtype=bool)  # row i sees columns 0..i, itself included
+        above = above + ((part[None, :] > part[:, None]) & earlier).sum(axis=1)
+        ties = ties + ((part[None, :] == part[:, None]) & earlier).sum(axis=1)
+        total = len(known) + np.arange(1, len(part) + 1)
+        p[start : start + CHUNK] = (above + rng.random(len(part)) * ties) / total
+        known = np.sort(np.concatenate([known, part]), kind="stable")
+    return p
+
+
+def log_martingale(p: np.ndarray) -> np.ndarray:
+    """Logarithm of the Simple Jumper's fortune after each p-value, ``(N,)``.
+
+    It holds three stakes, betting on small, on large, and on no change of the p-values, and moves a hundredth of its
+    fortune between them at each step, so that a change may come at any time.
+    """
+    bets = np.array([-1.0, 0.0, 1.0])
+    stakes = np.full(3, 1 / 3)
+    log_fortune = 0.0
+    result = np.empty(len(p))
+    for i, value in enumerate(p):
+        stakes = ((1 - JUMP) * stakes + JUMP / 3) * (1 + bets * (value - 0.5))
+        total = stakes.sum()
+        log_fortune += math.log(total)
+        stakes /= total
+        result[i] = log_fortune
+    return result

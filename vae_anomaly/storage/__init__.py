@@ -1,0 +1,1 @@
+"""Bytes on disk, safely: nothing here knows what a model means."""

@@ -1,0 +1,76 @@
+"""Records on disk as soon as they exist, so that a run that was cut goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.safe_reading import loads, read_data
+
+LARGEST_LOG = 1 << 28
+
+
+class RecordLog:
+    """JSON lines: the settings that all records share, then a record a line, each on disk before the next is made.
+
+    A last line that was cut off counts as never written.
+
+    Parameters
+    ----------
+    path
+        The file; made if it is not there.
+    settings
+        What has to be the same for records to belong together, ready for JSON.
+    fresh
+        Begin anew, whatever is there.
+
+    Attributes
+    ----------
+    records : list of dict
+        Those on disk.
+
+    Raises
+    ------
+    DataError
+        If the file holds records of other settings, or is no such file.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool = False) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+        *lines, torn = read_data(path, LARGEST_LOG).split(b"\n") if path.exists() and not fresh else [b""]
+        if not lines:
+            path.write_bytes(b"")
+            self._write({"settings": settings})
+            return
+        try:
+            header, *self.records = map(loads, lines)
+            written = header["settings"]
+            if not all(isinstance(line, dict) for line in (written, *self.records)):
+                raise ValueError("not every line is an object")
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}: not a record file of ours, or damaged: --fresh begins anew") from error
+        wanted = json.loads(json.dumps(settings))
+        if written != wanted:
+            keys = [key for key in wanted | written if written.get(key) != wanted.get(key)]
+            was, now = (", ".join(f"{key} {values.get(key)}" for key in keys) for values in (written, wanted))
+            raise DataError(
+                f"{path} holds records of other settings (there: {was}; now: {now}): "
+                "give another --output, or --fresh to begin anew"
+            )
+        os.truncate(path, path.stat().st_size - len(torn))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record; once this returns it is on disk."""
+        self._write(record)
+        self.records.append(record)
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        with self.path.open("ab") as file:
+            file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,131 @@
+"""Score tables that survive being killed: rows on disk as they come, and how many of them count.
+
+While ``scores.csv`` is being written there are ``scores.csv.partial``, its rows so far, and, in
+``scores.csv.partial.json``, how many rows and bytes of it count and what they were made of. A piece is on disk before
+the second file says so; what a kill left behind that is cut off on resuming. The table itself appears once it is
+whole, and the two go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.atomic import atomic_write, sync
+from vae_anomaly.storage.safe_reading import loads, read_data
+from vae_anomaly.storage.score_table import Columns, text_table
+
+RESUMABLE_SUFFIXES = (".csv", ".jsonl")
+
+
+class ResumableTable:
+    """A table to append to.
+
+    Attributes
+    ----------
+    n_rows, n_flagged : int
+        Rows on disk, and how many of them have decision 1.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path, made_of: Mapping[str, Any], *, fresh: bool) -> None:
+        self.file = file
+        self.path = path
+        self.progress = progress_path(path)
+        self.made_of = json.loads(json.dumps(made_of))
+        self.n_rows = self.n_flagged = n_bytes = 0
+        if self.progress.exists() and not fresh:
+            self.n_rows, self.n_flagged, n_bytes = self.recorded()
+        file.truncate(n_bytes)
+        file.seek(n_bytes)
+        self.record()
+
+    def recorded(self) -> tuple[int, int, int]:
+        """Rows, flagged rows and bytes that count, if they were made of the same."""
+        again = f"remove {self.progress} to begin anew"
+        try:
+            known = loads(read_data(self.progress, 1 << 20))
+            n_rows, n_flagged, n_bytes = (int(known[name]) for name in ("rows", "flagged", "bytes"))
+            differ = sorted(name for name, value in self.made_of.items() if known["made_of"].get(name) != value)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"{self.progress}: no progress of ours, or damaged: {again}") from error
+        if differ:
+            raise DataError(f"{self.path} was begun with another {', '.join(differ)}: {again}")
+        if not 0 <= n_bytes <= os.fstat(self.file.fileno()).st_size or not 0 <= n_flagged <= n_rows:
+            raise DataError(f"{self.progress} does not fit what is there of {self.path}: {again}")
+        return n_rows, n_flagged, n_bytes
+
+    def record(self) -> None:
+        """Write how far the table is."""
+        os.fsync(self.file.fileno())
+        counts = {"rows": self.n_rows, "flagged": self.n_flagged, "bytes": self.file.tell()}
+        with atomic_write(self.progress, "w", encoding="utf-8") as file:
+            json.dump(counts | {"made_of": self.made_of}, file)
+
+    def write(self, columns: Columns) -> None:
+        """Append rows; once this returns they are on disk and count."""
+        self.file.write(text_table(columns, self.path.suffix, header=self.n_rows == 0).encode())
+        self.file.flush()
+        self.n_rows += len(columns["decision"])
+        self.n_flagged += int(columns["decision"].sum())
+        self.record()
+
+
+@contextlib.contextmanager
+def open_resumable_table(path: Path, made_of: Mapping[str, Any]) -> Iterator[ResumableTable]:
+    """A table that goes on where an earlier run was cut, and appears at ``path`` once the block has ended well.
+
+    Parameters
+    ----------
+    path
+        A ``.csv`` or ``.jsonl`` file.
+    made_of
+        What its rows are made of, ready for JSON; the same of two runs means the same rows.
+
+    Raises
+    ------
+    DataError
+        If the suffix is another, an earlier run had something else in ``made_of``, or another run is at it.
+    OSError
+        If a file cannot be written.
+    """
+    if path.suffix not in RESUMABLE_SUFFIXES:
+        raise DataError(f"{path}: --resume goes with {' and '.join(RESUMABLE_SUFFIXES)}, not {path.suffix!r}")
+    partial = path.with_name(path.name + ".partial")
+    try:
+        fresh = not partial.exists()
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        with open(descriptor, "r+b") as file:
+            lock(file, partial)
+            yield ResumableTable(file, path, made_of, fresh=fresh)
+            partial.replace(path)
+            progress_path(path).unlink()
+            sync(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def lock(file: IO[bytes], partial: Path) -> None:
+    """Keep other runs from writing the same table; the lock goes with the process."""
+    if sys.platform != "win32":
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        busy = DataError(f"{partial} is being written by another run")
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(file.fileno())):
+            raise busy  # which was done between opening and locking
+
+
+def progress_path(path: Path) -> Path:
+    """Where the progress of a table is kept."""
+    return path.with_name(path.name + ".partial.json")
