@@ -20,6 +20,7 @@ from vae_anomaly import __version__
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, listed, named_parts
 from vae_anomaly.errors import DataError
+from vae_anomaly.registry import SCORES
 
 if TYPE_CHECKING:
     from vae_anomaly.benchmark.protocols import Case
@@ -242,12 +243,11 @@ def chosen_methods(methods: tuple[str, ...]) -> list[str]:
 def chosen_scores(scores: tuple[str, ...]) -> list[str]:
     """Names of this detector's scores."""
     from vae_anomaly.benchmark.protocols import DETECTOR_SCORES
-    from vae_anomaly.scoring.scores import SLOW_SCORES
 
     if scores == ("all",):
         return list(DETECTOR_SCORES)
     if scores == ("default",):
-        return [name for name in DETECTOR_SCORES if name not in SLOW_SCORES]
+        return [name for name in DETECTOR_SCORES if not SCORES.entry(name).facts.get("slow")]
     unknown = [name for name in scores if name not in DETECTOR_SCORES]
     if unknown:
         raise click.BadParameter(

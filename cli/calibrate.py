@@ -11,6 +11,7 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, own_data
 from vae_anomaly.engines.table import to_frame
+from vae_anomaly.registry import CALIBRATION_METHODS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
 @click.option(
     "--method",
-    type=click.Choice(options.METHODS),
+    type=click.Choice(tuple(CALIBRATION_METHODS)),
     default="conformal",
     show_default=True,
     help="README says when to take which.",

@@ -19,6 +19,8 @@ from vae_anomaly.cli import options
 from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
 from vae_anomaly.engines.table import to_frame
+from vae_anomaly.parameters import PARAMETERS
+from vae_anomaly.registry import SCORES
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 
 UNLABELLED_ROWS = 10_000
+CONSTRAINTS: dict[str, Any] = {parameter.name: parameter.constraint for parameter in PARAMETERS}
 
 
 @click.command()
@@ -62,7 +65,7 @@ UNLABELLED_ROWS = 10_000
 @click.option("--scores", type=options.file_path, help="Scores of the test part.  [default: OUTPUT with .scores.csv]")
 @click.option(
     "--architecture",
-    type=click.Choice(options.ARCHITECTURES),
+    type=click.Choice(tuple(CONSTRAINTS["architecture"])),
     default="mlp",
     show_default=True,
     help="Encoder and decoder.",
@@ -74,28 +77,29 @@ UNLABELLED_ROWS = 10_000
 )
 @click.option(
     "--likelihood",
-    type=click.Choice(("auto", *options.LIKELIHOODS)),
+    type=click.Choice(tuple(CONSTRAINTS["likelihood"])),
     default="auto",
     show_default=True,
     help="p(x|z); auto: correlated_gaussian for images, gaussian for tables.",
 )
 @click.option(
     "--prior",
-    type=click.Choice(("auto", *options.PRIORS)),
+    type=click.Choice(tuple(CONSTRAINTS["prior"])),
     default="auto",
     show_default=True,
     help="p(z), fitted after training; auto: mixture for images, exemplars for tables.",
 )
 @click.option(
     "--score",
-    type=click.Choice(options.SCORES),
+    "score_name",
+    type=click.Choice(tuple(SCORES)),
     default="elbo",
     show_default=True,
     help="What samples are judged by; other commands can choose another.",
 )
 @click.option(
     "--preprocessing",
-    type=click.Choice(options.PREPROCESSING),
+    type=click.Choice(tuple(CONSTRAINTS["preprocessing"])),
     default="auto",
     show_default=True,
     help="Scaling of the data.",
@@ -436,7 +440,7 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "architecture": detector.architecture,
         "likelihood": detector.likelihood_,
         "prior": detector.prior_,
-        "score": detector.get_params()["score"],
+        "score": detector.score_name,
         "latent_dim": detector.noise_.shape[-1],
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
         "n_features": detector.n_features_in_,

@@ -8,45 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitted_model import FittedModel
 
-# Names that importing the library would also give, at the price of importing torch; a test compares them.
-ARCHITECTURES = ("mlp", "conv", "article")
-LIKELIHOODS = ("gaussian", "correlated_gaussian", "bernoulli", "continuous_bernoulli")
-PRIORS = ("normal", "mixture", "exemplars")
-SCORES = (
-    "elbo",
-    "reconstruction",
-    "kl",
-    "importance_weighted",
-    "reconstruction_probability",
-    "activation_path",
-    "activation_path_sum",
-    "latent_distance",
-    "latent_neighbours",
-    "likelihood_regret",
-    "typicality",
-    "combined",
-)
-PREPROCESSING = ("auto", "standardize", "standardize_globally", "unit_range", "none")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 
 ENGINES = ("processes", "ray")
-METHODS = (
-    "quantile",
-    "conformal",
-    "pot",
-    "contamination",
-    "youden",
-    "f_beta",
-    "cost",
-    "fixed_tpr",
-    "fixed_fpr",
-)
 
 CHUNK_BYTES = 32 << 20
 ARGUMENTS = "vae_anomaly.arguments"  # where the context keeps what was typed
@@ -125,7 +96,7 @@ data_dir_option = click.option(
 score_option = click.option(
     "--score",
     "score_name",
-    type=click.Choice(SCORES),
+    type=click.Choice(tuple(SCORES)),
     help="Which score; the threshold follows.  [default: the model's own]",
 )
 labels_option = click.option(
@@ -169,7 +140,7 @@ def load_detector(path: Path, device: str, score: str | None = None) -> VAEDetec
 
     detector = VAEDetector.load(path, device=device)
     if score is not None:
-        detector.set_params(score=score)
+        detector.set_params(score_name=score)
     return detector
 
 

@@ -117,7 +117,7 @@ def gather(
         title=samples.source,
         provenance=provenance(detector, samples, model),
         date=time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        score=detector.get_params()["score"],
+        score=detector.score_name,
         anomaly_score=anomaly_score,
         p_value=columns["p_value"],
         reconstruction=columns["reconstruction"],
@@ -201,7 +201,7 @@ def limits(X: np.ndarray) -> tuple[float, float]:
 
 def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str, str]:
     """What it takes to repeat the run."""
-    from vae_anomaly.parameters import OF_THE_FIT_ALONE
+    from vae_anomaly.parameters import NOT_KEPT
     from vae_anomaly.storage.model_file import versions
     from vae_anomaly.storage.rows import fingerprint
 
@@ -210,9 +210,7 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
 
     source, normal = options.trained_on(detector.metadata_)
     parameters = {
-        name: value
-        for name, value in detector.get_params().items()
-        if value is not None and name not in OF_THE_FIT_ALONE
+        name: value for name, value in detector.get_params().items() if value is not None and name not in NOT_KEPT
     }
     return {
         "data": samples.source,

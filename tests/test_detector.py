@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.registry import SCORES
 
 Make = Callable[..., np.ndarray]
 
@@ -331,8 +331,8 @@ def test_another_score_brings_its_threshold_and_never_trains(
     switched: VAEDetector, make_table: Make, tmp_path: Path, name: str
 ) -> None:
     X, weights = make_table(40, seed=1), copy.deepcopy(switched.vae_.state_dict())
-    detector = clone(switched).set_params(score=name).fit(make_table(120))
-    assert switched.set_params(score=name) is switched
+    detector = clone(switched).set_params(score_name=name).fit(make_table(120))
+    assert switched.set_params(score_name=name) is switched
     scores = switched.score_samples(X)
     assert scores.dtype == np.float64
     np.testing.assert_array_equal(detector.score_samples(X), scores)
@@ -342,7 +342,7 @@ def test_another_score_brings_its_threshold_and_never_trains(
     assert (switched.p_values_of(switched.calibration_scores_) > 0).all()
     switched.save(tmp_path / "model.vae")
     loaded = VAEDetector.load(tmp_path / "model.vae")
-    assert loaded.get_params()["score"] == name
+    assert loaded.get_params()["score_name"] == name
     np.testing.assert_array_equal(loaded.score_samples(X), scores)
     assert loaded.offset_ == switched.offset_
     assert all(torch.equal(value, weights[key]) for key, value in switched.vae_.state_dict().items())
@@ -351,23 +351,23 @@ def test_another_score_brings_its_threshold_and_never_trains(
 def test_calibration_is_of_one_score(make_table: Make) -> None:
     detector = VAEDetector(epochs=2).fit(make_table(400))
     before = detector.offset_
-    detector.set_params(score="kl").calibrate(rate=0.2)
+    detector.set_params(score_name="kl").calibrate(rate=0.2)
     assert detector.calibration_.rate == 0.2
-    detector.set_params(score="elbo")
+    detector.set_params(score_name="elbo")
     assert (detector.offset_, detector.calibration_.rate) == (before, 0.05)
 
 
-def test_score_is_a_parameter_and_a_method(switched: VAEDetector, make_table: Make) -> None:
+def test_the_name_of_a_score_is_a_parameter_and_score_a_method(switched: VAEDetector, make_table: Make) -> None:
     X = make_table(30)
-    detector = VAEDetector(score="kl")
-    assert detector.get_params()["score"] == "kl"
-    assert "score='kl'" in repr(detector)
-    switched.set_params(score="elbo")
+    detector = VAEDetector(score_name="kl")
+    assert detector.get_params()["score_name"] == "kl"
+    assert "score_name='kl'" in repr(detector)
+    switched.set_params(score_name="elbo")
     assert switched.score(X) == switched.score_samples(X).mean()
     with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'best'"):
-        VAEDetector(score="best").fit(X)
+        VAEDetector(score_name="best").fit(X)
     with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'best'"):
-        copy.deepcopy(switched).set_params(score="best").predict(X)
+        copy.deepcopy(switched).set_params(score_name="best").predict(X)
 
 
 def test_defaults_follow_the_kind_of_data(make_table: Make, make_images: Make) -> None:
@@ -405,4 +405,4 @@ def test_slow_scores_are_calibrated_on_some_of_the_rows(
     sizes = {name: len(held_out) for name, held_out in detector.held_out_scores_.items()}
     assert sizes.pop("likelihood_regret") == 7  # every third of 20
     assert set(sizes.values()) == {20}
-    assert detector.set_params(score="likelihood_regret").calibration_.n_normal == 7
+    assert detector.set_params(score_name="likelihood_regret").calibration_.n_normal == 7

@@ -10,8 +10,8 @@ import click
 import numpy as np
 import pytest
 
-from vae_anomaly.calibration.methods import METHODS
 from vae_anomaly.cli import main
+from vae_anomaly.registry import CALIBRATION_METHODS as METHODS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -18,7 +18,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.parameters import DEFAULTS
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.registry import SCORES
 
 Make = Callable[..., np.ndarray]
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -64,7 +64,7 @@ def test_a_file_scores_as_the_estimator(table_detector: VAEDetector, make_table,
     X = make_table(30, seed=2)
     table_detector.save(tmp_path / "m.vae")
     model = FittedModel.load(tmp_path / "m.vae").using(score)
-    detector = VAEDetector.load(tmp_path / "m.vae").set_params(score=score)
+    detector = VAEDetector.load(tmp_path / "m.vae").set_params(score_name=score)
     rows = model.rows(X)
     scores = model.score_samples(rows)
     np.testing.assert_array_equal(scores, detector.score_samples(X))

@@ -10,7 +10,7 @@ import pytest
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.registry import SCORES
 
 TABLE = np.random.default_rng(0).normal(size=(40, 3)) @ np.random.default_rng(1).normal(size=(3, 6)) / 10
 IMAGES = np.random.default_rng(0).uniform(size=(24, 8, 8))
@@ -45,7 +45,7 @@ def check_all_scores(X: np.ndarray, **parameters: Any) -> None:
     detector = VAEDetector(epochs=1, **parameters).fit(X)
     seen_and_far = np.concatenate([X, 0 * X[:1], -X[:1], X[-1:] + np.asarray(1, X.dtype)])
     for name in SCORES:
-        detector.set_params(score=name)
+        detector.set_params(score_name=name)
         assert np.isfinite(detector.score_samples(seen_and_far)).all(), name
         assert np.isfinite(detector.offset_), name
 
@@ -90,4 +90,4 @@ def test_a_hundred_thousand_features_and_few_rows() -> None:
     detector = VAEDetector(epochs=1).fit(X)
     for name, scores in detector.held_out_scores_.items():
         assert np.isfinite(scores).all(), name
-        assert np.isfinite(detector.set_params(score=name).offset_), name
+        assert np.isfinite(detector.set_params(score_name=name).offset_), name

@@ -60,7 +60,7 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scores(detector: VAEDetector, X: np.ndarray) -> np.ndarray:
-    return detector.set_params(score="combined").score_samples(X)
+    return detector.set_params(score_name="combined").score_samples(X)
 
 
 @pytest.mark.parametrize("kind", ["f8", "f4", "i4", "images"])
@@ -98,7 +98,7 @@ def test_no_part_of_a_fit_reads_all_at_once(make_table: Make, parameters: dict[s
     np.testing.assert_array_equal(scores(VAEDetector.load("model.vae"), X), scores(fitted, X))
     assert not np.array_equal(scores(VAEDetector(epochs=2, **parameters).fit(X), X), scores(fitted, X))
     if "contamination" in parameters:
-        assert (fitted.set_params(score="elbo").predict(X) == -1).mean() == pytest.approx(0.2, abs=0.005)
+        assert (fitted.set_params(score_name="elbo").predict(X) == -1).mean() == pytest.approx(0.2, abs=0.005)
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")

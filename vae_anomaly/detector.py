@@ -26,15 +26,16 @@ from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import team
 from vae_anomaly.fitting.post_training import settle
 from vae_anomaly.fitting.precision import resolved
+from vae_anomaly.fitting.preprocessing import rms_deviation
 from vae_anomaly.fitting.training import Recipe, train
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.likelihoods import name_of
-from vae_anomaly.model.priors import PRIORS
-from vae_anomaly.model.scaling import PREPROCESSING, Scaling, rms_deviation
+from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
-from vae_anomaly.parameters import OF_THE_FIT_ALONE, check_parameters, is_count, parameters_in
+from vae_anomaly.parameters import check_parameters, is_integer, parameters_in, stored_parameters
+from vae_anomaly.registry import PREPROCESSING, PRIORS, SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
-from vae_anomaly.scoring.scores import SCORES, SLOW_SCORES, antithetic_noise
+from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.storage.rows import Rows, RowsOnDisk, fingerprint
 from vae_anomaly.storage.spool import spooled, stored
 
@@ -44,28 +45,6 @@ AUTO_ROWS = 256_000
 AUTO_RATE_OF_128 = 1e-3
 MANY_STEPS = 100_000
 MANY_ROWS, MANY_IMAGES = 25_000, 2_500
-
-
-class ParameterAndMethod:
-    """An attribute that is set as a constructor parameter and read as a method.
-
-    scikit-learn keeps a parameter in the attribute of its name, and wants ``score`` to be a method: here the instance's
-    dictionary holds the parameter, and reading the attribute gives the method.
-    """
-
-    def __init__(self, method: Callable[..., float]) -> None:
-        self.method = method
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, instance: object, owner: type) -> Callable[..., float]:
-        bound: Callable[..., float] = self.method.__get__(instance, owner)
-        return bound
-
-    def __set__(self, instance: object, value: str) -> None:
-        instance.__dict__[self.name] = value
 
 
 class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -122,9 +101,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         Of the matrix products in training; scores and all else have that of the data. "auto": "bfloat16" where the data
         is float32 or uint8 and the device is measured to take such products at least 1.3 times as fast. A model file
         says which it was, so that a refit from its parameters is the same on other machines.
-    score : str
-        What ``score_samples`` gives: a key of `scoring.scores.SCORES`. ``set_params(score=...)`` changes it on a
-        fitted detector, and the threshold with it, without training.
+    score_name : str
+        What ``score_samples`` gives: a key of `vae_anomaly.registry.SCORES`. ``set_params(score_name=...)`` changes it
+        on a fitted detector, and the threshold with it, without training.
     random_state : int, RandomState instance or None
         Seed of everything random in ``fit``. No global random state is read (unless None) or changed.
     device : str
@@ -201,7 +180,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         contamination: str | float = "auto",
         n_draws: int = 2,
         precision: str = "auto",
-        score: str = "elbo",
+        score_name: str = "elbo",
         random_state: int | np.random.RandomState | None = 0,
         device: str = "auto",
         verbose: bool = False,
@@ -225,7 +204,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         self.contamination = contamination
         self.n_draws = n_draws
         self.precision = precision
-        self.score = score
+        self.score_name = score_name
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
@@ -321,8 +300,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         given = self.get_params()
         check_parameters(given)
         # as of now: what set_params changes later is not what was fitted; and a file is not bound to one device
-        parameters = {name: value for name, value in given.items() if name not in OF_THE_FIT_ALONE}
-        parameters |= {"device": "auto", "verbose": False}
+        parameters = stored_parameters(given) | {"device": "auto", "verbose": False}
         if not isinstance(self.random_state, Integral):
             parameters["random_state"] = None
         rows, sample_shape = self._rows_to_fit(X)
@@ -362,14 +340,14 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             feature_names=None if names is None else tuple(map(str, names)),
             held_out_scores={},
             calibrations={},
-            score=given["score"],
+            score=given["score_name"],
             parameters=parameters,
             history=history,
             metadata={},
         )
         some = calibration[:: math.ceil(len(calibration) / SLOW_ROWS)]
         model.held_out_scores |= {
-            name: model.score_samples(some if name in SLOW_SCORES else calibration, name) for name in SCORES
+            name: model.score_samples(some if name in SCORES.where(slow=True) else calibration, name) for name in SCORES
         }
         for name, held_out in model.held_out_scores.items():
             if isinstance(self.contamination, str):
@@ -388,7 +366,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def model_(self) -> FittedModel:
         """What was fitted, with the score in use."""
         check_is_fitted(self)
-        return self._fitted.using(self.__dict__["score"])
+        return self._fitted.using(self.score_name)
 
     @property
     def vae_(self) -> VAE:
@@ -453,7 +431,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def prior_(self) -> str:
         """What ``prior`` came to be."""
         check_is_fitted(self)
-        return next(name for name, kind in PRIORS.items() if isinstance(self.vae_.prior, kind))
+        return PRIORS.name_of(type(self.vae_.prior))
 
     @property
     def precision_(self) -> str:
@@ -486,7 +464,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         y : array-like of shape (N,), optional
             +1 for the normals in X, -1 for the anomalies; None: all are normal.
         method : str
-            A key of `calibration.methods.METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
+            A key of `registry.CALIBRATION_METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
             alone; "youden", "f_beta", "cost", "fixed_tpr" and "fixed_fpr" some anomalies too.
         rate : float, optional
             The rate that the method takes; None: its default.
@@ -580,16 +558,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         parts = self._by_block(X, lambda vae, x, noise: explain(vae, x, noise))
         return Explanation(*(part.astype(np.float64) for part in parts))
 
-    def _mean_score(self, X: ArrayLike, y: object = None) -> float:
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of ``score_samples``, so that model selection works without a scorer."""
         return float(self.score_samples(X).mean())
-
-    score = ParameterAndMethod(_mean_score)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, as scikit-learn has it."""
-        parameters: dict[str, Any] = super().get_params(deep)
-        return parameters | {"score": self.__dict__["score"]}
 
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
@@ -640,7 +611,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             Samples in the shape and the units of the training data.
         """
         check_is_fitted(self)
-        if not is_count(n_samples):
+        if not is_integer(n_samples) or n_samples < 1:
             raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
         rng = check_random_state(self.random_state if random_state is None else random_state)
         loc = self.vae_.scaling.loc
@@ -665,7 +636,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         ndarray of shape (n_steps, ...)
             In the shape and the units of the training data.
         """
-        if not is_count(n_steps) or n_steps < 2:
+        if not is_integer(n_steps) or n_steps < 2:
             raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
         ends = self._by_block(np.stack([np.asarray(a), np.asarray(b)]), lambda vae, x, noise: (vae.encode(x).mu,))[0]
         along = np.linspace(0, 1, n_steps)[:, None]

@@ -26,8 +26,9 @@ from vae_anomaly.model.priors import prior_of
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
+from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.normal_statistics import normals_from
-from vae_anomaly.scoring.scores import SCORES, by_block
+from vae_anomaly.scoring.scores import by_block
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import check_config
 from vae_anomaly.storage.rows import TYPES, Rows, check_feature_names, check_samples, extremes
@@ -64,7 +65,7 @@ class FittedModel:
     calibrations : dict of str to Calibration
         The threshold of each score.
     score : str
-        The score in use, a key of `vae_anomaly.scoring.scores.SCORES`.
+        The score in use, a key of `vae_anomaly.registry.SCORES`.
     parameters : dict
         Those of the detector that was fitted, as its file has them.
     history : list of dict
@@ -287,7 +288,7 @@ class FittedModel:
             feature_names=None if config["feature_names"] is None else tuple(config["feature_names"]),
             held_out_scores={},
             calibrations=calibrations,
-            score=parameters["score"],
+            score=parameters["score_name"],
             parameters=config["parameters"],
             history=config["history"],
             metadata=config["metadata"],

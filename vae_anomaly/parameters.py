@@ -1,23 +1,21 @@
-"""What `VAEDetector`'s parameters may be; checked in `fit`, as scikit-learn does."""
+"""The parameters of `VAEDetector`, in one table: name, default, constraint, help, and whether a model file keeps it.
+
+The estimator's checks, what a model file may say, and the options of ``vae-anomaly fit`` are derived from it. Needs
+neither torch nor NumPy.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
+from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, PREPROCESSING, PRIORS, SCORES, Registry
 
-from vae_anomaly.fitting.precision import PRECISIONS
-from vae_anomaly.model.likelihoods import LIKELIHOODS, Gaussian
-from vae_anomaly.model.networks import ARCHITECTURES
-from vae_anomaly.model.priors import PRIORS
-from vae_anomaly.model.scaling import PREPROCESSING
-from vae_anomaly.scoring.scores import SCORES
-
-Constraint: TypeAlias = tuple[Callable[[Any], bool], str]
+PRECISIONS = ("auto", "full", "bfloat16")
 
 
 def is_integer(value: Any) -> bool:
@@ -30,86 +28,342 @@ def is_real(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
-def is_count(value: Any) -> bool:
-    """A whole number of at least 1."""
-    return is_integer(value) and value >= 1
+class Constraint:
+    """What a value may be: ``allows(value)``, and ``str`` of it completes "must be ..."."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value may be used."""
+        raise NotImplementedError
 
 
-def is_image_shape(value: Any) -> bool:
+@dataclass(frozen=True)
+class OneOf(Constraint):
+    """One of some words, which are looked up when they are needed."""
+
+    names: Iterable[str]
+    auto: bool = False
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("auto",) if self.auto else ()
+        yield from self.names
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str) and value in tuple(self)
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(repr, self))
+
+
+@dataclass(frozen=True)
+class Integer(Constraint):
+    """A whole number from a smallest one on."""
+
+    low: int = 1
+
+    def allows(self, value: Any) -> bool:
+        return is_integer(value) and value >= self.low
+
+    def __str__(self) -> str:
+        return f"an int of at least {self.low}"
+
+
+@dataclass(frozen=True)
+class Number(Constraint):
+    """A finite number between two, which may be values themselves or not."""
+
+    low: float = 0.0
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = True
+
+    def allows(self, value: Any) -> bool:
+        if not is_real(value):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        return bool(above and (value < self.high if self.high_open else value <= self.high))
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"a number above {self.low:g}" if self.low_open else f"a number of at least {self.low:g}"
+        if self.low_open and self.high_open:
+            return f"a number between {self.low:g} and {self.high:g}"
+        return f"a number in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
+
+
+@dataclass(frozen=True)
+class AutoOr(Constraint):
+    """The word "auto", or what another constraint allows."""
+
+    other: Constraint
+
+    def allows(self, value: Any) -> bool:
+        return value == "auto" if isinstance(value, str) else self.other.allows(value)
+
+    def __str__(self) -> str:
+        return f"'auto' or {self.other}"
+
+
+@dataclass(frozen=True)
+class Optional(Constraint):
+    """None, or what another constraint allows."""
+
+    other: Constraint
+
+    def allows(self, value: Any) -> bool:
+        return value is None or self.other.allows(value)
+
+    def __str__(self) -> str:
+        return f"{self.other}, or None"
+
+
+class ImageShape(Constraint):
     """Two or three sizes of at least 1."""
-    return isinstance(value, tuple | list) and len(value) in (2, 3) and all(map(is_count, value))
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, tuple | list) and len(value) in (2, 3) and all(map(Integer().allows, value))
+
+    def __str__(self) -> str:
+        return "(height, width) or (height, width, channels)"
 
 
-def one_of(*names: str) -> Constraint:
-    """One of these words."""
-    return lambda v: isinstance(v, str) and v in names, "one of " + ", ".join(map(repr, names))
+class Flag(Constraint):
+    """A truth value, of Python or NumPy."""
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+
+    def __str__(self) -> str:
+        return "True or False"
 
 
-def optional(constraint: Constraint) -> Constraint:
-    """None, or what the constraint says."""
-    holds, text = constraint
-    return lambda v: v is None or holds(v), f"{text}, or None"
+class Device(Constraint):
+    """A name; whether there is such a device is found out when it is used."""
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+    def __str__(self) -> str:
+        return "the name of a device, or 'auto'"
 
 
-COUNT: Constraint = (is_count, "an int of at least 1")
-FRACTION: Constraint = (lambda v: is_real(v) and 0 < v < 1, "a number between 0 and 1")
+class Folder(Constraint):
+    """The name of a folder."""
 
-CONSTRAINTS: dict[str, Constraint] = {
-    "architecture": one_of(*ARCHITECTURES),
-    "latent_dim": optional(COUNT),
-    "likelihood": one_of("auto", *LIKELIHOODS),
-    "prior": one_of("auto", *PRIORS),
-    "preprocessing": one_of("auto", *PREPROCESSING),
-    "image_shape": optional((is_image_shape, "(height, width) or (height, width, channels)")),
-    "input_noise": optional((lambda v: is_real(v) and v >= 0, "a number of at least 0")),
-    "epochs": optional(COUNT),
-    "batch_size": optional(COUNT),
-    "learning_rate": optional((lambda v: is_real(v) and v > 0, "a number above 0")),
-    "patience": optional(COUNT),
-    "validation_fraction": FRACTION,
-    "calibration_fraction": FRACTION,
-    "contamination": (
-        lambda v: v == "auto" if isinstance(v, str) else is_real(v) and 0 < v <= 0.5,
-        "'auto' or a number in (0, 0.5]",
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str | Path) and str(value) != ""
+
+    def __str__(self) -> str:
+        return "the name of a folder"
+
+
+class Seed(Constraint):
+    """Whatever scikit-learn's ``check_random_state`` takes; a file holds a whole number of 32 bits, or nothing."""
+
+    def allows(self, value: Any) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "an int, a RandomState or None"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter of `VAEDetector`.
+
+    Parameters
+    ----------
+    name, default, constraint
+        As its constructor has it; the constraint is checked in ``fit``.
+    help
+        What it does, for ``vae-anomaly fit --help``.
+    shown_default
+        What the help says in place of a default that is None.
+    kept
+        Whether a model file holds it. Where and when a fit keeps its state is not part of a model, and a file must not
+        decide it.
+    stored_as
+        Its name in model files, where that is another.
+    option
+        Its option of ``vae-anomaly fit``, where that is not its name; None: it has none, or one of another kind.
+    """
+
+    name: str
+    default: Any
+    constraint: Constraint
+    help: str
+    shown_default: str | None = None
+    kept: bool = True
+    stored_as: str = ""
+    option: str | None = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stored_as", self.stored_as or self.name)
+        if self.option == "":
+            object.__setattr__(self, "option", "--" + self.name.replace("_", "-"))
+
+
+@dataclass(frozen=True)
+class Selectable:
+    """Names of a registry's entries that a user may choose: those that no other choice brings along."""
+
+    registry: Registry
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.registry if "brought_by" not in self.registry.entry(name).facts)
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        name="architecture", default="mlp", constraint=OneOf(Selectable(ARCHITECTURES)), help="Encoder and decoder."
     ),
-    "n_draws": COUNT,
-    "precision": one_of(*PRECISIONS),
-    "score": one_of(*SCORES),
-    "device": (lambda v: isinstance(v, str), "the name of a device, or 'auto'"),
-    "checkpoint_dir": optional((lambda v: isinstance(v, str | Path) and str(v) != "", "the name of a folder")),
-    "checkpoint_interval": (lambda v: is_real(v) and v >= 0, "a number of seconds, at least 0"),
-    "resume": (lambda v: isinstance(v, bool | np.bool_), "True or False"),
-}
+    Parameter(
+        name="latent_dim",
+        default=None,
+        constraint=Optional(Integer()),
+        help="Size of the latent space.",
+        shown_default="16, less for few features",
+    ),
+    Parameter(
+        name="likelihood",
+        default="auto",
+        constraint=OneOf(Selectable(LIKELIHOODS), auto=True),
+        help="p(x|z); auto: correlated_gaussian for images, gaussian for tables.",
+    ),
+    Parameter(
+        name="prior",
+        default="auto",
+        constraint=OneOf(Selectable(PRIORS), auto=True),
+        help="p(z), fitted after training; auto: mixture for images, exemplars for tables.",
+    ),
+    Parameter(
+        name="preprocessing",
+        default="auto",
+        constraint=OneOf(Selectable(PREPROCESSING), auto=True),
+        help="Scaling of the data.",
+    ),
+    Parameter(
+        name="image_shape",
+        default=None,
+        constraint=Optional(ImageShape()),
+        help="Shape of images that come as flat rows.",
+    ),
+    Parameter(
+        name="input_noise",
+        default=None,
+        constraint=Optional(Number()),
+        help="Noise on training inputs, in multiples of their spread.",
+        shown_default="2 for 28x28 images, 0.2 for tables",
+    ),
+    Parameter(
+        name="epochs",
+        default=None,
+        constraint=Optional(Integer()),
+        help="Most passes over the data.",
+        shown_default="30, more for few samples",
+    ),
+    Parameter(
+        name="batch_size",
+        default=None,
+        constraint=Optional(Integer()),
+        help="Samples a training step.",
+        shown_default="128, or 256 from 25,000 samples or 2,500 images up",
+    ),
+    Parameter(
+        name="learning_rate",
+        default=None,
+        constraint=Optional(Number(low_open=True)),
+        help="Its peak.",
+        shown_default="0.001 for 128 samples a step, growing with their root",
+    ),
+    Parameter(
+        name="patience",
+        default=None,
+        constraint=Optional(Integer()),
+        help="Epochs without progress before stopping.",
+        shown_default="a third of them",
+    ),
+    Parameter(
+        name="validation_fraction",
+        default=0.1,
+        constraint=Number(0, 1, low_open=True),
+        help="Share of the normals held out to stop the training.",
+        option=None,
+    ),
+    Parameter(
+        name="calibration_fraction",
+        default=0.1,
+        constraint=Number(0, 1, low_open=True),
+        help="Share of the normals held out to set the threshold.",
+        option=None,
+    ),
+    Parameter(
+        name="contamination",
+        default="auto",
+        constraint=AutoOr(Number(0, 0.5, low_open=True, high_open=False)),
+        help="auto: 5 % false alarms on held-out normals; a number: that share of the training samples is flagged.",
+    ),
+    Parameter(
+        name="n_draws",
+        default=2,
+        constraint=Integer(),
+        help="Fixed latent draws that estimate the ELBO's reconstruction term.",
+        option=None,
+    ),
+    Parameter(
+        name="precision",
+        default="auto",
+        constraint=OneOf(PRECISIONS),
+        help="Of the products in training; auto takes bfloat16 where it is measured to be faster.",
+    ),
+    Parameter(
+        name="score_name",
+        default="elbo",
+        constraint=OneOf(Selectable(SCORES)),
+        help="The score that decides; other commands can choose another.",
+        stored_as="score",
+        option="--score",
+    ),
+    Parameter(
+        name="random_state",
+        default=0,
+        constraint=Seed(),
+        help="Same seed, same model, to the bit.",
+        option=None,
+    ),
+    Parameter(
+        name="device",
+        default="auto",
+        constraint=Device(),
+        help="auto, cpu, cuda, or another name torch knows.",
+        option=None,
+    ),
+    Parameter(name="verbose", default=False, constraint=Flag(), help="Show progress on stderr.", option=None),
+    Parameter(
+        name="checkpoint_dir",
+        default=None,
+        constraint=Optional(Folder()),
+        help="Folder to keep the training's state in, so that --resume goes on where it was killed.",
+        kept=False,
+        option="--checkpoint",
+    ),
+    Parameter(
+        name="checkpoint_interval",
+        default=30.0,
+        constraint=Number(),
+        help="Seconds between two checkpoints.",
+        kept=False,
+    ),
+    Parameter(
+        name="resume",
+        default=False,
+        constraint=Flag(),
+        help="Go on from the newest checkpoint in --checkpoint, if there is one.",
+        kept=False,
+    ),
+)
 
-# those of `VAEDetector`, which a file from before a parameter was there leaves out; a test compares them
-DEFAULTS: dict[str, Any] = {
-    "architecture": "mlp",
-    "latent_dim": None,
-    "likelihood": "auto",
-    "prior": "auto",
-    "preprocessing": "auto",
-    "image_shape": None,
-    "input_noise": None,
-    "epochs": None,
-    "batch_size": None,
-    "learning_rate": None,
-    "patience": None,
-    "validation_fraction": 0.1,
-    "calibration_fraction": 0.1,
-    "contamination": "auto",
-    "n_draws": 2,
-    "precision": "auto",
-    "score": "elbo",
-    "random_state": 0,
-    "device": "auto",
-    "verbose": False,
-    "checkpoint_dir": None,
-    "checkpoint_interval": 30.0,
-    "resume": False,
-}
-
-# where and when a fit keeps its state, and no part of the model: a file must not decide it
-OF_THE_FIT_ALONE = ("checkpoint_dir", "checkpoint_interval", "resume")
+DEFAULTS: dict[str, Any] = {parameter.name: parameter.default for parameter in PARAMETERS}
+NOT_KEPT = tuple(parameter.name for parameter in PARAMETERS if not parameter.kept)
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -120,35 +374,48 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     ValueError
         For the first parameter that cannot be used.
     """
-    for name, (holds, text) in CONSTRAINTS.items():
-        if not holds(parameters[name]):
-            raise ValueError(f"{name} must be {text}, got {parameters[name]!r}")
-    if parameters["architecture"] == "article":
-        for name, values in {"likelihood": ("auto", "gaussian"), "prior": ("auto", "normal")}.items():
-            if parameters[name] not in values:
-                raise ValueError(f"architecture='article' brings its own {name}: leave {name}='auto'")
-    if parameters["prior"] == "exemplars" and LIKELIHOODS.get(parameters["likelihood"], Gaussian).support is not None:
-        raise ValueError(
-            "prior='exemplars' needs a Gaussian likelihood, got likelihood=" + repr(parameters["likelihood"])
-        )
+    for parameter in PARAMETERS:
+        value = parameters[parameter.name]
+        if not parameter.constraint.allows(value):
+            raise ValueError(f"{parameter.name} must be {parameter.constraint}, got {value!r}")
+    architecture = parameters["architecture"]
+    brought = ARCHITECTURES.entry(architecture).facts.get("brings", {})
+    for name, registry in (("likelihood", LIKELIHOODS), ("prior", PRIORS)):
+        if name in brought:
+            stands_for = registry.entry(brought[name]).facts.get("stands_for", brought[name])
+            if parameters[name] not in ("auto", stands_for):
+                raise ValueError(f"architecture={architecture!r} brings its own {name}: leave {name}='auto'")
+    likelihood, prior = parameters["likelihood"], parameters["prior"]
+    if prior != "auto" and PRIORS.entry(prior).facts.get("needs_gaussian"):
+        gaussian = likelihood == "auto" or LIKELIHOODS.entry(likelihood).facts.get("gaussian")
+        if not gaussian:
+            raise ValueError(f"prior={prior!r} needs a Gaussian likelihood, got likelihood={likelihood!r}")
     if parameters["resume"] and parameters["checkpoint_dir"] is None:
         raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to go on from")
     if parameters["checkpoint_dir"] is not None and parameters["random_state"] is None:
         raise ValueError("checkpoint_dir needs a random_state, such as 0: without one a fit cannot be resumed")
 
 
+def stored_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model file keeps of these parameters, by the names that it has for them."""
+    return {known.stored_as: parameters[known.name] for known in PARAMETERS if known.kept}
+
+
 def parameters_in(stored: Mapping[str, Any], device: str) -> dict[str, Any]:
     """All parameters of the detector whose file holds these, on this device.
+
+    A file from before a parameter was there leaves it out, and its default was in force.
 
     Raises
     ------
     ValueError
         For the first parameter that is unknown or cannot be used.
     """
-    kept = {name: value for name, value in stored.items() if name not in OF_THE_FIT_ALONE}
-    unknown = next((name for name in kept if name not in DEFAULTS), None)
+    names = {known.stored_as: known.name for known in PARAMETERS if known.kept}
+    unknown = next((name for name in stored if name not in names and name not in NOT_KEPT), None)
     if unknown is not None:
         raise ValueError(f"its parameter {unknown[:100]!r} is unknown")
+    kept = {names[name]: value for name, value in stored.items() if name in names}
     parameters = DEFAULTS | kept | {"device": device}
     if isinstance(parameters["image_shape"], list):
         parameters["image_shape"] = tuple(parameters["image_shape"])

@@ -120,7 +120,7 @@ def test_a_record_for_each_test_of_each_fit(case: Case) -> None:
     json.dumps(records, allow_nan=False)
     detector = VAEDetector(random_state=1).fit(case.X_train)
     for own in (r for r in records if (r["method"], r["test"], r["seed"]) == ("vae", "far", 1)):
-        detector.set_params(score=own["score"])
+        detector.set_params(score_name=own["score"])
         scores = -detector.score_samples(np.concatenate([case.normal, case.anomalous["far"]]))
         assert own["roc_auc"] == pytest.approx(roc_auc_score(np.repeat([0, 1], [40, 30]), scores))
 

@@ -423,8 +423,9 @@ def clocks() -> Iterator[dict[str, float]]:
     from vae_anomaly.fitting.optimizer import AdamW
     from vae_anomaly.model.build import Choices
     from vae_anomaly.model.likelihoods import Gaussian
-    from vae_anomaly.model.scaling import PREPROCESSING, Scaling
+    from vae_anomaly.model.scaling import Scaling
     from vae_anomaly.model.vae import VAE
+    from vae_anomaly.registry import PREPROCESSING
 
     parts: list[tuple[str, object, str]] = [
         ("indexing", Permutation, "order"),

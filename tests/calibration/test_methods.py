@@ -14,7 +14,6 @@ from sklearn.metrics import fbeta_score
 
 from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration.methods import (
-    METHODS,
     Calibration,
     Conformal,
     Cost,
@@ -24,6 +23,7 @@ from vae_anomaly.calibration.methods import (
     promised_alarms,
 )
 from vae_anomaly.errors import DataError
+from vae_anomaly.registry import CALIBRATION_METHODS as METHODS
 
 Draw = Callable[..., np.ndarray]
 

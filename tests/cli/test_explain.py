@@ -149,7 +149,7 @@ def test_every_format_is_written_whole(
 def test_another_score_and_prior_and_standard_input(models: dict[str, Path], make_table: Any) -> None:
     np.save("X.npy", make_table(3000, seed=1))
     said = json.loads(run(models["normal"], "X.npy", "--row", 2999, "--score", "typicality", "--json").stdout)
-    detector = VAEDetector.load(models["normal"]).set_params(score="typicality")
+    detector = VAEDetector.load(models["normal"]).set_params(score_name="typicality")
     X = np.load("X.npy")[2999:]
     assert said["anomaly_score"] == -detector.score_samples(X)[0]
     assert said["threshold"] == detector.calibration_.threshold

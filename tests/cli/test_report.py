@@ -71,7 +71,7 @@ def test_a_report_needs_no_labels_and_takes_another_score(fitted: Path) -> None:
     result = run("report", fitted / "model.vae", "new.npy", "--score", "latent_neighbours", "--output", "out")
     assert result.exit_code == 0, result.output
     scores = pd.read_csv("out/scores.csv")
-    detector = VAEDetector.load(fitted / "model.vae").set_params(score="latent_neighbours")
+    detector = VAEDetector.load(fitted / "model.vae").set_params(score_name="latent_neighbours")
     np.testing.assert_array_equal(scores["anomaly_score"], -detector.score_samples(test.X[:60]))
     np.testing.assert_array_equal(scores["decision"], detector.predict(test.X[:60]) == -1)
     assert "label" not in scores

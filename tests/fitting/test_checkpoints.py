@@ -23,11 +23,11 @@ from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileErro
 from vae_anomaly.fitting import batches as shuffling
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
+from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.training import EpochRecord, Recipe, Run, best_epoch, train
 from vae_anomaly.model.likelihoods import Gaussian
-from vae_anomaly.model.networks import ARCHITECTURES
-from vae_anomaly.model.scaling import standardize
 from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.rows import RowsOnDisk
 

@@ -15,7 +15,6 @@ from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import Normal
 
 from vae_anomaly.model.likelihoods import (
-    LIKELIHOODS,
     Bernoulli,
     ContinuousBernoulli,
     CorrelatedGaussian,
@@ -23,6 +22,7 @@ from vae_anomaly.model.likelihoods import (
     Likelihood,
     SquaredError,
 )
+from vae_anomaly.registry import LIKELIHOODS
 
 LOGITS = [-60.0, -8.0, -0.21, -0.2, -0.19, -1e-3, -1e-9, 0.0, 1e-9, 1e-3, 0.15, 0.2, 0.21, 3.0, 60.0]
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.likelihoods import SquaredError
-from vae_anomaly.model.networks import ARCHITECTURES, ConvDecoder, ConvEncoder, article
+from vae_anomaly.model.networks import ConvDecoder, ConvEncoder, article
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.registry import ARCHITECTURES
 
 
 @given(

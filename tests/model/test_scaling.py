@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vae_anomaly.model.scaling import CLIP, PREPROCESSING, standardize, unit_range
+from vae_anomaly.fitting.preprocessing import standardize, unit_range
+from vae_anomaly.model.scaling import CLIP
+from vae_anomaly.registry import PREPROCESSING
 
 
 @given(X=hnp.arrays(np.float64, (12, 3), elements=st.floats(-1e6, 1e6)), name=st.sampled_from(sorted(PREPROCESSING)))

@@ -20,10 +20,10 @@ from vae_anomaly.model.likelihoods import (
     Likelihood,
     SquaredError,
 )
-from vae_anomaly.model.networks import ARCHITECTURES
 from vae_anomaly.model.priors import Exemplars, fit_mixture
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.scores import BLOCK_ROWS, antithetic_noise, by_block
 
@@ -139,7 +139,7 @@ def test_extreme_rows_stay_finite(kind: tuple[str, str], dtype: torch.dtype) -> 
 def test_detectors_explain_the_elbo_whatever_their_score(
     table_detector: VAEDetector, image_detector: VAEDetector, make_table: Callable, make_images: Callable
 ) -> None:
-    kl = VAEDetector(epochs=1, score="kl").fit(make_table())
+    kl = VAEDetector(epochs=1, score_name="kl").fit(make_table())
     for detector, X in ((table_detector, make_table(9)), (kl, make_table(9)), (image_detector, make_images(9))):
         parts, terms = detector.explain(X), detector.elbo_terms(X)
         np.testing.assert_allclose(parts.reconstruction.sum(axis=1), terms.reconstruction, rtol=1e-5)

@@ -15,10 +15,10 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from vae_anomaly.model.likelihoods import LIKELIHOODS, SquaredError
-from vae_anomaly.model.networks import ARCHITECTURES
+from vae_anomaly.model.likelihoods import SquaredError
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES
 from vae_anomaly.scoring.normal_statistics import (
     BANK_ROWS,
     MAX_ROWS,
@@ -29,7 +29,7 @@ from vae_anomaly.scoring.normal_statistics import (
     hidden_activations,
     path_difference,
 )
-from vae_anomaly.scoring.scores import SCORES, antithetic_noise
+from vae_anomaly.scoring.scores import antithetic_noise
 
 DTYPES = {torch.float32: 1e-4, torch.float64: 1e-9}
 

@@ -20,13 +20,16 @@ from torch import Tensor, nn
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DeviceMemoryError
-from vae_anomaly.model.likelihoods import LIKELIHOODS, CorrelatedGaussian, Gaussian
-from vae_anomaly.model.networks import ARCHITECTURES, Linear, Posterior
+from vae_anomaly.model.likelihoods import CorrelatedGaussian, Gaussian
+from vae_anomaly.model.networks import Linear, Posterior
 from vae_anomaly.model.priors import Exemplars, Mixture, StandardNormal
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES
 from vae_anomaly.scoring.normal_statistics import components, fit_normals
-from vae_anomaly.scoring.scores import BLOCK_ROWS, SCORES, SLOW_SCORES, antithetic_noise, by_block
+from vae_anomaly.scoring.scores import BLOCK_ROWS, antithetic_noise, by_block
+
+SLOW_SCORES = SCORES.where(slow=True)
 
 DTYPES = [torch.float32, torch.float64]
 

@@ -19,7 +19,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.methods import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.registry import SCORES
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import CALIBRATION, read_description
 
@@ -43,7 +43,7 @@ def test_a_released_format_loads_and_scores_as_ever(tmp_path: Path, fixture: Pat
     detector = VAEDetector.load(path, device="cpu")
     assert set(known["scores"]) <= set(SCORES)
     for name, scores in known["scores"].items():
-        found = detector.set_params(score=name).score_samples(rows)
+        found = detector.set_params(score_name=name).score_samples(rows)
         np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-3, err_msg=name)
 
 

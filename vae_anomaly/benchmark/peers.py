@@ -30,7 +30,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
-from vae_anomaly.model.scaling import PREPROCESSING
+from vae_anomaly.registry import PREPROCESSING
 
 SVM_ROWS = 10_000
 

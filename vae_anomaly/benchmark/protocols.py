@@ -41,7 +41,7 @@ from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
 from vae_anomaly.detector import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.metrics import Ordered, area, average_precision, fpr_at_tpr, rates, split
-from vae_anomaly.scoring.scores import SCORES
+from vae_anomaly.registry import SCORES
 
 VAE = "vae"
 ALL = "all"
@@ -241,7 +241,7 @@ def fit_and_test(
     case: Case, method: str, seed: int, scores: Sequence[str], device: str, done: Collection[Key]
 ) -> Iterator[Record]:
     """Records of one fit that are not there yet."""
-    names = scores if method == VAE else DETECTOR_SCORES[:1] if method in VARIANTS else (OWN_SCORE,)
+    names = scores if method == VAE else ("elbo",) if method in VARIANTS else (OWN_SCORE,)
     missing = {
         name: tests
         for name in names
@@ -311,7 +311,7 @@ def fit_detector(X_train: np.ndarray, variant: str, seed: int, device: str) -> t
     seconds = time.perf_counter() - started
 
     def scorer(score: str) -> ScoreSamples:
-        detector.set_params(score=score)
+        detector.set_params(score_name=score)
         return detector.score_samples
 
     return scorer, seconds

@@ -19,6 +19,7 @@ from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration import pareto as tails
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError
+from vae_anomaly.registry import CALIBRATION_METHODS
 
 CONFIDENCE = 0.95
 RESAMPLES = 199
@@ -156,6 +157,7 @@ class OrderStatistic(Method):
         return float(rate), float(low), float(high)
 
 
+@CALIBRATION_METHODS.register("quantile")
 class Quantile(OrderStatistic):
     """The smallest threshold that at most a share ``rate`` of the held-out normals lies above.
 
@@ -168,6 +170,7 @@ class Quantile(OrderStatistic):
         return float(normal[len(normal) - 1 - math.floor(self.rate * len(normal) + 1e-9)])
 
 
+@CALIBRATION_METHODS.register("conformal")
 class Conformal(OrderStatistic):
     """A new normal is flagged with probability at most ``rate``, in finite samples, for any distribution.
 
@@ -204,6 +207,7 @@ def conditional_rank(n: int, rate: float, delta: float) -> int:
     return rank
 
 
+@CALIBRATION_METHODS.register("pot")
 class PeaksOverThreshold(Method):
     """The level that a generalised-Pareto tail puts at ``rate``, for rates rarer than the data shows.
 
@@ -233,6 +237,7 @@ class PeaksOverThreshold(Method):
         return f"the tail fits a generalised Pareto law badly (p = {p:.3f})" if p < 0.05 else None
 
 
+@CALIBRATION_METHODS.register("contamination")
 class Contamination(Method):
     """The share ``rate`` of the scores given is flagged, normals and anomalies alike, as scikit-learn defines it."""
 
@@ -270,6 +275,7 @@ class Optimum(Method):
         return float(candidates[len(value) - 1 - int(np.argmax(value[::-1]))])
 
 
+@CALIBRATION_METHODS.register("youden")
 class Youden(Optimum):
     """Largest detection rate minus false-alarm rate (Youden, 1950)."""
 
@@ -280,6 +286,7 @@ class Youden(Optimum):
         return difference
 
 
+@CALIBRATION_METHODS.register("f_beta")
 class FBeta(Optimum):
     """Largest F score, in which recall weighs ``beta`` times as much as precision, at the share of anomalies given."""
 
@@ -296,6 +303,7 @@ class FBeta(Optimum):
         return score
 
 
+@CALIBRATION_METHODS.register("cost")
 class Cost(Optimum):
     """Smallest expected cost of a sample: ``miss`` for an anomaly not flagged, ``false_alarm`` for a normal flagged.
 
@@ -320,6 +328,7 @@ class Cost(Optimum):
         return -(share * self.miss * (1 - detections) + (1 - share) * self.false_alarm * alarms)
 
 
+@CALIBRATION_METHODS.register("fixed_tpr")
 class FixedTPR(Method):
     """The highest threshold that at least a share ``rate`` of the given anomalies lies above."""
 
@@ -336,6 +345,7 @@ class FixedTPR(Method):
         return float(below.max()) if len(below) else float(np.nextafter(lowest, -np.inf))
 
 
+@CALIBRATION_METHODS.register("fixed_fpr")
 class FixedFPR(Quantile):
     """The smallest threshold that at most a share ``rate`` of the given normals lies above, with the detection rate."""
 
@@ -349,29 +359,13 @@ def promised_alarms(calibration: Calibration, n_new: int) -> tuple[float, float]
     For a threshold at the k-th smallest of n scores the count is beta-binomial, over the draw of both samples: wider
     than the interval of the rate itself, which new samples only estimate.
     """
-    if not issubclass(METHODS[calibration.method], OrderStatistic):
+    if not issubclass(CALIBRATION_METHODS[calibration.method], OrderStatistic):
         return None
     n = calibration.n_normal
     above = round(calibration.false_alarm_rate * (n + 1))
     tail = (1 - CONFIDENCE) / 2
     low, high = betabinom.ppf([tail, 1 - tail], n_new, above, n + 1 - above)
     return float(low) / n_new, float(high) / n_new
-
-
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        Quantile,
-        Conformal,
-        PeaksOverThreshold,
-        Contamination,
-        Youden,
-        FBeta,
-        Cost,
-        FixedTPR,
-        FixedFPR,
-    )
-}
 
 
 def calibrate(method: str, scores: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> Calibration:
@@ -382,10 +376,10 @@ def calibrate(method: str, scores: np.ndarray, labels: np.ndarray | None = None,
     DataError
         If the method is unknown or does not take an option, and as its ``fit``.
     """
-    if method not in METHODS:
-        raise DataError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if method not in CALIBRATION_METHODS:
+        raise DataError(f"method must be one of {', '.join(CALIBRATION_METHODS)}, got {method!r}")
     try:
-        chosen = METHODS[method](**options)
+        chosen = CALIBRATION_METHODS[method](**options)
     except TypeError as error:
         raise DataError(f"method {method!r} does not take {', '.join(options)}: {error}") from error
     return chosen.fit(scores, labels).calibration_

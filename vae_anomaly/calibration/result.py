@@ -12,7 +12,7 @@ class Calibration:
     Parameters
     ----------
     method
-        Name of the method, a key of `vae_anomaly.calibration.methods.METHODS`.
+        Name of the method, a key of `vae_anomaly.registry.CALIBRATION_METHODS`.
     threshold, threshold_low, threshold_high
         Anomaly score above which a sample is flagged, with its bootstrap interval.
     rate

@@ -101,7 +101,7 @@ def score_dataset(
     address : str, optional
         HOST:PORT of a Ray cluster. None: one is started on this machine, and ended.
     score : str, optional
-        A key of `vae_anomaly.scoring.scores.SCORES`. None: the model's own.
+        A key of `vae_anomaly.registry.SCORES`. None: the model's own.
     label_column : str, optional
         Column of a table that is no feature.
     device : str

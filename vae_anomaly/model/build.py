@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.model.likelihoods import LIKELIHOODS, CorrelatedGaussian, Likelihood, SquaredError
-from vae_anomaly.model.networks import ARCHITECTURES
+from vae_anomaly.model.likelihoods import Likelihood
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
 
 AUTO_LATENT = 16
 
@@ -52,52 +52,58 @@ class Choices:
         self.image_shape = None if shape is None else (*shape, 1)[:3]
 
     @property
+    def brought(self) -> Mapping[str, Any]:
+        """What the architecture brings along in place of what would be chosen."""
+        brought: Mapping[str, Any] = ARCHITECTURES.entry(self.parameters["architecture"]).facts.get("brings", {})
+        return brought
+
+    def chosen(self, name: str) -> Any:
+        """A parameter that was given or comes with the architecture; None if it is left to the program."""
+        given = self.parameters[name]
+        return self.brought.get(name) if given in ("auto", None) else given
+
+    @property
     def likelihood(self) -> str:
-        """A key of `LIKELIHOODS`; the article's architecture brings another."""
-        if self.parameters["likelihood"] != "auto":
-            return str(self.parameters["likelihood"])
-        return "gaussian" if self.image_shape is None else "correlated_gaussian"
+        """A key of `LIKELIHOODS`."""
+        given = self.brought.get("likelihood") or self.chosen("likelihood")
+        return str(given or ("gaussian" if self.image_shape is None else "correlated_gaussian"))
 
     @property
     def prior(self) -> str:
-        """A key of `vae_anomaly.model.priors.PRIORS`."""
-        if self.parameters["prior"] != "auto":
-            return str(self.parameters["prior"])
-        if self.parameters["architecture"] == "article" or LIKELIHOODS[self.likelihood].support is not None:
+        """A key of `PRIORS`."""
+        if (given := self.chosen("prior")) is not None:
+            return str(given)
+        if self.on_unit_interval:
             return "normal"
         return "exemplars" if self.image_shape is None else "mixture"
 
     @property
     def latent_dim(self) -> int:
         """Size of the latent space."""
-        if self.parameters["latent_dim"] is not None:
-            return int(self.parameters["latent_dim"])
-        return 10 if self.parameters["architecture"] == "article" else max(1, min(AUTO_LATENT, self.n_features // 2))
+        return int(self.chosen("latent_dim") or max(1, min(AUTO_LATENT, self.n_features // 2)))
 
     @property
     def input_noise(self) -> float:
         """Standard deviation of noise in training, as a multiple of the root mean square deviation of scaled rows."""
-        if self.parameters["input_noise"] is not None:
-            return float(self.parameters["input_noise"])
-        if self.parameters["architecture"] == "article":
-            return 0.0
+        if (given := self.chosen("input_noise")) is not None:
+            return float(given)
         if self.image_shape is None:
             return 0.2
         height, width, _ = self.image_shape
         return min(2.0, math.sqrt(height * width) / 14)
 
     def preprocessing(self, dtype: np.dtype[Any]) -> str:
-        """A key of `vae_anomaly.model.scaling.PREPROCESSING`, for rows of this type."""
-        if self.parameters["preprocessing"] != "auto":
-            return str(self.parameters["preprocessing"])
-        bounded = LIKELIHOODS[self.likelihood].support is not None
-        if self.parameters["architecture"] == "article" or (
-            bounded and (self.image_shape is not None or dtype == np.uint8)
-        ):
-            return "unit_range"
-        if bounded:
-            return "none"
+        """A key of `PREPROCESSING`, for rows of this type."""
+        if (given := self.chosen("preprocessing")) is not None:
+            return str(given)
+        if self.on_unit_interval:
+            return "unit_range" if self.image_shape is not None or dtype == np.uint8 else "none"
         return "standardize" if self.image_shape is None else "standardize_globally"
+
+    @property
+    def on_unit_interval(self) -> bool:
+        """Whether the likelihood gives a density to values in [0, 1] alone."""
+        return bool(LIKELIHOODS.entry(self.likelihood).facts.get("on_unit_interval"))
 
     def build(self, rows_to_units: Scaling) -> VAE:
         """The module, its weights not yet drawn; building it reads no random state.
@@ -107,19 +113,7 @@ class Choices:
         DataError
             If the likelihood is for images, and samples are none.
         """
-        likelihood: Likelihood
-        if self.parameters["architecture"] == "article":
-            likelihood = SquaredError()
-        elif self.likelihood == "correlated_gaussian":
-            if self.image_shape is None:
-                raise DataError(
-                    "likelihood='correlated_gaussian' needs images: pass them as (N, H, W) or (N, H, W, C), give "
-                    "image_shape=, or use likelihood='gaussian'"
-                )
-            height, width, channels = self.image_shape
-            likelihood = CorrelatedGaussian((height, width, channels))
-        else:
-            likelihood = LIKELIHOODS[self.likelihood]()
+        likelihood: Likelihood = LIKELIHOODS[self.likelihood].for_samples(self.image_shape)
         with torch.device("meta"):
             encoder, decoder = ARCHITECTURES[self.parameters["architecture"]](
                 self.image_shape or (self.n_features,), self.latent_dim

@@ -23,12 +23,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_anomaly.errors import DataError
 from vae_anomaly.model.affine import affine
+from vae_anomaly.registry import LIKELIHOODS
 
 NEIGHBOURS = 20
 CHUNK_ROWS = 512
@@ -39,6 +42,17 @@ class Likelihood(nn.Module):
     """The contract above. Laws: ``exp(log_prob)`` integrates to one, and its mean and variance are what they say."""
 
     support: tuple[float, float] | None = None
+
+    @classmethod
+    def for_samples(cls, image_shape: tuple[int, ...] | None) -> Self:
+        """The likelihood of samples, images of that height, width and channels or other rows; nothing fitted yet.
+
+        Raises
+        ------
+        DataError
+            If it is not for such samples.
+        """
+        return cls()
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of each row, ``(N,)``, in nats."""
@@ -82,6 +96,7 @@ class Likelihood(nn.Module):
         """Rescale what was settled from decoded latents ``before`` to suit those ``after`` they were spread anew."""
 
 
+@LIKELIHOODS.register("gaussian", gaussian=True)
 class Gaussian(Likelihood):
     r"""Normal with the decoded mean and one shared, learned variance.
 
@@ -155,6 +170,7 @@ class Gaussian(Likelihood):
         return log_prob_of_pairs(x, decoded, self.variance, constant)
 
 
+@LIKELIHOODS.register("correlated_gaussian", gaussian=True, needs_images=True)
 class CorrelatedGaussian(Gaussian):
     r"""Normal noise for images, correlated over about a pixel, its variance growing with the image's signal.
 
@@ -225,6 +241,16 @@ class CorrelatedGaussian(Gaussian):
         self.weight = variance / (2 * self.passes)
         per_pass = width * log_det_smoothing(height, self.weight) + height * log_det_smoothing(width, self.weight)
         self.log_det = self.passes * channels * per_pass
+
+    @classmethod
+    def for_samples(cls, image_shape: tuple[int, ...] | None) -> Self:
+        if image_shape is None:
+            raise DataError(
+                "likelihood='correlated_gaussian' needs images: pass them as (N, H, W) or (N, H, W, C), give "
+                "image_shape=, or use likelihood='gaussian'"
+            )
+        height, width, channels = image_shape
+        return cls((height, width, channels))
 
     def training_log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         return super().log_prob(x, decoded)
@@ -364,6 +390,7 @@ def inverse_diagonal(n: int, weight: float, power: int) -> Tensor:
     return 2 / (n + 1) * torch.sin(torch.outer(torch.arange(1, n + 1), k)).square() @ eigenvalues.pow(-power)
 
 
+@LIKELIHOODS.register("squared_error", brought_by="article", stands_for="gaussian")
 class SquaredError(Likelihood):
     r"""The introductory article's likelihood: :math:`-\lVert x - \hat x \rVert^2`.
 
@@ -381,6 +408,7 @@ class SquaredError(Likelihood):
         return torch.full_like(decoded, 0.5)
 
 
+@LIKELIHOODS.register("bernoulli", on_unit_interval=True)
 class Bernoulli(Likelihood):
     """Independent binary features; the decoder gives logits.
 
@@ -399,6 +427,7 @@ class Bernoulli(Likelihood):
         return torch.sigmoid(decoded.double()) * torch.sigmoid(-decoded.double())
 
 
+@LIKELIHOODS.register("continuous_bernoulli", on_unit_interval=True)
 class ContinuousBernoulli(Likelihood):
     r"""The density on [0, 1] proportional to :math:`\lambda^x (1-\lambda)^{1-x}`; the decoder gives logits.
 
@@ -442,15 +471,6 @@ class ContinuousBernoulli(Likelihood):
         return 0.25 * torch.where(small, taylor, safe.pow(-2) - torch.sinh(safe).pow(-2))
 
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "gaussian": Gaussian,
-    "correlated_gaussian": CorrelatedGaussian,
-    "bernoulli": Bernoulli,
-    "continuous_bernoulli": ContinuousBernoulli,
-}
-
-
 def name_of(likelihood: Likelihood) -> str:
-    """Its name in `LIKELIHOODS`; the article's, which is none of them, has one too."""
-    names = {kind: name for name, kind in LIKELIHOODS.items()} | {SquaredError: "squared_error"}
-    return names[type(likelihood)]
+    """Its name in the registry."""
+    return LIKELIHOODS.name_of(type(likelihood))

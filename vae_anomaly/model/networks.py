@@ -12,14 +12,15 @@ Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vae_anomaly.model.affine import affine
+from vae_anomaly.registry import ARCHITECTURES
 
 LOG_VAR_BOUND = 10.0
 
@@ -170,9 +171,7 @@ def halvings(height: int, width: int, times: int) -> list[tuple[int, int]]:
     return sizes
 
 
-Builder: TypeAlias = Callable[[tuple[int, ...], int], tuple[nn.Module, nn.Module]]
-
-
+@ARCHITECTURES.register("mlp")
 def mlp(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
     """Dense networks for rows of any kind: 512-256 for images, 256-128 for tables."""
     hidden = (512, 256) if len(shape) > 1 else (256, 128)
@@ -180,6 +179,7 @@ def mlp(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
     return MLPEncoder(n, latent_dim, hidden), MLPDecoder(n, latent_dim, hidden)
 
 
+@ARCHITECTURES.register("conv")
 def conv(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
     """Convolutional networks for images ``(height, width, channels)`` of at least 8 x 8.
 
@@ -200,10 +200,17 @@ def conv(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]
     return ConvEncoder(image, latent_dim, filters), ConvDecoder(image, latent_dim, filters)
 
 
+@ARCHITECTURES.register(
+    "article",
+    brings={
+        "likelihood": "squared_error",
+        "prior": "normal",
+        "preprocessing": "unit_range",
+        "latent_dim": 10,
+        "input_noise": 0.0,
+    },
+)
 def article(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
     """The introductory article's network for any input width."""
     n = math.prod(shape)
     return ArticleEncoder(n, latent_dim), ArticleDecoder(n, latent_dim)
-
-
-ARCHITECTURES: dict[str, Builder] = {"mlp": mlp, "conv": conv, "article": article}

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from vae_anomaly.model.affine import affine
 from vae_anomaly.model.networks import Posterior
+from vae_anomaly.registry import PRIORS
 
 COMPONENTS = (1, 5, 20, 50, 200)
 ROWS_A_COMPONENT = 64
@@ -64,6 +65,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
 
+@PRIORS.register("normal")
 class StandardNormal(Prior):
     """N(0, I): what every VAE is trained with."""
 
@@ -81,6 +83,7 @@ class StandardNormal(Prior):
         return noise
 
 
+@PRIORS.register("mixture")
 class Mixture(Prior):
     r"""Gaussians fitted to the latent means of the normals, with one posterior spread for all samples.
 
@@ -169,6 +172,7 @@ class Mixture(Prior):
         return z
 
 
+@PRIORS.register("exemplars", needs_gaussian=True)
 class Exemplars(Prior):
     r"""The normals' own latent means, equally likely: :math:`p(x) = \frac1n \sum_i p(x|z_i)` can be summed.
 
@@ -209,9 +213,6 @@ class Exemplars(Prior):
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
-
-
-PRIORS: dict[str, type[Prior]] = {"normal": StandardNormal, "mixture": Mixture, "exemplars": Exemplars}
 
 
 def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed: int) -> Mixture:

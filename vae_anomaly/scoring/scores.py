@@ -23,6 +23,7 @@ from vae_anomaly.model.elbo import elbo_terms, expectation, importance_weighted_
 from vae_anomaly.model.networks import Posterior
 from vae_anomaly.model.priors import kl_divergence
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.normal_statistics import Normals, components, path_difference
 from vae_anomaly.storage.rows import Rows
 
@@ -33,6 +34,7 @@ REGRET_RATE = 0.2
 Score: TypeAlias = Callable[[VAE, Tensor, Tensor], Tensor]
 
 
+@SCORES.register("elbo")
 def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Reconstruction term minus KL term: a lower bound on log p(x) (https://arxiv.org/abs/1312.6114).
 
@@ -42,16 +44,25 @@ def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return reconstruction.double() - kl.double()
 
 
+@SCORES.register("reconstruction")
 def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The ELBO's first term alone, E_q[log p(x|z)]."""
     return elbo_terms(vae, x, noise)[0]
 
 
+@SCORES.register("kl")
 def negative_kl(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The ELBO's second term alone, with the sign that makes higher more normal."""
     return -elbo_terms(vae, x, noise[:1])[1]
 
 
+@SCORES.register("importance_weighted")
+def importance_weighted(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    """The importance-weighted bound on log p(x) of as many draws as the model keeps (https://arxiv.org/abs/1509.00519)."""
+    return importance_weighted_bound(vae, x, noise)
+
+
+@SCORES.register("reconstruction_probability")
 def reconstruction_probability(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     r"""Log of the mean over draws of p(x|z) under a decoder with a variance of its own for each feature.
 
@@ -71,6 +82,7 @@ def reconstruction_probability(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return torch.logsumexp(torch.stack(log_p), dim=0) - math.log(len(noise))
 
 
+@SCORES.register("activation_path")
 def activation_path(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Encode the reconstruction again: how far hidden activations move, whitened as they move for normals (NAP).
 
@@ -84,6 +96,7 @@ def activation_path(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -normals_of(vae).path_distance(path_difference(vae, x))
 
 
+@SCORES.register("activation_path_sum")
 def activation_path_sum(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The same movement of hidden activations, squared and summed as it is (SAP).
 
@@ -95,6 +108,7 @@ def activation_path_sum(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -path_difference(vae, x).double().square().sum(dim=-1)
 
 
+@SCORES.register("latent_distance")
 def latent_distance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mahalanobis distance of the latent mean from those of the normals.
 
@@ -106,6 +120,7 @@ def latent_distance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -normals_of(vae).latent_distance(vae.encode(x).mu)
 
 
+@SCORES.register("latent_neighbours")
 def latent_neighbours(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mean distance of the latent mean, whitened, to its five nearest among the normals.
 
@@ -116,6 +131,7 @@ def latent_neighbours(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -normals_of(vae).neighbour_distance(vae.encode(x).mu)
 
 
+@SCORES.register("likelihood_regret", slow=True)
 def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """What a row's ELBO gains when its posterior is optimised for it alone: what the encoder never learned.
 
@@ -159,6 +175,7 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return start - best
 
 
+@SCORES.register("typicality")
 def typicality(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """How far the ELBO is from that of held-out normals, either way, in their standard deviations.
 
@@ -171,6 +188,7 @@ def typicality(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -((elbo(vae, x, noise) - normals.component_mean[0]) / normals.component_std[0]).abs()
 
 
+@SCORES.register("combined")
 def combined(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mean of ELBO, activation path and latent neighbours, each standardised on held-out normals.
 
@@ -196,23 +214,6 @@ def normals_of(vae: VAE) -> Normals:
             "this score needs statistics of the normals, which this model lacks: set vae.normals, or fit anew"
         )
     return normals
-
-
-SCORES: dict[str, Score] = {
-    "elbo": elbo,
-    "reconstruction": reconstruction,
-    "kl": negative_kl,
-    "importance_weighted": importance_weighted_bound,
-    "reconstruction_probability": reconstruction_probability,
-    "activation_path": activation_path,
-    "activation_path_sum": activation_path_sum,
-    "latent_distance": latent_distance,
-    "latent_neighbours": latent_neighbours,
-    "likelihood_regret": likelihood_regret,
-    "typicality": typicality,
-    "combined": combined,
-}
-SLOW_SCORES = frozenset({"likelihood_regret"})  # those that optimise for every row
 
 
 def antithetic_noise(n_draws: int, latent_dim: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,80 @@
+"""From raw training rows to the scaling that becomes part of the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.registry import PREPROCESSING
+from vae_anomaly.storage.rows import Rows, even_sample, extremes, pieces
+
+
+@PREPROCESSING.register("standardize")
+def standardize(X: Rows) -> Scaling:
+    """Zero mean and unit variance a feature; a constant feature is only centred (scikit-learn's rule).
+
+    So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
+    """
+    from sklearn.preprocessing import StandardScaler  # a second, which scoring does without
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler()
+        for rows in pieces(X):
+            scaler.partial_fit(rows)
+    return scaling(scaler.mean_, scaler.scale_)
+
+
+@PREPROCESSING.register("unit_range")
+def unit_range(X: Rows) -> Scaling:
+    """One range for all features onto [0, 1].
+
+    It is [0, 255] for 8-bit data, [0, 1] for data that lies inside it, and otherwise the data's own.
+    """
+    if X.dtype == np.uint8:
+        low, high = 0.0, 255.0
+    else:
+        ends = extremes(X)
+        low, high = float(ends[0].min()), float(ends[1].max())
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+    return scaling(low, high - low)
+
+
+@PREPROCESSING.register("standardize_globally")
+def standardize_globally(X: Rows) -> Scaling:
+    """One pair for all features: zero mean, and a root mean square deviation of the rows from theirs of 1/4.
+
+    So neither brightness nor contrast of a set of images matters, and what no image changes has no weight. The
+    quarter is near what images in [0, 1] have. Both are those of an even sample of about 10,000 rows.
+    """
+    x = even_sample(X).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return scaling(x.mean(), 4 * np.sqrt(x.var(axis=0).mean()))
+
+
+@PREPROCESSING.register("none")
+def identity(X: Rows) -> Scaling:
+    """Leave values as they are."""
+    return scaling(0.0, 1.0)
+
+
+def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
+    """A `Scaling` that single precision can hold: a spread too small for it counts as none.
+
+    Raises
+    ------
+    DataError
+        If the values are so large that their mean or their spread is not finite.
+    """
+    if not (np.isfinite(loc).all() and np.isfinite(scale).all()):
+        raise DataError("the values are too large to take their mean and spread: divide the data by a constant")
+    scale = np.where(np.asarray(scale) < np.finfo(np.float32).tiny, 1.0, scale)
+    return Scaling(torch.tensor(loc, dtype=torch.float64), torch.tensor(scale, dtype=torch.float64))
+
+
+def rms_deviation(scaling: Scaling, X: Rows) -> float:
+    """Root mean square deviation of scaled rows from their mean, over about 10,000 of them: one number."""
+    x = scaling(torch.from_numpy(np.array(even_sample(X))).to(scaling.loc))
+    return float(x.double().var(dim=0, correction=0).mean().sqrt())
