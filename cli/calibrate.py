@@ -10,7 +10,6 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, own_data
-from vae_anomaly.engines.table import to_frame
 from vae_anomaly.registry import CALIBRATION_METHODS
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def calibrate(
         y = None
         if samples.labels is not None:
             y = np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
-        detector.calibrate(to_frame(samples), y, method=method, **given)
+        detector.calibrate(samples.to_frame(), y, method=method, **given)
     else:
         scores = -detector.calibration_scores_
         anomalous = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)

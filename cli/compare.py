@@ -10,7 +10,6 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, own_data
-from vae_anomaly.engines.table import to_frame
 from vae_anomaly.errors import DataError
 
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -53,7 +52,7 @@ def compare(
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
-        scores = [-options.load_detector(path, device).score_samples(to_frame(samples)) for path in (a, b)]
+        scores = [-options.load_detector(path, device).score_samples(samples.to_frame()) for path in (a, b)]
     else:
         if data or label_column:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.engines.table import to_frame
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def data_to_fit(
             for part in chunks(
                 path, SPOOLED_IMAGES if path.is_dir() and path.suffix != ".zarr" else SPOOLED_ROWS, label_column
             ):
-                yield to_frame(part)
+                yield part.to_frame()
                 parts.append(replace(part, X=part.X[:0]))
                 bar.update(len(part))
 

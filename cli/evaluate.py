@@ -10,7 +10,6 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, normal_classes, samples_of
-from vae_anomaly.engines.table import to_frame
 
 
 @click.command()
@@ -56,7 +55,7 @@ def evaluate(
     detector = options.load_detector(model, device, score_name)
     normal = normal_classes(detector, samples, normal, dataset is not None)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
-    scores = detector.score_samples(to_frame(samples))
+    scores = detector.score_samples(samples.to_frame())
     result = judge(
         -scores,
         anomalous.astype(int),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.engines.table import to_frame
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import printable
 
@@ -94,7 +93,7 @@ def gather(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
     """Everything about one sample, as JSON holds it."""
     import numpy as np
 
-    frame = to_frame(sample)
+    frame = sample.to_frame()
     parts, terms = detector.explain(frame), detector.elbo_terms(frame)
     score = detector.score_samples(frame)
     held_out = detector.held_out_scores_
@@ -104,7 +103,7 @@ def gather(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
         "row": row,
         "file": None if sample.row_names is None else sample.row_names[0],
         "label": None if sample.labels is None else str(sample.labels[0]),
-        "score": detector.get_params()["score"],
+        "score": detector.score_name,
         "anomaly_score": -float(score[0]),
         "threshold": detector.calibration_.threshold,
         "decision": int(-score[0] > detector.calibration_.threshold),

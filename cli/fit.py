@@ -18,7 +18,6 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
-from vae_anomaly.engines.table import to_frame
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -245,7 +244,7 @@ def fit(
         parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
         detector = VAEDetector(random_state=seed, verbose=True, **parameters)
         started = time.perf_counter()
-        detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else to_frame(training))
+        detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else training.to_frame())
         seconds = time.perf_counter() - started
         if team.rank:
             return  # the first of them has the same model

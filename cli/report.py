@@ -12,7 +12,6 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import is_normal, listed, normal_classes, samples_of
-from vae_anomaly.engines.table import scored, to_frame
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,7 +95,7 @@ def gather(
     from vae_anomaly.evaluation.metrics import evaluate
     from vae_anomaly.reports import Report, gallery_rows
 
-    columns = scored(detector.model_, samples)
+    columns = detector.model_.score_table(samples.X, samples.feature_names)
     anomaly_score = columns["anomaly_score"]
     calibration, held_out = detector.calibration_, -detector.calibration_scores_
     evaluation = promised = None
@@ -111,7 +110,7 @@ def gather(
         promised = promised_alarms(calibration, evaluation.roc_auc.n_normal)
     gallery = gallery_rows(anomaly_score, calibration.threshold, anomalous)
     code_rows = np.unique(np.linspace(0, len(samples) - 1, min(len(samples), MAX_CODES)).astype(int))
-    codes = detector.transform(to_frame(samples.take(code_rows)))
+    codes = detector.transform(samples.take(code_rows).to_frame())
     passed = anomaly_score[code_rows] <= calibration.threshold
     return Report(
         title=samples.source,
@@ -153,7 +152,7 @@ def evidence(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> Evide
     from vae_anomaly.reports import Evidence
 
     chosen = samples.take(rows)
-    explanation = detector.explain(to_frame(chosen))
+    explanation = detector.explain(chosen.to_frame())
     return Evidence(
         rows=rows,
         observed=np.asarray(chosen.X, dtype=np.float64).reshape(len(rows), -1),

@@ -12,7 +12,6 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import row_bar
-from vae_anomaly.engines.table import scored
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
@@ -209,7 +208,8 @@ def score_chunks(
     with row_bar(data, "scoring", first_row) as bar:
         start = first_row
         for part in chunks(data, n_rows, label_column, first_row):
-            columns = {"index": np.arange(start, start + len(part))} | scored(fitted, part)
+            columns = {"index": np.arange(start, start + len(part))}
+            columns |= fitted.score_table(part.X, part.feature_names)
             if part.row_names is not None:
                 columns["file"] = np.array(part.row_names)
             yield columns

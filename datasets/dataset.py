@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -51,6 +51,14 @@ class Dataset:
             labels=None if self.labels is None else self.labels[rows],
             row_names=None if names is None else tuple(names[i] for i in rows),
         )
+
+    def to_frame(self) -> Any:
+        """The samples as a DataFrame where columns have names, else the array."""
+        if self.feature_names is None:
+            return self.X
+        import pandas as pd  # a third of a second, which arrays do without
+
+        return pd.DataFrame(self.X, columns=list(self.feature_names))
 
 
 def class_names(values: np.ndarray, source: str) -> np.ndarray:

@@ -178,6 +178,31 @@ class FittedModel:
         terms = self.by_block(rows, lambda vae, x, noise: elbo_terms(vae, x, noise))
         return ElboTerms(*(term.astype(np.float64) for term in terms))
 
+    def score_table(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """What a score table says of samples, ``(N,)`` by column; where the ELBO is the score it is computed once.
+
+        Parameters
+        ----------
+        X, feature_names
+            As `rows` has them.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N,)
+            anomaly_score (higher is more anomalous), decision (1 = anomaly), p_value, and the ELBO's terms
+            reconstruction and kl in nats.
+        """
+        rows = self.rows(X, feature_names)
+        terms = self.elbo_terms(rows)
+        anomaly_score = terms.kl - terms.reconstruction if self.score == "elbo" else -self.score_samples(rows)
+        return {
+            "anomaly_score": anomaly_score,
+            "decision": (anomaly_score > self.calibration.threshold).astype(int),
+            "p_value": self.p_values_of(-anomaly_score),
+            "reconstruction": terms.reconstruction,
+            "kl": terms.kl,
+        }
+
     def p_values_of(self, scores: np.ndarray) -> np.ndarray:
         """Conformal p-values ``(N,)`` of what `score_samples` gave, among held-out normals; small is anomalous."""
         p = conformal.p_values(-self.calibration_scores, -scores)

@@ -263,14 +263,14 @@ def test_any_command_takes_another_score(table_model: Path, own_folder: Path, ma
     assert judged["test"]["roc_auc"]["value"] == pytest.approx(roc_auc_score(np.load("y.npy"), table["anomaly_score"]))
     made = run("calibrate", table_model, "--rate", "0.2", "--score", name, "--output", "c.vae")
     assert made.exit_code == 0, made.output
-    assert VAEDetector.load("c.vae").get_params()["score"] == name
+    assert VAEDetector.load("c.vae").get_params()["score_name"] == name
     assert f"score={name}" in run("inspect", "c.vae").stdout
     for model in (("--model", "c.vae"), ("--model", table_model, "--score", name)):
         assert run("review", "s.csv", *model).exit_code == 0
     assert run("drift", table_model, "s.csv", "--score", name).stdout == run("drift", "c.vae", "s.csv").stdout
     fitted = run("fit", "--data", "X.npy", "--score", name, "--output", "f.vae", *QUICK)
     assert f"score      {name}" in fitted.stdout
-    assert VAEDetector.load("f.vae").get_params()["score"] == name
+    assert VAEDetector.load("f.vae").get_params()["score_name"] == name
 
 
 def test_options_of_calibrate_agree_with_the_library() -> None:

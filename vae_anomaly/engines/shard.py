@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from vae_anomaly.datasets import rows_at
 from vae_anomaly.engines.manifest import BLOCK_ROWS, Shard
-from vae_anomaly.engines.table import scored
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.storage.safe_reading import printable
 from vae_anomaly.storage.score_table import open_score_table
@@ -94,7 +93,8 @@ class ShardScorer:
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
-                write({"index": np.arange(row, row + len(rows))} | scored(self.model, rows))
+                scores = self.model.score_table(rows.X, rows.feature_names)
+                write({"index": np.arange(row, row + len(rows))} | scores)
                 row += len(rows)
 
 
