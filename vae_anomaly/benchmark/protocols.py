@@ -40,7 +40,9 @@ from vae_anomaly.benchmark.corruptions import CORRUPTIONS, resized
 from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
 from vae_anomaly.detector import VAEDetector
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.metrics import Ordered, area, average_precision, fpr_at_tpr, rates, split
+from vae_anomaly.evaluation.bootstrap import OrderedScores, by_label
+from vae_anomaly.evaluation.precision_recall import average_precision
+from vae_anomaly.evaluation.roc import area, fpr_at_tpr, rates
 from vae_anomaly.registry import SCORES
 
 VAE = "vae"
@@ -353,8 +355,8 @@ def metrics(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
         If a score is NaN, or one of the two kinds is missing.
     """
     scores, labels = np.concatenate([normal, anomalous]), np.repeat([0, 1], [len(normal), len(anomalous)])
-    split(scores, labels)
-    counts = Ordered(scores, labels).counts()
+    by_label(scores, labels)
+    counts = OrderedScores(scores, labels).counts()
     return {
         "roc_auc": area(*counts),
         "average_precision": average_precision(*counts),
