@@ -23,7 +23,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.precision import speed_of_bfloat16
 from vae_anomaly.fitting.training import Run
-from vae_anomaly.scoring.scores import BLOCK_ROWS
+from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
 
 Benchmark = Callable[[bool], Iterator[Record]]

@@ -29,7 +29,8 @@ from vae_anomaly.fitting.precision import denormals_flushed
 from vae_anomaly.model.elbo import training_terms
 from vae_anomaly.model.priors import kl_divergence
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.scoring.scores import BLOCK_ROWS, by_block
+from vae_anomaly.scoring import BLOCK_ROWS
+from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.storage.rows import Rows
 
 
