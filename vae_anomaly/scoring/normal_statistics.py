@@ -130,7 +130,5 @@ def statistics_of(vae: VAE) -> NormalStatistics:
     """
     statistics = getattr(vae, "normals", None)
     if not isinstance(statistics, NormalStatistics):
-        raise ValueError(
-            "this score needs statistics of the normals, which this model lacks: set vae.normals, or fit anew"
-        )
+        raise ValueError("this score needs statistics of the normals, which this model lacks: fit the model again")
     return statistics
