@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from tqdm import tqdm
 
 from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
 from vae_anomaly.benchmark.protocols import Case
@@ -23,6 +22,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bootstrap import OrderedScores, by_label
 from vae_anomaly.evaluation.precision_recall import average_precision
 from vae_anomaly.evaluation.roc import area, fpr_at_tpr, rates
+from vae_anomaly.progress import progress_bar
 from vae_anomaly.registry import SCORES
 
 VAE = "vae"
@@ -124,7 +124,7 @@ def run(
         with the metrics None. A method that fails does not end the run.
     """
     check_methods(methods)
-    with tqdm(total=n_cases, unit="case", disable=None if progress else True, leave=False) as bar:
+    with progress_bar("benchmark", n_cases, unit="cases", shown=progress) as bar:
         for case in cases:
             for method in methods:
                 for seed in seeds_of(case, method, seeds):
