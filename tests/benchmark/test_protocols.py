@@ -23,8 +23,9 @@ from vae_anomaly.cli import main
 from vae_anomaly.cli.benchmark import chosen_methods
 from vae_anomaly.datasets import NAMED, load_named
 from vae_anomaly.errors import DataError
-from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
+from vae_anomaly.reports import record_frame, summary_table, write_benchmark
 from vae_anomaly.reports.benchmark_table import matrices, summary
+from vae_anomaly.storage.record_log import RecordLog
 
 FAST = "pca,1-nn,isolation_forest"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -512,6 +513,29 @@ def test_latent_units_are_ranked_and_split_at_one_hundredth() -> None:
 
 
 # samples
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 6), (5, 8, 6, 1), (5, 8, 6, 3)])
+def test_image_grid_holds_every_image_once(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).random(shape) * 255
+    figure = reports.image_grid(images)
+    (axes,) = figure.axes
+    (artist,) = axes.images
+    canvas = np.asarray(artist.get_array())
+    assert canvas.shape == (2 * 8 + 1, 3 * 6 + 2, 3)
+    scaled = (images - images.min()) / (images.max() - images.min())
+    expected = np.broadcast_to(scaled.reshape(5, 8, 6, -1), (5, 8, 6, 3))
+    np.testing.assert_allclose(canvas[9:, 7:13], expected[4])
+    np.testing.assert_allclose(canvas[:8, 14:], expected[2])
+    assert (canvas[9:, 14:] == 1).all()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    assert buffer.getvalue().startswith(b"\x89PNG")
+
+
+def test_image_grid_cuts_off_what_lies_beyond_its_limits() -> None:
+    (axes,) = reports.image_grid(np.array([[[-5.0, 0.0], [50.0, 300.0]]]), (0.0, 100.0)).axes
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array())[..., 0], [[0, 0], [0.5, 1]])
 
 
 @pytest.mark.parametrize("channels", [(), (1,), (3,)])
