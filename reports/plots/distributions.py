@@ -138,8 +138,8 @@ def plot_p_values(p_values: np.ndarray, n_calibration: int | None = None, ax: Ax
     p_values
         p-values ``(N,)`` of normals, in (0, 1].
     n_calibration
-        Number of held-out normals that the p-values rest on. Without it the band is the one of independent p-values,
-        which is too narrow for conformal ones.
+        Number of held-out normals that the p-values were computed from. Without it the band is the one of independent
+        p-values, which is too narrow for conformal ones.
     ax
         Where to draw; a new figure by default.
 

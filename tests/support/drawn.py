@@ -40,19 +40,19 @@ RNG = np.random.default_rng(1)
 MU, P = RNG.normal(size=(180, 4)) * [3, 1, 2, 0.01], (1 + np.arange(90)) / 91
 IMAGES = RNG.random((2, 3, 7, 5, 3))
 PLOTS: dict[str, Callable[[Axes | None], Figure]] = {
-    "roc": lambda ax: reports.plot_roc(RESULT.roc, RESULT.roc_auc, RESULT.decisions, ROC_BAND, ax),
-    "precision_recall": lambda ax: reports.plot_precision_recall(
+    "plot_roc": lambda ax: reports.plot_roc(RESULT.roc, RESULT.roc_auc, RESULT.decisions, ROC_BAND, ax),
+    "plot_precision_recall": lambda ax: reports.plot_precision_recall(
         RESULT.precision_recall, RESULT.average_precision, RESULT.decisions, PRECISION_BAND, ax
     ),
-    "per_class": lambda ax: reports.plot_per_class(RESULT.per_group, RESULT.roc_auc, ax),
-    "scores": lambda ax: reports.plot_scores(NORMAL, ANOMALOUS, 320.0, NORMAL[:50], ax),
-    "p_values": lambda ax: reports.plot_p_values(P, 90, ax),
-    "history": lambda ax: reports.plot_history(history(), ax),
-    "terms": lambda ax: reports.plot_terms(-SCORES, SCORES / 9, LABELS, 320.0, ax),
-    "latent_space": lambda ax: reports.plot_latent_space(MU, LABELS, ax),
-    "latent_units": lambda ax: reports.plot_latent_units(MU.var(axis=0), ax),
+    "plot_per_class": lambda ax: reports.plot_per_class(RESULT.per_group, RESULT.roc_auc, ax),
+    "plot_scores": lambda ax: reports.plot_scores(NORMAL, ANOMALOUS, 320.0, NORMAL[:50], ax),
+    "plot_p_values": lambda ax: reports.plot_p_values(P, 90, ax),
+    "plot_history": lambda ax: reports.plot_history(history(), ax),
+    "plot_terms": lambda ax: reports.plot_terms(-SCORES, SCORES / 9, LABELS, 320.0, ax),
+    "plot_latent_space": lambda ax: reports.plot_latent_space(MU, LABELS, ax),
+    "plot_latent_units": lambda ax: reports.plot_latent_units(MU.var(axis=0), ax),
     "image_rows": lambda ax: reports.image_rows(IMAGES, ["a", "b"], [-1, 0, 1], ax=ax),
-    "profiles": lambda ax: reports.plot_profiles(MU[:9], ["w", "x", "y", "z"], ax=ax),
+    "plot_profiles": lambda ax: reports.plot_profiles(MU[:9], ["w", "x", "y", "z"], ax=ax),
 }
 
 

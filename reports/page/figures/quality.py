@@ -66,7 +66,7 @@ def p_values(report: Report) -> Drawn | None:
     return Drawn(
         "Do p-values keep their promise",
         "The share of the normals here whose p-value is at most t. If they are like the held-out normals, the curve "
-        "follows the diagonal; where it lies above, there are more false alarms than promised.",
+        "follows the diagonal; where it is above, there are more false alarms than promised.",
         f"Share of the {report.evaluation.roc_auc.n_normal:,} normals with a p-value of at most t, against t.",
         plot_p_values(report.p_value[~report.anomalous], report.calibration.n_normal),
     )

@@ -1,4 +1,4 @@
-"""The page in a real browser: slider, table, gallery, keyboard, and everybody's eyes."""
+"""The page in a real browser: slider, table, gallery, keyboard, and what readers with disabilities need."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def number(page: Any, name: str) -> float:
 
 @pytest.mark.parametrize("kind", ["images", "tables"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_slider_says_what_numpy_says(open_page: Any, kind: str, width: int) -> None:
+def test_the_slider_counts_what_numpy_counts(open_page: Any, kind: str, width: int) -> None:
     report, page = make_report(kind), open_page(kind, viewport={"width": width, "height": 800})
     assert report.anomalous is not None
     slider = page.locator("#slider")
@@ -159,7 +159,7 @@ def test_without_scripts_the_page_still_reads(open_page: Any) -> None:
 @pytest.mark.parametrize("kind", ["images", "tables"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nobody_is_shut_out(open_page: Any, kind: str, scheme: str, width: int) -> None:
+def test_the_page_is_accessible(open_page: Any, kind: str, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = open_page(kind, color_scheme=scheme, viewport={"width": width, "height": 800})
     violations = axe.Axe().run(page).response["violations"]

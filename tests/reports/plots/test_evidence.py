@@ -100,7 +100,7 @@ def test_names_are_drawn_as_they_are() -> None:
     distance=st.floats(-9, 9),
 )
 @settings(max_examples=200)
-def test_digits_are_those_that_the_spread_makes_sense_of(expected: float, spread: float, distance: float) -> None:
+def test_values_are_rounded_to_the_second_digit_of_the_spread(expected: float, spread: float, distance: float) -> None:
     observed = expected + distance * spread
     shown = [float(text.replace(",", "")) for text in rounded_to_spread(observed, expected, spread)]
     for text, value in zip(shown, (observed, expected, spread), strict=True):

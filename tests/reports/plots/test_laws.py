@@ -19,7 +19,12 @@ from vae_anomaly import reports
 from vae_anomaly.evaluation.metrics import Curve
 from vae_anomaly.reports.plots import style
 
+OF_EVIDENCE = {"plot_feature_evidence", "plot_image_evidence"}  # whole figures, which take no axes
 every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=list(PLOTS))
+
+
+def test_every_plot_obeys_these_laws() -> None:
+    assert {name for name in reports.__all__ if name.startswith("plot_")} - OF_EVIDENCE <= set(PLOTS)
 
 
 @every_plot
