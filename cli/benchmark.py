@@ -118,7 +118,8 @@ def benchmark(
     chosen, named = chosen_methods(methods), chosen_scores(scores)
 
     from vae_anomaly.benchmark.run import QUICK_ROWS, Key, run
-    from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
+    from vae_anomaly.reports import record_frame, summary_table, write_benchmark
+    from vae_anomaly.storage.record_log import RecordLog
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
     settings |= {"normal": normal or ["0", "1", "2"]} if protocol == "multi" else {}

@@ -121,7 +121,7 @@ def reviewed_anomalies(path: Path) -> np.ndarray:
     Rows labelled 0 are left out: picked for their high scores, they say nothing about the false-alarm rate.
     """
     from vae_anomaly.errors import DataError
-    from vae_anomaly.reports import read_score_table
+    from vae_anomaly.storage.score_table import read_score_table
 
     table = read_score_table(path)
     if "label" not in table:

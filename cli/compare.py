@@ -75,7 +75,7 @@ def compare(
 def scored(a: Path, b: Path, labels: Path | None, normal: tuple[str, ...] | None) -> tuple[list[Any], Any]:
     """Scores of two files, and which samples are anomalous."""
     from vae_anomaly.datasets import load_labels
-    from vae_anomaly.reports import read_score_table
+    from vae_anomaly.storage.score_table import read_score_table
 
     tables = [read_score_table(path) for path in (a, b)]
     if len(tables[0]) != len(tables[1]):

@@ -41,7 +41,7 @@ def drift(
     alarm is a conformal test martingale's: without drift it ever goes off with probability at most --alarm-bound.
     """
     from vae_anomaly.evaluation import measure_drift
-    from vae_anomaly.reports import read_score_table
+    from vae_anomaly.storage.score_table import read_score_table
 
     if reference.suffix == ".vae":
         known = -options.load_detector(reference, "cpu", score_name).calibration_scores_

@@ -211,7 +211,7 @@ def term(what: str, about: dict[str, Any]) -> str:
 
 def worst_features(evidence: dict[str, Any], top: int) -> list[str]:
     """The features that cost most, worst first, as a table."""
-    from vae_anomaly.reports import measured
+    from vae_anomaly.reports import rounded_to_spread
 
     features, nats, is_image = evidence["features"], costs(evidence), evidence["image_shape"] is not None
     order = sorted(range(len(nats)), key=lambda i: -nats[i])[:top]
@@ -221,7 +221,7 @@ def worst_features(evidence: dict[str, Any], top: int) -> list[str]:
         if is_image:  # how far a single pixel may stray says little where the noise of its neighbours is correlated
             shown = f"{observed:.4g}", f"{expected:.4g}"
         else:
-            seen, mean, std = measured(observed, expected, spread)
+            seen, mean, std = rounded_to_spread(observed, expected, spread)
             shown = seen, f"{mean} ± {std}"
         name = printable(features["name"][i])
         rows.append((name if len(name) <= 40 else name[:39] + "…", *shown, f"{nats[i]:,.3f}"))

@@ -219,7 +219,8 @@ def fit(
         raise click.UsageError("--engine ray needs --checkpoint, a folder that all workers see")
     if resume and checkpoint_dir is None:
         raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
-    from vae_anomaly.reports import SCORE_SUFFIXES, check_report_folder
+    from vae_anomaly.reports import check_report_folder
+    from vae_anomaly.storage.score_table import SCORE_SUFFIXES
 
     scores = scores or output.with_suffix(".scores.csv")
     if scores.suffix not in SCORE_SUFFIXES:

@@ -92,7 +92,7 @@ def gather(
     import numpy as np
 
     from vae_anomaly.calibration.methods import promised_alarms
-    from vae_anomaly.evaluation.metrics import evaluate
+    from vae_anomaly.evaluation import evaluate
     from vae_anomaly.reports import Report, gallery_rows
 
     columns = detector.model_.score_table(samples.X, samples.feature_names)

@@ -23,9 +23,9 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     """
     import pandas as pd
 
-    from vae_anomaly.reports import read_score_table
     from vae_anomaly.storage.atomic import atomic_write
     from vae_anomaly.storage.model_schema import read_description
+    from vae_anomaly.storage.score_table import read_score_table
 
     if not model.exists():
         raise click.ClickException(f"{model} does not exist: give --model")

@@ -16,7 +16,7 @@ from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     from vae_anomaly.fitted_model import FittedModel
-    from vae_anomaly.reports import Columns, ScoreTable
+    from vae_anomaly.storage.score_table import Columns, ScoreTable
 
 ANOMALY_EXIT_CODE = 3
 RESUME_ROWS = 1 << 14  # as many can be lost to a kill
@@ -96,7 +96,8 @@ def score(
     if output is not None and output.is_dir():
         raise click.BadParameter(f"File '{output}' is a directory.", param_hint="'--output'")
 
-    from vae_anomaly.reports import open_resumable_table, open_score_table
+    from vae_anomaly.storage.resumable_table import open_resumable_table
+    from vae_anomaly.storage.score_table import open_score_table
 
     if resume and (output is None or fdr is not None or data == Path("-")):
         raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")

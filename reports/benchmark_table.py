@@ -1,4 +1,4 @@
-"""Records of a benchmark to tables: CSV for everything, JSON with what it ran on, Markdown for people."""
+"""Tables of a benchmark's records: CSV with all of them, JSON with settings and versions too, Markdown for people."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ METRICS = {
     "fpr_at_95_tpr": "False-alarm rate at 95 % detection",
 }
 SECONDS = ["fit_seconds", "score_seconds"]
-WHO = ["method", "score"]
-WHERE = ["case", "test"]
+METHOD = ["method", "score"]
+TEST = ["case", "test"]
 
 
 def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Records as a table, with a missing number, such as a metric of what failed, as NaN."""
+    """Records as a table; missing numbers, such as the metrics of a fit that failed, are NaN."""
     return pd.DataFrame(list(records)).astype(dict.fromkeys([*METRICS, *SECONDS], float))
 
 
 def per_case(records: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds, a row for each method, score, case and test, in the order in which they first came."""
-    groups = records.groupby(WHO + WHERE, sort=False)
+    """Means over seeds, one row for each method, score, case and test, in the order of the records."""
+    groups = records.groupby(METHOD + TEST, sort=False)
     numbers = groups[[*METRICS, *SECONDS]].mean()
-    # a seed that failed must not make a mean look better than it is
+    # a mean without the seeds that failed would look better than it is
     failed = groups["error"].count() > 0
     numbers.loc[failed, list(METRICS)] = float("nan")
     return numbers.assign(n_seeds=groups["roc_auc"].count()).reset_index()
 
 
 def summary(records: pd.DataFrame) -> pd.DataFrame:
-    """A row for each method and score, the highest mean ROC-AUC first.
+    """One row for each method and score, the highest mean ROC-AUC first.
 
-    Means are over cases, or over tests where a case has several (that of all anomalies together is then left out), of
-    means over seeds. ``std_over_seeds`` is that of the mean ROC-AUC, over the seeds that have all cases; nothing where
-    there are fewer than two. A method that failed somewhere has no mean.
+    Metrics are averaged over seeds, then over cases. If cases have several tests, they are averaged over these instead,
+    without the test of all anomalies together. ``std_over_seeds`` is the standard deviation of the mean ROC-AUC over
+    the seeds that have all cases, NaN for fewer than two. A method that failed on any case has no mean.
     """
     several = records["test"].ne("all").any()
     records = records[records["test"].ne("all")] if several else records
     cases = per_case(records)
     rows = []
-    for who, part in cases.groupby(WHO, sort=False):
-        own = records[(records[WHO] == list(who)).all(axis=1)]
+    for method, part in cases.groupby(METHOD, sort=False):
+        own = records[(records[METHOD] == list(method)).all(axis=1)]
         known = part.dropna(subset="roc_auc").sort_values("roc_auc", kind="stable").to_dict("records")
         worst = known[0] if known else None
         rows.append(
-            dict(zip(WHO, who, strict=True))
+            dict(zip(METHOD, method, strict=True))
             | {metric: part[metric].mean(skipna=False) for metric in METRICS}
             | {
                 "std_over_seeds": over_seeds(own, len(part)),
@@ -79,15 +79,19 @@ def place(case: str, test: str) -> str:
 
 
 def matrices(records: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
-    """A metric, a row a method and score: one table with a column a case, or for each case one with a column a test."""
+    """Tables of one metric with a row for each method and score, by name.
+
+    If no case has several tests there is one table, named "", with a column for each case; else there is one table for
+    each case, with a column for each test.
+    """
     cases = per_case(records)
-    order = summary(records)[WHO].itertuples(index=False, name=None)
-    index = pd.MultiIndex.from_tuples(order, names=WHO)
+    order = summary(records)[METHOD].itertuples(index=False, name=None)
+    index = pd.MultiIndex.from_tuples(order, names=METHOD)
     if cases["test"].eq("all").all():
-        table = cases.pivot(index=WHO, columns="case", values=metric)[cases["case"].unique()]
+        table = cases.pivot(index=METHOD, columns="case", values=metric)[cases["case"].unique()]
         return {"": table.reindex(index).assign(mean=lambda frame: frame.mean(axis=1, skipna=False))}
     return {
-        str(case): part.pivot(index=WHO, columns="test", values=metric)[part["test"].unique()].reindex(index)
+        str(case): part.pivot(index=METHOD, columns="test", values=metric)[part["test"].unique()].reindex(index)
         for case, part in cases.groupby("case", sort=False)
     }
 
@@ -98,7 +102,7 @@ def markdown(title: str, notes: Sequence[str], records: pd.DataFrame) -> str:
     for metric, name in METRICS.items():
         for case, table in matrices(records, metric).items():
             heading = f"## {name}, {case} normal" if case else f"## {name}"
-            rows = [[label(*who), *(number(value, metric) for value in row)] for who, row in rows_of(table)]
+            rows = [[label(*method), *(number(value, metric) for value in row)] for method, row in rows_of(table)]
             parts += [heading, grid(["method", *map(str, table.columns)], rows)]
     failed = records[records["error"].notna()]
     if len(failed):
@@ -135,24 +139,24 @@ def summary_table(records: pd.DataFrame) -> str:
 
 
 def label(method: str, score: str) -> str:
-    """Method, with its score if it has several."""
+    """A method, with the name of the score if it has several."""
     return method if score == "own" else f"{method} {score}"
 
 
 def number(value: float, metric: str = "") -> str:
-    """Four decimals; bold where anomalies look more normal than normals do; nothing for what is not there."""
+    """Four decimals; bold if a ROC-AUC is below chance; empty if the number is missing."""
     if math.isnan(value):
         return ""
     return f"**{value:.4f}**" if metric == "roc_auc" and value < 0.5 else f"{value:.4f}"
 
 
 def seconds(value: float) -> str:
-    """Two digits are enough."""
+    """Seconds, with decimals below ten; empty if the number is missing."""
     return "" if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its columns padded so that it reads as plain text too."""
+    """A Markdown table, with columns padded to be readable as plain text."""
     cells = [header, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
@@ -169,25 +173,25 @@ def write_benchmark(
     about: Mapping[str, Any],
     notes: Sequence[str],
 ) -> list[Path]:
-    """Write ``name.csv`` (all records), ``name.json`` (the same, the summary, and ``about``) and ``name.md``.
+    """Write ``name.csv`` (all records), ``name.json`` (records, summary and ``about``) and ``name.md``.
 
     Parameters
     ----------
     folder
-        Where to, an existing folder.
+        An existing folder.
     name
-        What the files are called.
+        Name of the files, without suffix.
     records
         From `vae_anomaly.benchmark.run.run`.
     about
-        Settings and environment, ready for JSON.
+        Settings and environment, as plain values for JSON.
     notes
-        Lines for people, above the tables.
+        Lines of text above the tables.
 
     Returns
     -------
     list of Path
-        The files.
+        Paths of the files.
     """
     paths = [folder / f"{name}{suffix}" for suffix in (".csv", ".json", ".md")]
     with atomic_write(paths[0], "w", encoding="utf-8", newline="") as file:
@@ -202,6 +206,6 @@ def write_benchmark(
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as dictionaries, with None for what is missing."""
+    """Rows as dictionaries, with None for missing values."""
     rows: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
     return rows

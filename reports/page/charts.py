@@ -1,4 +1,4 @@
-"""Small pictures for the page: geometry of charts that scripts move a mark in, and images as data URIs."""
+"""Small pictures for the page: the geometry of charts with a mark that scripts move, and images as data URIs."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from matplotlib import colormaps
 from PIL import Image
 
 from vae_anomaly.evaluation.result import Curve
+from vae_anomaly.reports.plots.distributions import BINS
+from vae_anomaly.reports.plots.samples import shades
+from vae_anomaly.reports.plots.style import DIVERGING
 
 WIDTH, HEIGHT = 340, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
-BINS = 48
 MAX_POINTS = 300
-MAX_SIDE = 96  # pixels of a gallery image: larger ones are averaged down
-DIVERGING = "RdBu_r"
+MAX_SIDE = 96  # pixels of a gallery image; larger ones are averaged down
 
 
 class Tick(NamedTuple):
-    """A place on an axis, in the picture's units, and what stands there."""
+    """A place on an axis, in the picture's units, and the text there."""
 
     at: float
     text: str
 
 
 class Axis(NamedTuple):
-    """A linear axis: ``low`` and ``high`` lie at ``start`` and ``end``; what lies beyond is drawn at the border."""
+    """A linear axis: ``low`` and ``high`` are drawn at ``start`` and ``end``, values beyond at the nearer one."""
 
     low: float
     high: float
@@ -57,7 +58,7 @@ class RocChart(NamedTuple):
 
 
 class ScoreChart(NamedTuple):
-    """Histograms as (x, y, width, height) of bars, one list a series; ``outside`` tells of scores at the border."""
+    """Histograms as (x, y, width, height) of bars, one list a series; ``outside`` counts the scores beyond the axis."""
 
     bars: dict[str, list[tuple[float, float, float, float]]]
     x: Axis
@@ -70,7 +71,7 @@ def axes() -> tuple[float, float, float, float]:
 
 
 def roc_chart(curve: Curve) -> RocChart:
-    """The curve with at most 300 points, its corners kept as well as that allows."""
+    """The curve with at most 300 of its points, evenly spaced along it."""
     left, right, bottom, top = axes()
     x, y = Axis(0.0, 1.0, left, right), Axis(0.0, 1.0, bottom, top)
     length = np.concatenate([[0], np.cumsum(np.abs(np.diff(curve.x)) + np.abs(np.diff(curve.y)))])
@@ -80,9 +81,9 @@ def roc_chart(curve: Curve) -> RocChart:
 
 
 def score_chart(series: dict[str, np.ndarray], threshold: float) -> ScoreChart:
-    """Histograms of anomaly scores on one axis, each as high as its own highest bar allows.
+    """Histograms of anomaly scores on one axis; the highest bar of each is as high as the plot.
 
-    The axis holds the middle 98 % of all series and the threshold, with a margin.
+    The axis holds the middle 98 % of each series and the threshold, with a margin.
     """
     left, right, bottom, top = axes()
     ends = [np.quantile(scores, [0.01, 0.99]) for scores in series.values() if len(scores)]
@@ -109,7 +110,7 @@ def score_chart(series: dict[str, np.ndarray], threshold: float) -> ScoreChart:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as an address that needs no network."""
+    """Bytes as an address that contains them."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -126,13 +127,11 @@ def small(images: np.ndarray, most: int = MAX_SIDE) -> np.ndarray:
 
 def photographs(images: np.ndarray, limits: tuple[float, float]) -> list[str]:
     """Images ``(N, H, W, C)`` of 1 or 3 channels as PNGs; ``limits`` are shown as black and as white."""
-    low, high = limits
-    pixels = np.clip((small(images) - low) / (high - low if high > low else 1.0), 0, 1)
-    return [png(np.rint(255 * image).astype(np.uint8)) for image in pixels]
+    return [png(np.rint(255 * image).astype(np.uint8)) for image in shades(small(images), limits)]
 
 
 def residual_maps(residuals: np.ndarray) -> list[str]:
-    """Signed maps ``(N, H, W, C)``, channels averaged, on one diverging scale: its ends are the 99.5 % quantile."""
+    """Signed maps ``(N, H, W, C)``, channels averaged, on one diverging scale that ends at their 99.5 % quantile."""
     mean = small(residuals).mean(axis=-1)
     limit = float(np.quantile(np.abs(mean), 0.995)) or 1.0
     colours = colormaps[DIVERGING](np.clip(0.5 + 0.5 * mean / limit, 0, 1), bytes=True)

@@ -1,4 +1,4 @@
-"""What the folder of a report is called inside, and which folder may become one."""
+"""The files in the folder of a report, and which folder may become one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vae_anomaly.errors import DataError
 
-PAGE, NUMBERS, SCORES, FIGURES = "report.html", "report.json", "scores.csv", "figures"
+PAGE, NUMBERS, SCORES, FIGURES_FOLDER = "report.html", "report.json", "scores.csv", "figures"
 
 
 def check_report_folder(folder: Path) -> None:
@@ -15,11 +15,11 @@ def check_report_folder(folder: Path) -> None:
     Raises
     ------
     DataError
-        If it exists and is no folder, or holds other things.
+        If it is a file, or holds other things.
     FileNotFoundError
-        If there is no folder to put it in.
+        If the folder that it would be made in does not exist.
     """
     if not folder.absolute().parent.is_dir():
         raise FileNotFoundError(f"{folder} cannot be written: there is no folder {folder.parent}")
     if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / NUMBERS).is_file())):
-        raise DataError(f"{folder} exists and is no report: give another --output, or move it away")
+        raise DataError(f"{folder} exists and is not a report: give another --output, or move it away")

@@ -1,8 +1,8 @@
-"""The page of a report: one HTML file that opens from disk, readable without scripts.
+"""The page of a report: one HTML file that opens from disk and can be read without scripts.
 
-What came with the data (names of files, classes and features) is hostile until it is escaped: Jinja2 escapes all of
-it, the content security policy allows the page's own style and script by their hashes and nothing else, and no
-address leaves the file.
+Names that came with the data (of files, classes and features) may be hostile. Jinja2 escapes all of them; the content
+security policy allows the page's own style and script, by their hashes, and nothing else; and the page has no address
+outside itself.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from vae_anomaly.registry import FIGURES
 from vae_anomaly.reports.page.charts import (
     HEIGHT,
     WIDTH,
@@ -26,25 +27,20 @@ from vae_anomaly.reports.page.charts import (
     roc_chart,
     score_chart,
 )
-from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.figures import SECTIONS, Drawn
 from vae_anomaly.reports.page.glossary import GLOSSARY
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
 from vae_anomaly.reports.page.verdict import findings, percent
-from vae_anomaly.reports.plots.evidence import measured
+from vae_anomaly.reports.plots.evidence import rounded_to_spread
+from vae_anomaly.reports.plots.samples import displayable
 from vae_anomaly.reports.plots.style import darkened
 from vae_anomaly.storage.safe_reading import printable
 
 TEMPLATES = Path(__file__).parent / "templates"
-STATIC_ROWS = 50
-TOP_FEATURES = 8
+STATIC_ROWS = 50  # of the table, without scripts
+TOP_FEATURES = 8  # of a sample in the gallery
 MEASURED = ("observed", "expected", "spread")
-SECTIONS = {
-    "scores": "Scores",
-    "quality": "How good it is",
-    "model": "The model",
-    "beliefs": "What it believes normal is",
-}
 KINDS = {
     "most anomalous": "The highest anomaly scores.",
     "borderline": "The scores closest to the threshold.",
@@ -54,24 +50,16 @@ KINDS = {
 }
 
 
-def render_page(report: Report, figures: list[Drawn]) -> str:
+def render_page(report: Report, figures: dict[str, Drawn]) -> str:
     """The page as text.
 
     Parameters
     ----------
     report
-        What it shows.
+        What the page shows.
     figures
-        The figures of its sections.
+        Its figures, by their names in the registry, in the order of the page.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"nats": nats, "percent": percent, "shown": printable, "count": lambda n: f"{n:,}"}
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     rows = table_rows(report.anomaly_score)
     stops = threshold_stops(
@@ -79,9 +67,7 @@ def render_page(report: Report, figures: list[Drawn]) -> str:
     )
     roc = None if report.evaluation is None else roc_chart(report.evaluation.roc)
     scores = score_chart(series(report), report.calibration.threshold)
-    return environment.get_template(
-        "report.html"
-    ).render(
+    return template().render(
         report=report,
         style=Markup(style),  # the project's own files, checked by the policy's hashes
         script=Markup(script),
@@ -89,8 +75,7 @@ def render_page(report: Report, figures: list[Drawn]) -> str:
         script_hash=sha256(script),
         glossary=GLOSSARY,
         findings=findings(report),
-        decisions=None if report.evaluation is None else report.evaluation.decisions,
-        sections=[(SECTIONS[name], pictured(figures, name)) for name in SECTIONS],
+        sections=[(title, pictures(figures, section)) for section, title in SECTIONS.items()],
         kinds=KINDS,
         gallery=gallery(report),
         rows=[row(report, i) for i in rows[:STATIC_ROWS].tolist()],
@@ -109,14 +94,32 @@ def render_page(report: Report, figures: list[Drawn]) -> str:
     )
 
 
+def template() -> Template:
+    """The page's template, with the filters that write numbers and names."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"nats": nats, "percent": percent, "shown": printable, "count": count}
+    return environment.get_template("report.html")
+
+
 def sha256(text: str) -> str:
     """Hash of an inline style or script, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def nats(value: float) -> str:
-    """A score or a term, with two decimals up to where six digits are plenty."""
+    """A score or a term, with two decimals; from a million on with six digits."""
     return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
+
+
+def count(n: int) -> str:
+    """A number of things, thousands separated."""
+    return f"{n:,}"
 
 
 def series(report: Report) -> dict[str, np.ndarray]:
@@ -140,12 +143,12 @@ def counts(report: Report) -> dict[str, int | None]:
 
 
 def stops_data(stops: Stops) -> dict[str, Any]:
-    """The slider's thresholds and what each does, as lists."""
+    """The slider's thresholds and the effects of each, as lists."""
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(stops).items()}
 
 
 def rows_data(report: Report, rows: np.ndarray) -> dict[str, Any]:
-    """The table's columns as lists; scores keep every bit, since decisions are made from them."""
+    """The table's columns as lists; scores keep every bit, since the page decides by them."""
     return {
         "index": rows.tolist(),
         "score": report.anomaly_score[rows].tolist(),
@@ -165,11 +168,11 @@ def row(report: Report, i: int) -> dict[str, Any]:
     flagged = bool(report.flagged[i])
     outcome = {
         (None, True): "flagged",
-        (None, False): "passed",
+        (None, False): "not flagged",
         (True, True): "found",
         (True, False): "missed",
         (False, True): "false alarm",
-        (False, False): "rightly passed",
+        (False, False): "correctly not flagged",
     }[anomalous, flagged]
     return {
         "index": i,
@@ -186,24 +189,29 @@ def row(report: Report, i: int) -> dict[str, Any]:
     }
 
 
-def pictured(figures: list[Drawn], section: str) -> list[dict[str, Any]]:
-    """A section's figures as vector images for light and dark."""
-    pictures = []
-    for drawn in figures:
-        if drawn.section == section:
-            width, height = drawn.figure.get_size_inches()
-            light, dark = (data_uri(svg, "image/svg+xml") for svg in (drawn.svg, darkened(drawn.svg)))
-            size = {"width": round(96 * width), "height": round(96 * height)}
-            pictures.append({"drawn": drawn, "light": light, "dark": dark} | size)
-    return pictures
+def pictures(figures: dict[str, Drawn], section: str) -> list[dict[str, Any]]:
+    """A section's figures as vector images for light and dark pages."""
+    return [picture(drawn) for name, drawn in figures.items() if FIGURES.entry(name).facts["section"] == section]
+
+
+def picture(drawn: Drawn) -> dict[str, Any]:
+    """A figure as two vector images, for light and dark pages, and their size in pixels."""
+    width, height = drawn.figure.get_size_inches()
+    return {
+        "drawn": drawn,
+        "light": data_uri(drawn.svg, "image/svg+xml"),
+        "dark": data_uri(darkened(drawn.svg), "image/svg+xml"),
+        "width": round(96 * width),
+        "height": round(96 * height),
+    }
 
 
 def gallery(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
     """The samples to look at, by kind, each with its evidence."""
-    place = {row: i for i, row in enumerate(report.evidence.rows.tolist())}
-    looks = image_evidence(report) if report.image_shape is not None else table_evidence(report)
+    evidence = image_evidence(report) if report.image_shape is not None else table_evidence(report)
+    evidence_of = dict(zip(report.evidence.rows.tolist(), evidence, strict=True))
     return [
-        (kind, [row(report, i) | looks[place[i]] for i in rows.tolist()])
+        (kind, [row(report, i) | evidence_of[i] for i in rows.tolist()])
         for kind, rows in report.gallery.items()
         if len(rows)
     ]
@@ -219,27 +227,28 @@ def image_evidence(report: Report) -> list[dict[str, Any]]:
         for values in (report.evidence.observed, report.evidence.expected)
     )
     residuals = residual_maps(observed - expected)
-    if channels not in (1, 3):
-        observed, expected = observed.mean(axis=-1, keepdims=True), expected.mean(axis=-1, keepdims=True)
-    triples = zip(photographs(observed, limits), photographs(expected, limits), residuals, strict=True)
-    return [{"input": a, "expected": b, "residual": c, "width": width, "height": height} for a, b, c in triples]
+    seen, mean = photographs(displayable(observed), limits), photographs(displayable(expected), limits)
+    return [
+        {"input": a, "expected": b, "residual": c, "width": width, "height": height}
+        for a, b, c in zip(seen, mean, residuals, strict=True)
+    ]
 
 
 def table_evidence(report: Report) -> list[dict[str, Any]]:
-    """The features that add most to each sample's score, with the place of observed and expected on a common axis."""
+    """The features that add most to each sample's score, with observed and expected value and their distance."""
     e = report.evidence
     names = report.feature_names or tuple(f"feature {i}" for i in range(e.observed.shape[1]))
-    looks = []
+    samples = []
     for observed, expected, spread, excess in zip(e.observed, e.expected, e.spread, e.excess, strict=True):
         most = np.argsort(-excess, kind="stable")[:TOP_FEATURES]
         features = [
             {
                 "name": names[d],
-                **dict(zip(MEASURED, measured(observed[d], expected[d], spread[d]), strict=True)),
+                **dict(zip(MEASURED, rounded_to_spread(observed[d], expected[d], spread[d]), strict=True)),
                 "excess": excess[d],
                 "deviation": (observed[d] - expected[d]) / spread[d] if spread[d] > 0 else 0.0,
             }
             for d in most
         ]
-        looks.append({"features": features, "others": max(0, len(names) - len(most))})
-    return looks
+        samples.append({"features": features, "others": max(0, len(names) - len(most))})
+    return samples

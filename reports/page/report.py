@@ -1,4 +1,4 @@
-"""Everything a report shows, as arrays and plain values."""
+"""Everything that a report shows, as arrays and plain values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ CURVE_POINTS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Why the samples shown score as they do; all ``(G, D)`` but ``rows``, values in the features' own units.
+    """Why the samples shown have their scores; all ``(G, D)`` but ``rows``, values in the features' own units.
 
     Parameters
     ----------
     rows
-        Which samples, ``(G,)``.
+        Numbers of the samples, ``(G,)``.
     observed, expected, spread
-        The samples, what the model expects, and the standard deviation it expects around that.
+        The samples, the values that the model expects, and the standard deviations that it expects around them.
     excess
-        What each feature costs beyond what the model predicts that it will, in nats.
+        How much each feature adds to the anomaly score beyond what the model predicts, in nats.
     """
 
     rows: np.ndarray
@@ -39,20 +39,20 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Beliefs:
-    """What the model believes normal is, in the features' own units.
+    """What the model takes for normal, in the features' own units.
 
     Parameters
     ----------
     samples
         Drawn from the model, ``(S, D)``.
     traversal
-        ``(L, K, D)``: K values of each of L latents, the others at their means.
+        Decoded latents, ``(L, K, D)``: K values of each of L latent units, the other units at their means.
     steps
-        Those values, ``(K,)``, in standard deviations from the mean.
+        Those values, ``(K,)``, in standard deviations from the unit's mean.
     traversed
-        Which latents, ``(L,)``.
+        Numbers of the latent units, ``(L,)``.
     interpolation
-        ``(K, D)``: between two normals.
+        Decoded latents on the line between two normals, ``(K, D)``.
     """
 
     samples: np.ndarray
@@ -64,42 +64,42 @@ class Beliefs:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a report is made of. Anomaly scores: higher is more anomalous.
+    """The contents of a report. Anomaly scores: higher is more anomalous.
 
     Parameters
     ----------
     title
         Name of the data.
     provenance
-        What it takes to repeat the run, as names and values.
+        What is needed to repeat the run, as names and values.
     date
-        When the report was made: the one thing on the page that the rest does not determine.
+        When the report was made; nothing else on the page changes if the report is made again.
     score
         Name of the score in use.
     anomaly_score, p_value, reconstruction, kl
         Of each sample, ``(N,)``.
     calibration
-        The threshold and what it rests on.
+        The threshold and the rates that go with it.
     held_out
         Of the held-out normals, ``(M,)`` each: ``anomaly_score``, ``reconstruction``, ``kl``.
     anomalous, labels, names
-        Which samples are anomalies ``(N,)`` bool, their class names and the files they come from, where known.
+        Where known: which samples are anomalies ``(N,)`` bool, their class names, and the files that they come from.
     evaluation, promised
-        How good the score is on labelled samples; the false-alarm rates that the threshold promises for so many.
+        How good the score is on labelled samples; the range of false-alarm rates promised for this many normals.
     history
         One record an epoch of the training.
     codes, code_rows
-        Latent means of some samples ``(K, L)``, and which ``(K,)``.
+        Posterior means of some samples ``(K, L)``, and the numbers of these samples ``(K,)``.
     gallery, evidence
-        Samples to look at, by kind, and why they score as they do.
+        Samples to look at, by kind, and why they have their scores.
     beliefs
-        What the model believes normal is.
+        What the model takes for normal.
     feature_names
-        ``(D,)``; None for images.
+        ``D`` names; None for images.
     image_shape, limits
         Height, width, channels of images, and the values shown as black and white; None for tables.
     notes
-        What a reader must know of how the samples were chosen.
+        What a reader must know about how the samples were chosen.
     """
 
     title: str
@@ -153,7 +153,7 @@ class Report:
         return pd.DataFrame(columns)
 
     def numbers(self) -> dict[str, Any]:
-        """All numbers but those of single samples, ready for JSON; curves of many points are thinned to 2,000."""
+        """All numbers but those of single samples, ready for JSON; long curves are thinned to 2,000 points."""
         test = None
         if self.evaluation is not None:
             test = self.evaluation.to_dict() | {

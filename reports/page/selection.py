@@ -1,4 +1,4 @@
-"""Which samples a report shows, and what each threshold it offers would do: choices made by scores alone."""
+"""Which samples a report shows, and which thresholds it offers with what effects: choices made by scores alone."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import numpy as np
 
 from vae_anomaly.calibration.intervals import exceedance
 
-EACH = 8
-MAX_ROWS = 10_000
-STOPS = 400
+EACH = 8  # samples of a kind in the gallery
+MAX_ROWS = 10_000  # of the table
+STOPS = 400  # thresholds that the slider offers
 
 
 def gallery_rows(
     anomaly_score: np.ndarray, threshold: float, anomalous: np.ndarray | None = None, each: int = EACH
 ) -> dict[str, np.ndarray]:
-    """Indices of the samples worth a look, by kind, the most telling first.
+    """Indices of samples to look at, by kind, the clearest cases first.
 
     Parameters
     ----------
     anomaly_score
         ``(N,)``, higher is more anomalous.
     threshold
-        Flagged is what lies strictly above it.
+        Samples strictly above it are flagged.
     anomalous
-        Which samples are anomalies, ``(N,)`` bool; None: nobody knows.
+        Which samples are anomalies, ``(N,)`` bool; None: it is not known.
     each
-        At most so many of a kind.
+        The most samples of one kind.
 
     Returns
     -------
     dict of str to ndarray
-        ``most anomalous``, ``borderline``, with labels ``missed`` and ``false alarms``, and ``typical``: those in
-        the middle of the normals' scores (without labels, of what is not flagged).
+        ``most anomalous``, ``borderline``, with labels ``missed`` and ``false alarms``, and ``typical``: samples in
+        the middle of the normals' scores (without labels, of the scores that are not flagged).
     """
     flagged = anomaly_score > threshold
     order = np.argsort(-anomaly_score, kind="stable")
@@ -41,20 +41,20 @@ def gallery_rows(
         "most anomalous": order[:each],
         "borderline": np.argsort(np.abs(anomaly_score - threshold), kind="stable")[:each],
     }
-    passed = ~flagged
+    normal = ~flagged
     if anomalous is not None:
         missed, alarms = anomalous & ~flagged, ~anomalous & flagged
         chosen["missed"] = order[::-1][missed[order[::-1]]][:each]
         chosen["false alarms"] = order[alarms[order]][:each]
-        passed = ~anomalous
-    if passed.any():
-        distance = np.where(passed, np.abs(anomaly_score - np.median(anomaly_score[passed])), np.inf)
-        chosen["typical"] = np.argsort(distance, kind="stable")[: min(each, int(passed.sum()))]
+        normal = ~anomalous
+    if normal.any():
+        distance = np.where(normal, np.abs(anomaly_score - np.median(anomaly_score[normal])), np.inf)
+        chosen["typical"] = np.argsort(distance, kind="stable")[: min(each, int(normal.sum()))]
     return chosen
 
 
 def table_rows(anomaly_score: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
-    """Indices for a table, the most anomalous first: all, or the highest half of ``most`` and an even sample below."""
+    """Indices for a table, the most anomalous first: all, or ``most``: the top half and an even sample of the rest."""
     order = np.argsort(-anomaly_score, kind="stable")
     if len(order) <= most:
         return order
@@ -64,18 +64,18 @@ def table_rows(anomaly_score: np.ndarray, most: int = MAX_ROWS) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stops:
-    """What thresholds, from low to high, do; every array is ``(S,)``.
+    """Thresholds from low to high and their effects; every array is ``(S,)``.
 
     Parameters
     ----------
     threshold
-        Anomaly scores: of samples, of held-out normals, and the one in force.
+        Anomaly scores: those of samples and of held-out normals, and the threshold in use.
     flagged, true_positives, false_positives
-        Samples strictly above; of these, anomalies and normals (None without labels).
+        How many samples are strictly above; how many of these are anomalies and normals (None without labels).
     false_alarm_rate, false_alarm_low, false_alarm_high
         Share of new normals to expect strictly above, with its exact 95 % interval.
     current
-        Index of the threshold in force.
+        Index of the threshold in use.
     """
 
     threshold: np.ndarray
@@ -95,7 +95,7 @@ def threshold_stops(
     threshold: float,
     n: int = STOPS,
 ) -> Stops:
-    """Thresholds over the whole range of the scores, denser where normals end, and what each does."""
+    """Thresholds at even quantiles of the samples' and of the held-out normals' scores, and their effects."""
     shares = np.linspace(0, 1, n)
     parts = [
         np.quantile(anomaly_score, shares, method="lower"),

@@ -1,4 +1,4 @@
-"""What a report's numbers come to, in sentences: what was found, and whether it can be trusted."""
+"""The results of a report in sentences: what was found, and whether it can be trusted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 from scipy.stats import binom
 
-from vae_anomaly.evaluation.result import Decisions, Estimate
+from vae_anomaly.evaluation import Estimate, Evaluation
 from vae_anomaly.reports.page.report import Report
 
-FEW = 100
-SURPRISING = 0.01
+FEW = 100  # held-out normals, below which the threshold is uncertain
+SURPRISING = 0.01  # probability below which chance is no explanation
 
 
 class Finding(NamedTuple):
-    """A sentence, whether it is good news, mere news or a warning, and the glossary's terms for its numbers."""
+    """A sentence, its level ("good", "note" or "warning"), and the glossary's terms for its numbers."""
 
     level: str
     text: str
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
 
 
 def percent(value: float) -> str:
-    """A share with a decimal, or as many as a small one needs."""
+    """A share in percent: with one decimal, small ones with two digits."""
     return f"{100 * value:.1f} %" if value >= 0.001 or value == 0 else f"{100 * value:.2g} %"
 
 
@@ -33,14 +33,14 @@ def shares(estimate: Estimate) -> str:
 
 def findings(report: Report) -> list[Finding]:
     """The sentences on top of the page."""
-    found = judged(report, report.evaluation.decisions) if report.evaluation is not None else []
-    return [*(Finding("note", text) for text in report.notes), *(found or unjudged(report)), *trust(report)]
+    notes = [Finding("note", text) for text in report.notes]
+    found = flagged(report) if report.evaluation is None else quality(report.evaluation, report.promised)
+    return [*notes, *found, *reliability(report)]
 
 
-def judged(report: Report, decisions: Decisions | None) -> list[Finding]:
-    """With labels: what is found and what it costs."""
-    assert report.evaluation is not None
-    auc = report.evaluation.roc_auc
+def quality(evaluation: Evaluation, promised: tuple[float, float] | None) -> list[Finding]:
+    """With labels: how well scores rank, what the threshold finds and what it costs."""
+    auc, decisions = evaluation.roc_auc, evaluation.decisions
     found = [
         Finding(
             "note",
@@ -59,49 +59,47 @@ def judged(report: Report, decisions: Decisions | None) -> list[Finding]:
             ("detection_rate", "false_alarm_rate"),
         )
     )
-    if report.promised is not None:
-        low, high = report.promised
-        rate = decisions.false_alarm_rate.value
-        promise = f"{percent(low)} to {percent(high)} false alarms were promised for so many normals"
-        if rate > high:
-            found.append(
-                Finding(
-                    "warning",
-                    f"{promise}; {percent(rate)} came: these normals differ from the held-out ones.",
-                    ("promised_false_alarms",),
-                )
-            )
-        else:
-            kept = "the promise is kept" if rate >= low else "fewer came than that"
-            found.append(Finding("good", f"{promise}: {kept}.", ("promised_false_alarms",)))
+    if promised is not None:
+        found.append(promise(promised, decisions.false_alarm_rate.value))
     return found
 
 
-def unjudged(report: Report) -> list[Finding]:
+def promise(promised: tuple[float, float], rate: float) -> Finding:
+    """Whether the share of false alarms is in the promised range."""
+    low, high = promised
+    terms = ("promised_false_alarms",)
+    text = f"{percent(low)} to {percent(high)} false alarms were promised for this many normals"
+    if rate > high:
+        but = f"there are {percent(rate)}, so these normals differ from the held-out ones"
+        return Finding("warning", f"{text}, but {but}.", terms)
+    return Finding("good", f"{text}: {'the promise is kept' if rate >= low else 'there are fewer'}.", terms)
+
+
+def flagged(report: Report) -> list[Finding]:
     """Without labels: whether more is flagged than normals alone explain."""
-    n, flagged = len(report.anomaly_score), int(report.flagged.sum())
+    n, n_flagged = len(report.anomaly_score), int(report.flagged.sum())
     high = report.calibration.false_alarm_high
     found = [
         Finding(
             "note",
-            f"{flagged:,} of {n:,} samples are flagged ({percent(flagged / n)}); were all of them normal, "
+            f"{n_flagged:,} of {n:,} samples are flagged ({percent(n_flagged / n)}). If all samples were normal, "
             f"{percent(report.calibration.false_alarm_rate)} would be expected (at most {percent(high)}).",
             ("flagged", "expected_false_alarms"),
         )
     ]
-    if binom.sf(flagged - 1, n, high) < SURPRISING:
+    if binom.sf(n_flagged - 1, n, high) < SURPRISING:
         found.append(
             Finding(
                 "warning",
-                "More are flagged than false alarms explain: there are anomalies among them, or all of the data "
-                "differs from what the model was trained on.",
+                "More samples are flagged than false alarms explain: some are anomalies, or all of the data differs "
+                "from what the model was trained on.",
             )
         )
     return found
 
 
-def trust(report: Report) -> list[Finding]:
-    """What speaks for or against believing the rest."""
+def reliability(report: Report) -> list[Finding]:
+    """Whether p-values and the threshold can be relied on."""
     found = []
     check = None if report.evaluation is None else report.evaluation.p_value_check
     if check is not None:
@@ -111,7 +109,7 @@ def trust(report: Report) -> list[Finding]:
             if check.p_value >= SURPRISING
             else Finding(
                 "warning",
-                f"The normals here score unlike the held-out ones {like}: p-values are off.",
+                f"The normals here score differently from the held-out ones {like}, so p-values are wrong.",
                 ("p_value_check",),
             )
         )
@@ -119,7 +117,9 @@ def trust(report: Report) -> list[Finding]:
     if n < FEW:
         found.append(
             Finding(
-                "warning", f"The threshold rests on only {n} held-out normals: others would move it.", ("held_out",)
+                "warning",
+                f"The threshold was computed from only {n} held-out normals and is uncertain.",
+                ("held_out",),
             )
         )
     if report.calibration.note:

@@ -1,4 +1,4 @@
-"""How well a score ranks: ROC and precision-recall curves with their uncertainty, ROC-AUC of each class."""
+"""How well a score ranks: ROC and precision-recall curves with their uncertainty, and the ROC-AUC of each class."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from vae_anomaly.reports.plots.style import (
     INK,
     NORMAL,
     PAPER,
+    REFERENCE_LINE,
     axes_or_new,
     figure_of,
     legend,
-    name,
     plain_ticks,
+    safe_name,
     styled,
 )
 
-MOST_POINTS = 500
-MOST_CLASSES = 40
+MAX_POINTS = 500
+MAX_CLASSES = 40
 
 
 @styled()
@@ -45,7 +46,7 @@ def plot_roc(
     roc_auc
         The area to name in the legend, with its interval.
     operating_point
-        What the threshold does (``Evaluation.decisions``): a point with exact 95 % intervals as error bars.
+        What the threshold does (``Evaluation.decisions``), drawn as a point with exact 95 % intervals.
     band
         From `vae_anomaly.evaluation.bands.roc_band`.
     ax
@@ -59,7 +60,7 @@ def plot_roc(
     ax = axes_or_new(ax)
     label = "ROC curve" if roc_auc is None else f"ROC-AUC {with_interval(roc_auc)}"
     draw_curve(ax, curve.x, curve.y, label, band)
-    ax.plot([0, 1], [0, 1], color=INK, ls="--", lw=0.8, label="chance")
+    ax.plot([0, 1], [0, 1], label="chance", **REFERENCE_LINE)
     if operating_point is not None:
         draw_point(ax, operating_point.false_alarm_rate, operating_point.detection_rate)
     return rate_axes(ax, "false-alarm rate", "detection rate")
@@ -75,7 +76,7 @@ def plot_precision_recall(
 ) -> Figure:
     """Precision over recall, in the steps whose area is the average precision.
 
-    Chance is the precision of flagging everything, the curve's last.
+    Chance is the precision of flagging everything, which is the curve's last.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def plot_precision_recall(
     average_precision
         The area to name in the legend, with its interval.
     operating_point
-        What the threshold does: a point with exact 95 % intervals as error bars; none where nothing is flagged.
+        What the threshold does, drawn as a point with exact 95 % intervals; if nothing is flagged there is no point.
     band
         From `vae_anomaly.evaluation.bands.precision_recall_band`.
     ax
@@ -99,7 +100,7 @@ def plot_precision_recall(
     label = "precision" if average_precision is None else f"AP {with_interval(average_precision)}"
     recall, precision = np.repeat(np.append(0, curve.x), 2)[1:-1], np.repeat(curve.y, 2)
     draw_curve(ax, recall, precision, label, band)
-    ax.plot([0, 1], [curve.y[-1]] * 2, color=INK, ls="--", lw=0.8, label="chance")
+    ax.plot([0, 1], [curve.y[-1]] * 2, label="chance", **REFERENCE_LINE)
     if operating_point is not None and operating_point.precision is not None:
         tp, fp = operating_point.true_positives, operating_point.false_positives
         draw_point(ax, operating_point.detection_rate, Estimate(*clopper_pearson(tp, tp + fp)))
@@ -140,7 +141,7 @@ def draw_point(ax: Axes, x: Estimate, y: Estimate) -> None:
 
 
 def rate_axes(ax: Axes, x: str, y: str) -> Figure:
-    """Both axes from 0 to 1, with room for what lies on the border."""
+    """Both axes from 0 to 1, with room for lines on the border."""
     ax.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     for axis in (ax.xaxis, ax.yaxis):
         plain_ticks(axis)
@@ -149,12 +150,19 @@ def rate_axes(ax: Axes, x: str, y: str) -> Figure:
 
 
 def simplified(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Indices of at most `MOST_POINTS` points of a curve on the unit square that look like all of them.
+    """Indices of at most `MAX_POINTS` points of a curve on the unit square that look like all of them.
 
-    First, last, lowest and highest point of each thousandth of the width; of these, as Ramer, Douglas and Peucker
-    do, only those that stick out by more than a tolerance, as small as it can be.
+    The first, last, lowest and highest point of each thousandth of the width are candidates. Of these the algorithm of
+    Ramer, Douglas and Peucker keeps those that stick out by more than a tolerance, the smallest that leaves few enough.
+
+    References
+    ----------
+    Ramer, U. (1972). An iterative procedure for the polygonal approximation of plane curves. Computer Graphics and
+    Image Processing 1(3), 244-256. https://doi.org/10.1016/S0146-664X(72)80017-0
+    Douglas, D. & Peucker, T. (1973). Algorithms for the reduction of the number of points required to represent a
+    digitized line or its caricature. Cartographica 10(2), 112-122. https://doi.org/10.3138/FM57-6770-U75U-7727
     """
-    if len(x) <= MOST_POINTS:
+    if len(x) <= MAX_POINTS:
         return np.arange(len(x))
     column = np.floor(np.clip(x, 0, 1) * 999).astype(int)
     starts = np.flatnonzero(np.diff(column, prepend=-1))
@@ -163,13 +171,13 @@ def simplified(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     kept = np.unique(np.concatenate([starts, ends, by_height[starts], by_height[ends]]))
     points = np.column_stack([x, y])[kept]
     tolerance = 2e-4
-    while len(chosen := outline(points, tolerance)) > MOST_POINTS:
+    while len(chosen := outline(points, tolerance)) > MAX_POINTS:
         tolerance *= 1.5
     return np.asarray(kept[chosen])
 
 
 def outline(points: np.ndarray, tolerance: float) -> np.ndarray:
-    """Indices of the points ``(N, 2)`` that stick out of the line through the others (Ramer, 1972)."""
+    """Indices of the points ``(N, 2)`` that lie further than the tolerance from the line through those kept."""
     keep = np.zeros(len(points), bool)
     keep[[0, -1]] = True
     open_parts = [(0, len(points) - 1)]
@@ -194,9 +202,9 @@ def plot_per_class(per_group: dict[str, RocAuc], overall: RocAuc | None = None, 
     Parameters
     ----------
     per_group
-        ``Evaluation.per_group``; of more than 40 classes the worst 40 are shown.
+        ``Evaluation.per_group``; only the worst 40 classes are shown.
     overall
-        That of all anomalies together, as a line with its interval.
+        The ROC-AUC of all anomalies together, drawn as a line with its interval.
     ax
         Where to draw; a new figure by default, as high as the classes need.
 
@@ -212,7 +220,7 @@ def plot_per_class(per_group: dict[str, RocAuc], overall: RocAuc | None = None, 
     """
     if not per_group:
         raise DataError("there are no classes to show: evaluate with groups")
-    shown = sorted(per_group.items(), key=lambda item: (item[1].value, item[0]))[:MOST_CLASSES]
+    shown = sorted(per_group.items(), key=lambda item: (item[1].value, item[0]))[:MAX_CLASSES]
     ax = axes_or_new(ax, max(2.4, 1.2 + 0.22 * len(shown)))
     values, low, high = np.array([(auc.value, auc.low, auc.high) for _, auc in shown]).T
     rows = np.arange(len(shown))
@@ -221,11 +229,11 @@ def plot_per_class(per_group: dict[str, RocAuc], overall: RocAuc | None = None, 
         ax.axvline(overall.value, color=HELD_OUT, ls="--", lw=1, label=f"all anomalies {with_interval(overall)}")
     bars = np.maximum([values - low, high - values], 0)
     ax.errorbar(values, rows, xerr=bars, fmt="D", ms=4, color=ANOMALOUS, lw=1.2, capsize=2.5, label="class")
-    ax.set_yticks(rows, [f"{name(key)} ({auc.n_anomalous:,})" for key, auc in shown], parse_math=False)
+    ax.set_yticks(rows, [f"{safe_name(key)} ({auc.n_anomalous:,})" for key, auc in shown], parse_math=False)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     if overall is None or low.min() < 0.5:
         ax.axvline(0.5, color=INK, ls=":", lw=0.8, label="chance")
-    of = f"worst {MOST_CLASSES} of {len(per_group)} classes" if len(per_group) > MOST_CLASSES else "anomalous class"
+    of = f"worst {MAX_CLASSES} of {len(per_group)} classes" if len(per_group) > MAX_CLASSES else "anomalous class"
     ax.set(xlabel="ROC-AUC, 95 % interval", ylabel=f"{of} (samples)")
     plain_ticks(ax.xaxis)
     legend(ax, 2)

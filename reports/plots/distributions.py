@@ -1,4 +1,4 @@
-"""Where scores and p-values lie: histograms beside the threshold, and whether p-values keep their promise."""
+"""Distributions of scores and p-values: histograms with the threshold, and whether p-values keep their promise."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from vae_anomaly.reports.plots.scales import Scale, scale_of
 from vae_anomaly.reports.plots.style import (
     ANOMALOUS,
     HELD_OUT,
-    INK,
     NORMAL,
+    REFERENCE_LINE,
+    THRESHOLD_LINE,
     axes_or_new,
     figure_of,
     legend,
@@ -29,6 +30,13 @@ from vae_anomaly.reports.plots.style import (
 )
 
 BINS = 48
+SAMPLES: dict[str, Any] = {"fill": True, "fc": (NORMAL, 0.35), "ec": NORMAL, "lw": 1}
+LOOKS: dict[str, dict[str, Any]] = {
+    "samples": SAMPLES,
+    "normal": SAMPLES,
+    "anomalous": {"fill": True, "fc": "none", "ec": ANOMALOUS, "hatch": "////", "lw": 1},
+    "held-out normals": {"ec": HELD_OUT, "ls": "--", "lw": 1.4},
+}
 
 
 @styled()
@@ -41,18 +49,18 @@ def plot_scores(
     *,
     unit: str = "nats",
 ) -> Figure:
-    """Histograms of anomaly scores; each kind of sample makes 100 %, whatever its number.
+    """Histograms of anomaly scores; the bars of each kind of sample add up to 100 %.
 
-    All share their bins, and the threshold is a border of two of them: the bars to its right are what is flagged. Where
-    scores lie far from the normals the axis is logarithmic there (`reports.plots.scales`); the last 0.2 % of a
-    sample may lie beyond it, are counted in the end bins, and the axis says how many they are.
+    All histograms share their bins, and the threshold lies between two of them: the bars to its right are flagged. The
+    axis is logarithmic far from the normals (`reports.plots.scales`). At most 0.2 % of a sample lie beyond either end;
+    the end bins include them, and the axis label says how many they are.
 
     Parameters
     ----------
     normal
         Anomaly scores ``(N,)`` of normals; or of all samples, if ``anomalous`` is None.
     anomalous
-        Those of anomalies ``(M,)``; may be empty. None: nothing is known about which sample is what.
+        Anomaly scores ``(M,)`` of anomalies; may be empty. None: it is not known which samples are anomalies.
     threshold
         Samples strictly above it are flagged.
     calibration
@@ -60,7 +68,7 @@ def plot_scores(
     ax
         Where to draw; a new figure by default.
     unit
-        Of the scores; empty if they have none.
+        Unit of the scores; empty if they have none.
 
     Returns
     -------
@@ -81,22 +89,15 @@ def plot_scores(
     ax = axes_or_new(ax)
     scale = scale_of(normal, [*sets.values()][1:], threshold)
     edges = bin_edges(scale, threshold)
-    looks: dict[str, dict[str, Any]] = {
-        "anomalous": {"fill": True, "fc": "none", "ec": ANOMALOUS, "hatch": "////", "lw": 1},
-        "held-out normals": {"ec": HELD_OUT, "ls": "--", "lw": 1.4},
-    }
     for label, scores in sets.items():
-        look = looks.get(label, {"fill": True, "fc": (NORMAL, 0.35), "ec": NORMAL, "lw": 1})
-        ax.stairs(100 * shares(scores, edges), edges, label=f"{label} ({len(scores):,})", **look)
+        ax.stairs(100 * shares(scores, edges), edges, label=f"{label} ({len(scores):,})", **LOOKS[label])
     if threshold is not None:
-        ax.axvline(threshold, color=INK, ls=(0, (4, 2)), lw=1.2, label=f"threshold {number(float(f'{threshold:.6g}'))}")
+        ax.axvline(threshold, label=f"threshold {number(float(f'{threshold:.6g}'))}", **THRESHOLD_LINE)
     scale.apply(ax, "x")
     ax.set_xlim(edges[0], edges[-1])
     plain_ticks(ax.yaxis)
-    ax.set(
-        xlabel=(f"anomaly score ({unit})" if unit else "anomaly score") + beyond([*sets.values()], edges),
-        ylabel="share of samples (%)",
-    )
+    score = f"anomaly score ({unit})" if unit else "anomaly score"
+    ax.set(xlabel=score + beyond([*sets.values()], edges), ylabel="share of samples (%)")
     legend(ax, 2)
     return figure_of(ax)
 
@@ -114,18 +115,18 @@ def bin_edges(scale: Scale, threshold: float | None) -> np.ndarray:
 
 
 def shares(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Share of the scores in each bin, its right edge included as what is not above the threshold is not flagged."""
+    """Share of the scores in each bin; a score on an edge is in the bin left of it: not flagged at the threshold."""
     n_bins = len(edges) - 1
     bins = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, n_bins - 1)
     return np.bincount(bins, minlength=n_bins) / len(scores)
 
 
 def beyond(parts: list[np.ndarray], edges: np.ndarray) -> str:
-    """A line that says how many scores lie beyond the axis, and on which side; nothing if none do."""
+    """A line that says how many scores lie beyond the axis, and on which side; empty if none do."""
     below = sum(int((part < edges[0]).sum()) for part in parts)
     above = sum(int((part > edges[-1]).sum()) for part in parts)
     counts = [f"{count:,} {side}" for count, side in ((below, "lower"), (above, "higher")) if count]
-    return f"\n{' and '.join(counts)} ones counted in the end bins" if counts else ""
+    return f"\nbeyond the axis, in the end bins: {', '.join(counts)}" if counts else ""
 
 
 @styled()
@@ -137,8 +138,8 @@ def plot_p_values(p_values: np.ndarray, n_calibration: int | None = None, ax: Ax
     p_values
         p-values ``(N,)`` of normals, in (0, 1].
     n_calibration
-        Number of held-out normals that they were ranked among. Without it the band is that of independent p-values,
-        which is too narrow for conformal ones.
+        Number of held-out normals that the p-values were computed from. Without it the band is the one of independent
+        p-values, which is too narrow for conformal ones.
     ax
         Where to draw; a new figure by default.
 
@@ -166,11 +167,11 @@ def plot_p_values(p_values: np.ndarray, n_calibration: int | None = None, ax: Ax
 
     low, high = np.maximum(band.low, floor), np.maximum(band.high, floor)
     ax.fill_between(band.x, low, high, fc=(HELD_OUT, 0.25), ec=HELD_OUT, lw=0.6, ls=":", label="95 % of curves")
-    ax.plot([left, 1], [left, 1], color=INK, ls="--", lw=0.8, label="promised")
+    ax.plot([left, 1], [left, 1], label="promised", **REFERENCE_LINE)
     ax.plot(x[kept], y[kept], color=NORMAL, label=f"normals ({len(p):,})")
     ax.set(xscale="log", yscale="log", xlim=(left, 1.15), ylim=(floor, 1.4))
     for axis in (ax.xaxis, ax.yaxis):
         log_ticks(axis)
-    ax.set(xlabel="t, the false-alarm rate promised", ylabel="share of normals with p-value ≤ t")
+    ax.set(xlabel="t (promised false-alarm rate)", ylabel="share of normals with p-value ≤ t")
     legend(ax, 3)
     return figure_of(ax)

@@ -1,7 +1,7 @@
-"""Why a sample got its score, to look at: what was seen, what the model expected, and where the nats went.
+"""Why a sample got its score: what was observed, what the model expected, and how many nats each part costs.
 
-Arrays come in, a `Figure` comes out. Contributions are what features take from the ELBO, in nats: for a table beyond
-what the model predicts of a feature, for an image more than its best pixel.
+Contributions are what features or pixels take from the ELBO, in nats. In a table they count from what the model
+predicts for the feature; in an image they count from the image's best pixel.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
+from vae_anomaly.reports.plots.samples import displayable, shades
 from vae_anomaly.reports.plots.style import (
     ANOMALOUS,
+    DIVERGING,
     HELD_OUT,
     INK,
     NORMAL,
+    SEQUENTIAL,
     figure_of,
-    name,
     number,
+    number_format,
     plain_ticks,
+    safe_name,
     styled,
 )
 
-MOST_FEATURES = 100  # in one figure
-WIDE = 20  # spreads from which on the axis of deviations is logarithmic
-FAR = 1e4  # and at which it ends
-DIVERGING, SEQUENTIAL = "RdBu_r", "cividis"  # both legible to the colour-blind
+MAX_FEATURES = 100  # in one figure
+MAX_LINEAR = 20  # spreads that a linear axis of deviations shows; beyond, it is logarithmic
+MAX_DEVIATION = 1e4  # spreads at which that axis ends
 
 
 @styled()
@@ -45,16 +48,16 @@ def plot_image_evidence(
     Parameters
     ----------
     image, expected
-        ``(H, W)`` or ``(H, W, C)``, in the same units; grey, or colour with 3 channels (of others, the mean is shown).
+        ``(H, W)`` or ``(H, W, C)``, in the same units: colour if there are 3 channels, else the mean of the channels.
     contributions
         In the shape of ``image``, in nats; channels are added up.
     title
-        Above the whole, lines separated by ``\n``.
+        Above the figure, lines separated by ``\n``.
 
     Returns
     -------
     Figure
-        Four axes, and two with colour bars.
+        Four axes with pictures, and two with colour bars.
     """
     image, expected, contributions = (
         np.asarray(array, dtype=np.float64).reshape(*np.shape(array)[:2], -1)
@@ -63,12 +66,11 @@ def plot_image_evidence(
     low, high = min(image.min(), expected.min()), max(image.max(), expected.max())
     height, width = image.shape[:2]
     figure = Figure(figsize=(5, 1.3 + 4.1 * min(max(height / width, 0.2), 3)), layout="constrained")
-    above(figure, title)
+    add_title(figure, title)
     top_left, top_right, left, right = figure.subplots(2, 2).flat
     for ax, heading, pixels in ((top_left, "input", image), (top_right, "expected", expected)):
-        shown = (pixels - low) / (high - low if high > low else 1.0)
-        shown = shown if shown.shape[2] == 3 else np.repeat(shown.mean(axis=2, keepdims=True), 3, axis=2)
-        ax.imshow(shown)
+        shown = displayable(shades(pixels, (low, high)))
+        ax.imshow(np.broadcast_to(shown, (height, width, 3)))
         ax.set_title(heading)
     residual = (image - expected).mean(axis=2)
     most = float(np.abs(residual).max()) or 1.0
@@ -92,7 +94,7 @@ def draw_map(ax: Axes, values: np.ndarray, colours: str, limits: tuple[float, fl
         pad=0.03,
         label=unit,
         ticks=MaxNLocator(4),
-        format=FuncFormatter(lambda value, _: number(value)),
+        format=number_format(),
     )
 
 
@@ -107,80 +109,90 @@ def plot_feature_evidence(
     most: int = 10,
     title: str = "",
 ) -> Figure:
-    r"""The features that cost most, worst first: how far from what was expected, and the nats for it.
+    r"""The features that cost most, worst first: how far they are from what was expected, and how many nats that costs.
 
     Parameters
     ----------
     names
-        Of the D features.
+        Names of the D features.
     observed, expected, spread
-        ``(D,)`` each, in each feature's own units: what was seen, and the mean and standard deviation of what the model
-        expected. Bars show the distance in such standard deviations, the label the values themselves.
+        ``(D,)`` each, in each feature's own units: the observed value, and the mean and standard deviation that the
+        model expected. Bars show the distance in these standard deviations, labels show the values.
     contributions
         ``(D,)``, in nats.
     most
         How many features to show, at most 100.
     title
-        Above the whole, lines separated by ``\n``.
+        Above the figure, lines separated by ``\n``.
 
     Returns
     -------
     Figure
         Two axes that share their rows.
     """
-    worst = np.argsort(-contributions, kind="stable")[: min(most, MOST_FEATURES)]
+    worst = np.argsort(-contributions, kind="stable")[: min(most, MAX_FEATURES)]
     deviation = deviations(observed, expected, spread)[worst]
-    values = [measured(observed[i], expected[i], spread[i]) for i in worst]
+    values = [rounded_to_spread(observed[i], expected[i], spread[i]) for i in worst]
     labels = [
-        f"{name(names[i], 36)}\n" + f"{seen}, expected {mean} ± {std}".replace("-", "\N{MINUS SIGN}")
+        f"{safe_name(names[i], 36)}\n" + f"{seen}, expected {mean} ± {std}".replace("-", "\N{MINUS SIGN}")
         for i, (seen, mean, std) in zip(worst, values, strict=True)
     ]
     rows = np.arange(len(worst))
     figure = Figure(figsize=(5, 1.3 + 0.42 * len(worst)), layout="constrained")
     which = f"the {len(worst)} worst of {len(names):,} features" if len(worst) < len(names) else "all features"
-    above(figure, f"{title}\n{which}")
+    add_title(figure, f"{title}\n{which}")
     left, right = figure.subplots(1, 2, sharey=True)
-    left.axvspan(-1, 1, color=HELD_OUT, alpha=0.3, linewidth=0)
-    left.axvline(0, color=INK, linewidth=0.8)
-    left.barh(rows, deviation, height=0.5, color=NORMAL)
-    left.plot(deviation, rows, "o", color=INK, markersize=3)
+    draw_deviations(left, rows, deviation)
     left.set_yticks(rows, labels, fontsize=8, parse_math=False)
     left.invert_yaxis()
-    left.set_xlabel("spreads from\nexpected")
-    largest = float(np.abs(deviation).max())
-    if largest > WIDE:
-        power = 10 ** math.floor(math.log10(largest))
-        ticks = [tick for tick in (-power, 0, power) if deviation.min() <= tick <= deviation.max() or tick == 0]
-        left.set_xscale("symlog", linthresh=1)
-        left.set_xticks(ticks, [number(tick) for tick in ticks])
-        left.minorticks_off()
-    else:
-        plain_ticks(left.xaxis, 4)
-    bars = right.barh(rows, contributions[worst], height=0.5, color=ANOMALOUS)
-    right.bar_label(bars, [number(float(f"{value:.3g}")) for value in contributions[worst]], padding=3, fontsize=8)
-    right.axvline(0, color=INK, linewidth=0.8)
-    right.margins(x=0.3)
-    right.set_xticks([])
-    right.set_xlabel("nats beyond\nprediction")
+    draw_costs(right, rows, contributions[worst])
     return figure
 
 
-def above(figure: Figure, title: str) -> None:
-    """A title of some lines, each cut where it is too long."""
-    lines = [name(line, 68) for line in title.split("\n") if line]
+def draw_deviations(ax: Axes, rows: np.ndarray, deviation: np.ndarray) -> None:
+    """Distances from what was expected as bars, behind them a band of one spread to either side."""
+    ax.axvspan(-1, 1, color=HELD_OUT, alpha=0.3, linewidth=0)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.barh(rows, deviation, height=0.5, color=NORMAL)
+    ax.plot(deviation, rows, "o", color=INK, markersize=3)
+    ax.set_xlabel("spreads from\nexpected")
+    largest = float(np.abs(deviation).max())
+    if largest > MAX_LINEAR:
+        power = 10 ** math.floor(math.log10(largest))
+        ticks = [tick for tick in (-power, 0, power) if deviation.min() <= tick <= deviation.max() or tick == 0]
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xticks(ticks, [number(tick) for tick in ticks])
+        ax.minorticks_off()
+    else:
+        plain_ticks(ax.xaxis, 4)
+
+
+def draw_costs(ax: Axes, rows: np.ndarray, nats: np.ndarray) -> None:
+    """What each feature costs, as bars with the number beside them."""
+    bars = ax.barh(rows, nats, height=0.5, color=ANOMALOUS)
+    ax.bar_label(bars, [number(float(f"{value:.3g}")) for value in nats], padding=3, fontsize=8)
+    ax.axvline(0, color=INK, linewidth=0.8)
+    ax.margins(x=0.3)
+    ax.set_xticks([])
+    ax.set_xlabel("nats beyond\nprediction")
+
+
+def add_title(figure: Figure, title: str) -> None:
+    """A title of several lines; long ones are shortened."""
+    lines = [safe_name(line, 68) for line in title.split("\n") if line]
     if lines:
         figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
 
 
 def deviations(observed: np.ndarray, expected: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Distances from what was expected in spreads, ``(D,)``, cut off at ten thousand: a spread may be zero."""
-    limit = FAR * np.maximum(spread, np.finfo(np.float64).tiny)
+    """Distances from what was expected, in spreads, ``(D,)``, clipped at ten thousand since a spread may be zero."""
+    limit = MAX_DEVIATION * np.maximum(spread, np.finfo(np.float64).tiny)
     inside: np.ndarray = np.clip(observed - expected, -limit, limit) / limit
-    return FAR * inside
+    return MAX_DEVIATION * inside
 
 
-def measured(observed: float, expected: float, spread: float) -> tuple[str, str, str]:
-    """What was seen, what was expected, and its spread, with the digits that two of the spread's make sense of."""
+def rounded_to_spread(observed: float, expected: float, spread: float) -> tuple[str, str, str]:
+    """Observed and expected value and the spread, as text with decimals down to the spread's second digit."""
     decimals = max(0, 1 - math.floor(math.log10(spread))) if spread > 0 else 6
     digits = f",.{decimals}f" if max(abs(observed), abs(expected), spread) < 1e7 and decimals < 10 else ".6g"
     return format(observed, digits), format(expected, digits), format(spread, digits)

@@ -1,4 +1,4 @@
-"""How a model uses its latent space: which units carry something, and where the samples lie."""
+"""How a model uses its latent space: which units carry information, and where the samples lie."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.reports.plots.model_plots import scatter
 from vae_anomaly.reports.plots.style import (
     HELD_OUT,
-    INK,
     NORMAL,
+    REFERENCE_LINE,
     axes_or_new,
     figure_of,
     legend,
@@ -21,8 +21,8 @@ from vae_anomaly.reports.plots.style import (
     styled,
 )
 
-ACTIVE = 0.01
-MOST_NAMED = 20
+ACTIVE = 0.01  # variance of its posterior means above which a unit counts as active (Burda et al.)
+MAX_NAMED = 20
 
 
 @styled()
@@ -45,8 +45,9 @@ def plot_latent_space(mu: np.ndarray, anomalous: np.ndarray | None = None, ax: A
 
     Notes
     -----
-    Of more than 5,000 samples a fixed subsample is drawn, as the legend says; what lies beyond the axes (at most 0.2 %
-    of either kind, at either end) is drawn on their border. The axis labels give the share of the normals' variance.
+    Of more than 5,000 samples a fixed subsample is drawn, and the legend says so. Samples beyond the axes (at most
+    0.2 % of either kind, at either end) are drawn on the border. The axis labels give the share of the normals'
+    variance.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def plot_latent_space(mu: np.ndarray, anomalous: np.ndarray | None = None, ax: A
 def principal_components(x: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows on the two main axes of the reference, ``(N, 2)``, and the share of its variance along each, ``(2,)``.
 
-    An axis points to where its largest loading is positive; in one dimension, the second is nothing.
+    An axis points to where its largest loading is positive. Of one-dimensional data the second axis is all zeros.
     """
     mean = reference.mean(axis=0)
     variances, axes = np.linalg.eigh((reference - mean).T @ (reference - mean))
@@ -86,7 +87,7 @@ def principal_components(x: np.ndarray, reference: np.ndarray) -> tuple[np.ndarr
 
 @styled()
 def plot_latent_units(variance_of_means: np.ndarray, ax: Axes | None = None) -> Figure:
-    """How much of the latent space the encoder uses: the variance of each unit's posterior mean, over the samples.
+    """How much of the latent space the encoder uses: the variance of each unit's posterior mean over the samples.
 
     Parameters
     ----------
@@ -124,10 +125,10 @@ def plot_latent_units(variance_of_means: np.ndarray, ax: Axes | None = None) -> 
     if n_inactive:
         label = f"inactive ({n_inactive})"
         ax.stairs(heights[n_active:], edges[n_active:], baseline=bottom, ec=HELD_OUT, hatch="////", label=label)
-    ax.axhline(ACTIVE, color=INK, ls="--", lw=0.8, label=f"active above {ACTIVE}")
+    ax.axhline(ACTIVE, label=f"active above {ACTIVE}", **REFERENCE_LINE)
     ax.set(yscale="log", ylim=(bottom, max(1.0, float(heights.max())) * 1.5), ylabel="variance of posterior mean")
     log_ticks(ax.yaxis)
-    if len(order) <= MOST_NAMED:
+    if len(order) <= MAX_NAMED:
         ax.set_xticks(range(len(order)), [str(unit) for unit in order])
         ax.set_xlabel("latent unit")
     else:

@@ -1,4 +1,4 @@
-"""What a model learned: its training, and the two terms of its ELBO."""
+"""How a model was trained, and the two terms of its ELBO."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from vae_anomaly.reports.plots.style import (
     HELD_OUT,
     INK,
     NORMAL,
+    THRESHOLD_LINE,
     VALIDATION,
     axes_or_new,
     figure_of,
@@ -27,19 +28,19 @@ from vae_anomaly.reports.plots.style import (
     styled,
 )
 
-MOST_POINTS = 5000
+MAX_SAMPLES = 5000
 
 
 @styled()
 def plot_history(history: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Figure:
-    """Both ELBO terms over the epochs, on training and validation samples, with the learning rate below.
+    """Both ELBO terms over the epochs, for training and validation samples, with the learning rate below.
 
     Parameters
     ----------
     history
         ``VAEDetector.history_``: a record an epoch, terms in nats a sample.
     ax
-        A subplot whose place to take; a new figure by default.
+        A subplot, which is divided into three; a new figure by default.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], ax: Axes | None = None) -
 
 
 def stacked(ax: Axes, heights: list[float]) -> list[Axes]:
-    """The axes and further ones below it, in the place that it had alone, above one horizontal axis."""
+    """The place of these axes, divided into panels above one horizontal axis; the axes become the first panel."""
     place = ax.get_subplotspec()
     if place is None:
         raise DataError("these axes cannot be divided: give one made by add_subplot or subplots")
@@ -97,7 +98,7 @@ def plot_terms(
     threshold: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """The ELBO's two terms against each other, a point a sample: which of them makes a sample anomalous.
+    """The ELBO's two terms against each other, one point a sample: which of them makes a sample anomalous.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def plot_terms(
     anomalous
         Which samples are anomalies ``(N,)``, bool or 0 and 1. None: it is not known.
     threshold
-        Of the anomaly score ``kl - reconstruction``, as a line.
+        Threshold of the anomaly score ``kl - reconstruction``, drawn as a line.
     ax
         Where to draw; a new figure by default.
 
@@ -117,8 +118,8 @@ def plot_terms(
 
     Notes
     -----
-    Of more than 5,000 samples a fixed subsample is drawn, as the legend says; what lies beyond the axes (at most 0.2 %
-    of either kind, at either end) is drawn on their border.
+    Of more than 5,000 samples a fixed subsample is drawn, and the legend says so. Samples beyond the axes (at most
+    0.2 % of either kind, at either end) are drawn on the border.
 
     Raises
     ------
@@ -130,14 +131,14 @@ def plot_terms(
     if threshold is not None:
         on_line = np.sort(np.concatenate([x_scale.grid(200), y_scale.grid(200) + threshold]))
         shown = (on_line >= x_scale.low) & (on_line <= x_scale.high)
-        ax.plot(on_line[shown], on_line[shown] - threshold, color=INK, ls=(0, (4, 2)), lw=1.2, label="threshold")
+        ax.plot(on_line[shown], on_line[shown] - threshold, label="threshold", **THRESHOLD_LINE)
     ax.set(xlabel="KL (nats)", ylabel="reconstruction (nats)")
     legend(ax, 2)
     return figure_of(ax)
 
 
 def scatter(ax: Axes, x: np.ndarray, y: np.ndarray, anomalous: np.ndarray | None) -> tuple[Scale, Scale]:
-    """Samples as points, anomalies on top, on scales of the normals; returns these."""
+    """Samples as points, anomalies on top; returns the scales of both axes, which the normals decide."""
     x, y = finite_scores(x, "horizontal axis"), finite_scores(y, "vertical axis")
     is_anomalous = np.zeros(len(x), bool) if anomalous is None else np.asarray(anomalous).astype(bool)
     if not x.shape == y.shape == is_anomalous.shape:
@@ -149,9 +150,9 @@ def scatter(ax: Axes, x: np.ndarray, y: np.ndarray, anomalous: np.ndarray | None
         scale_of(values[normal_rows if len(normal_rows) else anomalous_rows], [values[anomalous_rows]])
         for values in (x, y)
     ]
-    room = max(MOST_POINTS // 2, MOST_POINTS - len(anomalous_rows))
+    room = max(MAX_SAMPLES // 2, MAX_SAMPLES - len(anomalous_rows))
     kinds = [("samples" if anomalous is None else "normal", normal_rows, room, "s", 1.3, NORMAL)]
-    kinds += [("anomalous", anomalous_rows, MOST_POINTS - min(room, len(normal_rows)), "+", 3.6, ANOMALOUS)]
+    kinds += [("anomalous", anomalous_rows, MAX_SAMPLES - min(room, len(normal_rows)), "+", 3.6, ANOMALOUS)]
     for label, rows, most, marker, size, color in kinds:
         if len(rows):
             drawn = subsample(rows, most)
@@ -167,5 +168,5 @@ def scatter(ax: Axes, x: np.ndarray, y: np.ndarray, anomalous: np.ndarray | None
 
 
 def subsample(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, the same ones every time."""
+    """At most ``most`` of the rows, the same ones every time."""
     return rows if len(rows) <= most else np.sort(np.random.default_rng(0).choice(rows, most, replace=False))

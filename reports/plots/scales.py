@@ -1,8 +1,10 @@
-"""Axes for scores with heavy tails: linear where the normals lie, logarithmic beyond, cut off where next to nothing is.
+"""Axes for scores with heavy tails: linear where the normals are, logarithmic beyond.
 
 One anomaly's score may lie a thousand times as far from the normals as these lie from each other. On a linear axis the
-normals would be one bar; a logarithmic one does not take the negative scores that an ELBO gives. The inverse
-hyperbolic sine of the distance from the normals' median, in units of their spread, takes any number.
+normals would be one bar, and a logarithmic axis has no place for negative scores, which an ELBO gives. So a value v is
+drawn at arcsinh((v - m) / s), where m is the normals' median and s their spread, from the 5 % to the 95 % quantile:
+about linear while |v - m| < s, about logarithmic beyond, and defined for every number. An axis ends where only 0.2 %
+of a sample lie beyond.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from vae_anomaly.reports.plots.style import number, plain_ticks
+from vae_anomaly.reports.plots.style import number_format, plain_ticks
 
-FAR = 8  # spreads of the normals that a linear axis shows at most
+MAX_LINEAR = 8  # spreads of the normals that a linear axis holds
 CUT = 0.002  # share of a sample that may lie beyond either end
 
 
@@ -52,7 +54,7 @@ class Scale:
             set_scale = ax.set_xscale if which == "x" else ax.set_yscale
             set_scale("function", functions=(self.forward, self.inverse))
             axis.set_major_locator(FixedLocator(self.ticks()))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+            axis.set_major_formatter(number_format())
             axis.set_minor_locator(NullLocator())
         (ax.set_xlim if which == "x" else ax.set_ylim)(self.low, self.high)
 
@@ -66,7 +68,7 @@ class Scale:
 
 
 def scale_of(normal: np.ndarray, others: Sequence[np.ndarray] = (), always: float | None = None) -> Scale:
-    """A scale on which the normals can be told apart and (but for 0.2 % at either end) all samples be seen.
+    """A scale that separates the normals and holds all samples, except for at most 0.2 % at either end.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ def scale_of(normal: np.ndarray, others: Sequence[np.ndarray] = (), always: floa
     low, high = float(ends.min()), float(ends.max())
     centre, (left, right) = float(np.median(normal)), np.quantile(normal, [0.05, 0.95])
     width = float(right - left)
-    if high - low > FAR * width > 1e-12 * (high - low):
+    if high - low > MAX_LINEAR * width > 1e-12 * (high - low):
         left, right = np.arcsinh((np.array([low, high]) - centre) / width)
         margin = 0.02 * (right - left)
         low, high = (centre + width * np.sinh(np.array([left - margin, right + margin]))).tolist()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import fixed_noise, random_vae
 from torch import Tensor
 
+from random_models import fixed_noise, random_vae
 from vae_anomaly.fitting.normal_statistics import BANK_ROWS, MAX_ROWS, fit_normal_statistics
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES

@@ -24,10 +24,11 @@ from PIL import Image
 
 from vae_anomaly.datasets import chunks, idx, load_file, load_labels
 from vae_anomaly.errors import DataError, ModelFileError
-from vae_anomaly.reports import RecordLog, read_score_table
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import read_description
+from vae_anomaly.storage.record_log import RecordLog
 from vae_anomaly.storage.safe_reading import loads
+from vae_anomaly.storage.score_table import read_score_table
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from random_models import random_vae
 from torch import Tensor, nn
 
+from random_models import random_vae
 from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.scoring.activations import MAX_COLUMNS, hidden_activations, path_difference
 

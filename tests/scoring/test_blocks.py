@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from random_models import random_vae
 from torch import Tensor
 
+from random_models import random_vae
 from vae_anomaly.errors import DeviceMemoryError
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.blocks import by_block

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from random_models import fixed_noise, random_vae
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import norm
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from random_models import fixed_noise, random_vae
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.activations import path_difference

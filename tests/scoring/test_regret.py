@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from random_models import fixed_noise, random_vae
 from torch import Tensor, nn
 
+from random_models import fixed_noise, random_vae
 from vae_anomaly.model.likelihoods import Gaussian
 from vae_anomaly.model.networks import Linear, Posterior
 from vae_anomaly.model.scaling import Scaling

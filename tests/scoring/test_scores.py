@@ -16,9 +16,9 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from random_models import fixed_noise, random_vae
 from torch import Tensor
 
+from random_models import fixed_noise, random_vae
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics

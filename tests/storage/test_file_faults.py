@@ -19,8 +19,9 @@ from click.testing import CliRunner
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main
-from vae_anomaly.reports import open_score_table, record_frame, write_benchmark
+from vae_anomaly.reports import record_frame, write_benchmark
 from vae_anomaly.storage.atomic import atomic_folder, atomic_write
+from vae_anomaly.storage.score_table import open_score_table
 
 FAULTS = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS, errno.EDQUOT)
 CALLS = ("touch", "write", "fsync", "replace")

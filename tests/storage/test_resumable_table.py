@@ -18,7 +18,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main, options
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.reports import open_resumable_table
+from vae_anomaly.storage.resumable_table import open_resumable_table
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -186,7 +186,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_resumable_table import frame_of
-from vae_anomaly.reports import open_resumable_table
+from vae_anomaly.storage.resumable_table import open_resumable_table
 with open_resumable_table(Path(sys.argv[1]), {"a": 1}) as table:
     print(table.n_rows, flush=True)
     for first in range(table.n_rows, 300, 10):

@@ -68,9 +68,9 @@
 
   function outcome(i) {
     const flagged = rows.score[i] > threshold;
-    if (rows.anomalous === null) return flagged ? "flagged" : "passed";
+    if (rows.anomalous === null) return flagged ? "flagged" : "not flagged";
     if (rows.anomalous[i]) return flagged ? "found" : "missed";
-    return flagged ? "false alarm" : "rightly passed";
+    return flagged ? "false alarm" : "correctly not flagged";
   }
 
   function cell(column, i) {
@@ -84,7 +84,7 @@
     const wanted = byId("show").value;
     const is = outcome(i);
     const flagged = is === "flagged" || is === "found" || is === "false alarm";
-    if (wanted && wanted !== is && !(wanted === "flagged" && flagged) && !(wanted === "passed" && !flagged)) return false;
+    if (wanted && wanted !== is && !(wanted === "flagged" && flagged) && !(wanted === "not flagged" && !flagged)) return false;
     const text = byId("find").value.trim().toLowerCase();
     return (
       !text ||

@@ -1,4 +1,4 @@
-"""Figures through their artists, score tables through what reads them."""
+"""Score tables, read back by what reads each kind."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.reports import image_grid, open_score_table
-from vae_anomaly.storage.score_table import text_table
+from vae_anomaly.storage.score_table import open_score_table, text_table
 
 FRAMES = [
     pd.DataFrame({"index": [0, 1], "anomaly_score": [1 / 3, -2e-300], "decision": [1, 0]}),
@@ -83,26 +82,3 @@ def test_a_stream_gets_csv() -> None:
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"scores are written as .csv, .jsonl, .npy, .parquet, not '.xlsx'"):
         open_score_table(tmp_path / "scores.xlsx").__enter__()
-
-
-@pytest.mark.parametrize("shape", [(5, 8, 6), (5, 8, 6, 1), (5, 8, 6, 3)])
-def test_image_grid_holds_every_image_once(shape: tuple[int, ...]) -> None:
-    images = np.random.default_rng(0).random(shape) * 255
-    figure = image_grid(images)
-    (axes,) = figure.axes
-    (artist,) = axes.images
-    canvas = np.asarray(artist.get_array())
-    assert canvas.shape == (2 * 8 + 1, 3 * 6 + 2, 3)
-    scaled = (images - images.min()) / (images.max() - images.min())
-    expected = np.broadcast_to(scaled.reshape(5, 8, 6, -1), (5, 8, 6, 3))
-    np.testing.assert_allclose(canvas[9:, 7:13], expected[4])
-    np.testing.assert_allclose(canvas[:8, 14:], expected[2])
-    assert (canvas[9:, 14:] == 1).all()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    assert buffer.getvalue().startswith(b"\x89PNG")
-
-
-def test_image_grid_cuts_off_what_lies_beyond_its_limits() -> None:
-    (axes,) = image_grid(np.array([[[-5.0, 0.0], [50.0, 300.0]]]), (0.0, 100.0)).axes
-    np.testing.assert_allclose(np.asarray(axes.images[0].get_array())[..., 0], [[0, 0], [0.5, 1]])

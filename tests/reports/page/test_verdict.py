@@ -1,4 +1,4 @@
-"""The sentences on top of a report: good news, news and warnings where the numbers say so."""
+"""The sentences on top of a report: good news, notes and warnings, as the numbers demand."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HELD_OUT = np.arange(200.0)
 CALIBRATION = calibrate("conformal", HELD_OUT, rate=0.05)
 
 
-def said(**fields: Any) -> list[Finding]:
-    """The findings of a report, of which they read a few fields only."""
+def findings_of(**fields: Any) -> list[Finding]:
+    """The findings of a report that has only the fields which they need."""
     score = np.arange(100.0) + 50
     given = {"anomaly_score": score, "calibration": CALIBRATION, "evaluation": None, "promised": None, "notes": ()}
     report = SimpleNamespace(**given | fields)
@@ -27,7 +27,7 @@ def said(**fields: Any) -> list[Finding]:
     return findings(report)  # type: ignore[arg-type]
 
 
-def judged(rate: float = 0.05, p_value: float = 0.5) -> Evaluation:
+def evaluated(rate: float = 0.05, p_value: float = 0.5) -> Evaluation:
     labels = np.arange(100) % 2
     evaluation = evaluate(np.arange(100.0), labels, threshold=90.0, calibration_scores=HELD_OUT)
     assert evaluation.decisions is not None
@@ -43,27 +43,27 @@ def level(found: list[Finding], words: str) -> str:
 @pytest.mark.parametrize(
     ("rate", "expected", "words"),
     [
-        (0.01, "good", "fewer came"),
+        (0.01, "good", "there are fewer"),
         (0.05, "good", "promise is kept"),
         (0.06, "good", "kept"),
         (0.09, "warning", "9.0 %"),
     ],
 )
 def test_a_promise_is_kept_or_not(rate: float, expected: str, words: str) -> None:
-    found = said(evaluation=judged(rate), promised=(0.03, 0.06))
+    found = findings_of(evaluation=evaluated(rate), promised=(0.03, 0.06))
     assert level(found, "3.0 % to 6.0 % false alarms were promised") == expected
     assert any(words in finding.text for finding in found)
 
 
 @pytest.mark.parametrize(("p_value", "expected"), [(0.5, "good"), (0.011, "good"), (0.009, "warning")])
-def test_normals_unlike_the_held_out_ones_are_told(p_value: float, expected: str) -> None:
-    assert level(said(evaluation=judged(p_value=p_value)), "Kolmogorov-Smirnov") == expected
+def test_normals_unlike_the_held_out_ones_are_reported(p_value: float, expected: str) -> None:
+    assert level(findings_of(evaluation=evaluated(p_value=p_value)), "Kolmogorov-Smirnov") == expected
 
 
-def test_what_is_found_and_what_it_costs_is_said() -> None:
-    evaluation = judged()
+def test_detections_and_false_alarms_are_reported() -> None:
+    evaluation = evaluated()
     assert evaluation.decisions is not None
-    text = " ".join(finding.text for finding in said(evaluation=evaluation))
+    text = " ".join(finding.text for finding in findings_of(evaluation=evaluation))
     assert f"probability {evaluation.roc_auc.value:.4f}" in text
     assert f"finds {percent(evaluation.decisions.detection_rate.value)}" in text
     assert "flags 5.0 % (2.5 % to 10.0 %) of the normal samples" in text
@@ -72,15 +72,15 @@ def test_what_is_found_and_what_it_costs_is_said() -> None:
 @pytest.mark.parametrize(("n_flagged", "warned"), [(0, False), (5, False), (12, False), (20, True), (100, True)])
 def test_without_labels_more_flags_than_false_alarms_warn(n_flagged: int, warned: bool) -> None:
     score = np.where(np.arange(100) < n_flagged, 1e3, 0.0)
-    found = said(anomaly_score=score)
+    found = findings_of(anomaly_score=score)
     assert found[0].text.startswith(f"{n_flagged} of 100 samples are flagged")
-    assert any(finding.level == "warning" and "More are flagged" in finding.text for finding in found) == warned
+    assert any(finding.level == "warning" and "More samples are flagged" in finding.text for finding in found) == warned
 
 
-def test_a_weak_threshold_and_its_note_are_told() -> None:
-    assert all("held-out" not in finding.text for finding in said(evaluation=judged())[:2])
+def test_an_uncertain_threshold_and_its_note_are_reported() -> None:
+    assert all("held-out" not in finding.text for finding in findings_of(evaluation=evaluated())[:2])
     few = calibrate("conformal", HELD_OUT[:50], rate=0.05)
-    found = said(calibration=replace(few, note="its tail is heavy"), notes=("chosen at random",))
+    found = findings_of(calibration=replace(few, note="its tail is heavy"), notes=("chosen at random",))
     assert found[0] == Finding("note", "chosen at random")
     assert level(found, "only 50 held-out normals") == "warning"
     assert level(found, "its tail is heavy") == "warning"
@@ -88,9 +88,9 @@ def test_a_weak_threshold_and_its_note_are_told() -> None:
 
 def test_every_term_is_in_the_glossary() -> None:
     found = [
-        *said(evaluation=judged(0.09, 0.001), promised=(0.03, 0.06)),
-        *said(),
-        *said(calibration=replace(CALIBRATION, n_normal=9)),
+        *findings_of(evaluation=evaluated(0.09, 0.001), promised=(0.03, 0.06)),
+        *findings_of(),
+        *findings_of(calibration=replace(CALIBRATION, n_normal=9)),
     ]
     terms = {term for finding in found for term in finding.terms}
     assert terms <= set(GLOSSARY)

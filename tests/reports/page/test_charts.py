@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_anomaly.evaluation.metrics import evaluate
+from vae_anomaly.evaluation import evaluate
 from vae_anomaly.reports.page.charts import (
     BINS,
     MAX_SIDE,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.reports import measured, plot_feature_evidence, plot_image_evidence
+from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence, rounded_to_spread
 from vae_anomaly.reports.plots.evidence import deviations
 from vae_anomaly.reports.plots.style import to_png, to_svg
 
@@ -100,9 +100,9 @@ def test_names_are_drawn_as_they_are() -> None:
     distance=st.floats(-9, 9),
 )
 @settings(max_examples=200)
-def test_digits_are_those_that_the_spread_makes_sense_of(expected: float, spread: float, distance: float) -> None:
+def test_values_are_rounded_to_the_second_digit_of_the_spread(expected: float, spread: float, distance: float) -> None:
     observed = expected + distance * spread
-    shown = [float(text.replace(",", "")) for text in measured(observed, expected, spread)]
+    shown = [float(text.replace(",", "")) for text in rounded_to_spread(observed, expected, spread)]
     for text, value in zip(shown, (observed, expected, spread), strict=True):
         assert abs(text - value) <= max(0.051 * spread, 1e-5 * abs(value), 0.51 * (spread > 10), 1e-6)
 

@@ -1,4 +1,4 @@
-"""Laws of what a report chooses to show: by scores alone, the same in any order, and true to NumPy's counts."""
+"""Laws of what a report shows: chosen by scores alone, and counted as NumPy counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ scores = arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6) | 
 
 
 @given(scores, st.floats(-1e6, 1e6), st.integers(0, 2**31), st.booleans())
-def test_the_gallery_holds_what_it_says(score: np.ndarray, threshold: float, seed: int, labelled: bool) -> None:
+def test_each_kind_in_the_gallery_has_its_samples(
+    score: np.ndarray, threshold: float, seed: int, labelled: bool
+) -> None:
     anomalous = np.random.default_rng(seed).random(len(score)) < 0.4 if labelled else None
     rows = gallery_rows(score, threshold, anomalous, each=5)
     assert all(len(set(chosen.tolist())) == len(chosen) <= 5 for chosen in rows.values())

@@ -1,4 +1,4 @@
-"""Samples to look at, images or rows of a table: matplotlib `Figure` objects, never pyplot's, no display needed."""
+"""Samples, as grids of images or as heat maps of table rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.reports.plots.style import axes_or_new, figure_of, name, plain_ticks, styled
+from vae_anomaly.reports.plots.style import SEQUENTIAL, axes_or_new, figure_of, plain_ticks, safe_name, styled
 
-MOST_FEATURES = 40
+MAX_FEATURES = 40
 
 
 def image_grid(images: np.ndarray, limits: tuple[float, float] | None = None) -> Figure:
@@ -23,7 +23,7 @@ def image_grid(images: np.ndarray, limits: tuple[float, float] | None = None) ->
     images
         ``(N, H, W)`` grey, or ``(N, H, W, C)`` with 1 channel (grey) or 3 (colour), in any units.
     limits
-        Values shown as black and as white, those beyond cut off; by default the smallest and the largest.
+        Values shown as black and as white; others are clipped. By default the smallest and the largest.
 
     Returns
     -------
@@ -45,8 +45,7 @@ def tiled(images: np.ndarray, rows: int, columns: int, limits: tuple[float, floa
     """Images ``(N, H, W[, C])`` in rows on one canvas of red, green, blue and opacity; gaps are white, transparent."""
     n, height, width = images.shape[:3]
     pixels = images.reshape(n, height, width, -1).astype(np.float64)
-    low, high = limits or (pixels.min(), pixels.max())
-    pixels = np.clip((pixels - low) / (high - low if high > low else 1.0), 0, 1)
+    pixels = shades(pixels, limits or (pixels.min(), pixels.max()))
     gap = gap_of(height)
     canvas = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, 4))
     canvas[..., 3] = 0
@@ -55,6 +54,17 @@ def tiled(images: np.ndarray, rows: int, columns: int, limits: tuple[float, floa
         canvas[top : top + height, left : left + width, :3] = image
         canvas[top : top + height, left : left + width, 3] = 1
     return canvas
+
+
+def shades(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Values of any shape as shades from 0, the lower limit, to 1, the upper one; others are clipped."""
+    low, high = limits
+    return np.clip((values - low) / (high - low if high > low else 1.0), 0, 1)
+
+
+def displayable(images: np.ndarray) -> np.ndarray:
+    """Images ``(..., C)`` of 1 or 3 channels as they are; of others the mean of the channels, ``(..., 1)``."""
+    return images if images.shape[-1] in (1, 3) else images.mean(axis=-1, keepdims=True)
 
 
 def gap_of(height: int) -> int:
@@ -70,16 +80,16 @@ def image_rows(
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Images in labelled rows and columns, such as a row a latent unit and a column a value of it.
+    """Images in labelled rows and columns, such as one row a latent unit and one column a value of it.
 
     Parameters
     ----------
     images
         ``(R, C, H, W)`` grey, or ``(R, C, H, W, channels)`` with 1 channel (grey) or 3 (colour), in any units.
     row_labels, column_labels
-        ``R`` and ``C`` of them, shown as text.
+        ``R`` and ``C`` labels, shown as text.
     limits
-        Values shown as black and as white, those beyond cut off; by default the smallest and the largest.
+        Values shown as black and as white; others are clipped. By default the smallest and the largest.
     ax
         Where to draw; a new figure by default.
 
@@ -91,7 +101,7 @@ def image_rows(
     Raises
     ------
     DataError
-        If shapes and labels do not fit.
+        If the shape is another, or the numbers of labels do not match it.
     """
     images = np.asarray(images)
     if images.ndim not in (4, 5) or not images.size or images.shape[4:] not in ((), (1,), (3,)):
@@ -110,7 +120,7 @@ def image_rows(
     sides = ((ax.set_yticks, row_labels, height, 16), (ax.set_xticks, column_labels, width, 8))
     for set_ticks, labels, size, letters in sides:
         places = np.arange(len(labels)) * (size + gap) + (size - 1) / 2
-        set_ticks(places, [name(label, letters) for label in labels], parse_math=False)
+        set_ticks(places, [safe_name(label, letters) for label in labels], parse_math=False)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
     ax.spines[:].set_visible(False)
     return figure_of(ax)
@@ -123,17 +133,17 @@ def plot_profiles(
     column_labels: Sequence[object] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Rows of a table side by side as a heat map, a column of it a row: samples of a model, or a traversal.
+    """Rows of a table as the columns of a heat map: samples of a model, or a traversal.
 
     Parameters
     ----------
     X
-        Feature values ``(N, D)``, standardised: in standard deviations from the normals' mean. Of more than 40 features
-        the 40 that vary most over the rows are shown.
+        Feature values ``(N, D)``, standardised: in standard deviations from the normals' mean. At most 40 features are
+        shown, those that vary most over the rows.
     names
-        Names of the features, ``D`` of them; numbers by default.
+        Names of the ``D`` features; numbers by default.
     column_labels
-        Names of the rows of ``X``, ``N`` of them; none by default.
+        Names of the ``N`` rows of ``X``, which are the columns here; none by default.
     ax
         Where to draw; a new figure by default, as high as the features need.
 
@@ -145,7 +155,7 @@ def plot_profiles(
     Raises
     ------
     DataError
-        If ``X`` is no table of finite numbers, or names do not fit it.
+        If ``X`` is not a table of finite numbers, or the numbers of names do not match it.
     """
     X = np.asarray(X, dtype=np.float64)
     if X.ndim != 2 or not X.size or not np.isfinite(X).all():
@@ -154,21 +164,21 @@ def plot_profiles(
     names = range(n_features) if names is None else names
     if len(names) != n_features or (column_labels is not None and len(column_labels) != n):
         raise DataError(f"a table of shape {X.shape} needs {n_features} names of features and, if any, {n} of rows")
-    shown = np.sort(np.argsort(-X.std(axis=0), kind="stable")[:MOST_FEATURES])
+    shown = np.sort(np.argsort(-X.std(axis=0), kind="stable")[:MAX_FEATURES])
     ax = axes_or_new(ax, 1.1 + 0.18 * len(shown))
     limit = max(float(np.quantile(np.abs(X[:, shown]), 0.98)), 1e-12)
-    image = ax.imshow(X[:, shown].T, cmap="cividis", vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
+    image = ax.imshow(X[:, shown].T, cmap=SEQUENTIAL, vmin=-limit, vmax=limit, aspect="auto", interpolation="none")
     bar = figure_of(ax).colorbar(image, ax=ax, extend="both", fraction=0.06, pad=0.02)
     bar.set_label("standard deviations")
     bar.outline.set_visible(False)
     plain_ticks(bar.ax.yaxis)
-    ax.set_yticks(range(len(shown)), [name(names[i]) for i in shown], parse_math=False)
+    ax.set_yticks(range(len(shown)), [safe_name(names[i]) for i in shown], parse_math=False)
     if column_labels is None:
         plain_ticks(ax.xaxis)
         ax.set_xlabel("sample")
     else:
         every = math.ceil(n / 9)
-        ax.set_xticks(range(0, n, every), [name(label, 8) for label in column_labels[::every]], parse_math=False)
+        ax.set_xticks(range(0, n, every), [safe_name(label, 8) for label in column_labels[::every]], parse_math=False)
     if n_features > len(shown):
         ax.set_title(f"the {len(shown)} of {n_features:,} features that vary most")
     ax.spines[:].set_visible(False)
