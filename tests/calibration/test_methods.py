@@ -128,7 +128,7 @@ def test_a_promise_for_new_normals_is_an_interval_or_none(method: str, mixed: Mi
 
 @pytest.fixture
 def median(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A method of somebody else's, registered at run time."""
+    """A method that a user's own code registers."""
     for entries in ("_added", "_objects"):
         monkeypatch.setattr(METHODS, entries, dict(getattr(METHODS, entries)))
 

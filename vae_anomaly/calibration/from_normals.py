@@ -113,7 +113,7 @@ def conditional_rank(n: int, rate: float, delta: float) -> int:
     promise="at most {rate} of the held-out normals score above it",
 )
 class Quantile(OrderStatistic):
-    """The smallest threshold that at most a share ``rate`` of the held-out normals lies above.
+    """Smallest threshold above which at most a share ``rate`` of the held-out normals lies.
 
     It promises the rate on those normals; on new ones the expected rate is higher, by up to 1 / (n + 1).
     """

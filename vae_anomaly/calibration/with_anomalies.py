@@ -33,7 +33,7 @@ from vae_anomaly.registry import CALIBRATION_METHODS
     needs_anomalies=True,
 )
 class FixedFPR(Quantile):
-    """The smallest threshold that at most a share ``rate`` of the given normals lies above, with the detection rate."""
+    """Smallest threshold above which at most a share ``rate`` of the given normals lies, with the detection rate."""
 
 
 @CALIBRATION_METHODS.register(
@@ -43,7 +43,7 @@ class FixedFPR(Quantile):
     needs_anomalies=True,
 )
 class FixedTPR(Method):
-    """The highest threshold that at least a share ``rate`` of the given anomalies lies above."""
+    """Highest threshold above which at least a share ``rate`` of the given anomalies lies."""
 
     def __init__(self, rate: float = 0.95) -> None:
         self.rate: float = check_share("rate", rate)

@@ -1,9 +1,10 @@
 r"""How far the true curve may lie from the one drawn: 95 % bands, from arrays alone.
 
-*ROC and precision-recall curves*: pointwise, the percentiles of stratified resamples at fixed abscissas. Resamples know
-nothing of what lies beyond the sample, so they claim too much at the ends, and two exact statements widen them:
+*ROC and precision-recall curves*: pointwise, the percentiles of stratified resamples at fixed abscissas. Resamples hold
+nothing that lies beyond the sample, so their band is too narrow at the ends, and two exact statements widen it:
 
-- k of n found says no more than its Clopper-Pearson interval, even where all resamples agree (perfect separation);
+- a count of k among n leaves the whole Clopper-Pearson interval possible, even where all resamples agree (perfect
+  separation);
 - all n normals lie below the threshold of a false-alarm rate t with probability :math:`(1 - t)^n`. Where that exceeds
   2.5 %, the threshold may lie above every score seen, and nothing bounds the detection rate from below. So too for the
   anomalies and the precision, whose lower bound there is that of flagging everything.
