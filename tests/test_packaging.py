@@ -19,10 +19,6 @@ LARGER = {
     "vae_anomaly/detector.py": "to be cut",
     "vae_anomaly/evaluation/metrics.py": "to be cut",
     "vae_anomaly/model/likelihoods.py": "to be cut",
-    "cli/fit.py": "to be cut",
-    "cli/fit.py: fit": "to be cut",
-    "cli/benchmark.py: benchmark": "to be cut",
-    "cli/report.py: gather": "to be cut",
     "vae_anomaly/detector.py: fit_keeping_checkpoints": "to be cut",
 }
 
