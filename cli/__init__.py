@@ -2,9 +2,8 @@
 
 Commands import what they need when they run, so that ``--help`` answers without loading torch.
 
-Threads that have nothing to do look out for work 3,000 times before they sleep, unless OMP_WAIT_POLICY or
-GOMP_SPINCOUNT says otherwise: left to itself GNU's OpenMP looks for milliseconds, and two programs on the same cores
-were seen to take 50 times as long.
+GNU's OpenMP lets idle threads spin for milliseconds before they sleep, and two programs on the same cores were measured
+to take 50 times as long for it. So they spin 3,000 times here, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from vae_anomaly.cli.explain import explain
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
 from vae_anomaly.cli.interruption import interruptible
-from vae_anomaly.cli.options import ARGUMENTS
+from vae_anomaly.cli.options import TYPED_ARGUMENTS
 from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
@@ -41,22 +40,22 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is loaded
 
 DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
-WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Commands(click.Group):
-    """A group whose commands fail with one message: exit code 1 for data, 2 (click's own) for usage, 128 + signal.
+    """A group of commands that fail with one message: exit code 1 for data, 2 (click's own) for usage, 128 + signal.
 
-    The arguments as they were typed are kept in the context, for messages.
+    The arguments as they were typed are kept in the context, for messages and reports.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[ARGUMENTS] = list(args)
-        with one_message():
+        ctx.meta[TYPED_ARGUMENTS] = list(args)
+        with failing_in_one_line():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with one_message():
+        with failing_in_one_line():
             try:
                 with interruptible():
                     return super().invoke(ctx)
@@ -65,14 +64,14 @@ class Commands(click.Group):
 
 
 @contextlib.contextmanager
-def one_message() -> Iterator[None]:
-    """Turn every failure into one line that a terminal may see."""
+def failing_in_one_line() -> Iterator[None]:
+    """Turn every failure into one line, with whatever could control a terminal escaped."""
     try:
         yield
     except (click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except click.ClickException as error:
-        error.message = printable(error.message)  # type: ignore[misc]  # final for who raised it
+        error.message = printable(error.message)  # type: ignore[misc]  # final in click's own class
         raise
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
@@ -81,10 +80,10 @@ def one_message() -> Iterator[None]:
 
 
 def describe(error: Exception) -> str:
-    """One message for a person."""
+    """What went wrong, in one message."""
     if isinstance(error, OSError) and error.strerror:
-        if error.filename is None and error.errno in WRITING:  # all else that is written or read has a name
-            abandon_stdout()
+        if error.filename is None and error.errno in WRITE_ERRORS:  # of any other file the error has the name
+            discard_stdout()
             return f"standard output: {error.strerror}"
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, ValueError | OSError | EngineError):
@@ -92,8 +91,8 @@ def describe(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)"
 
 
-def abandon_stdout() -> None:
-    """Let what could not be written go, lest the interpreter tries again when it ends."""
+def discard_stdout() -> None:
+    """Discard output that could not be written: the interpreter would try again, and fail again, when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, own_data
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.data import is_normal, load_own_data
+from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 from vae_anomaly.registry import CALIBRATION_METHODS
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -31,29 +35,31 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
+@options.model_argument
 @click.option(
     "--method",
     type=click.Choice(tuple(CALIBRATION_METHODS)),
     default="conformal",
     show_default=True,
-    help="README says when to take which.",
+    help="How to choose the threshold; README says when to use which method.",
 )
 @method_options
 @click.option(
     "--data",
-    type=options.data_path,
-    help="Samples to calibrate with, unseen in training.  [default: the model's own held-out normals]",
+    type=click_types.data_path,
+    help="Samples to calibrate with, not used in training.  [default: the model's own held-out normals]",
 )
 @options.labels_option
 @options.label_column_option
-@click.option("--normal", type=options.NameList(), help="Classes of the data that are normal.")
+@click.option("--normal", type=click_types.NameList(), help="Classes of the data that are normal.")
 @click.option(
     "--reviewed",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click_types.existing_file,
     help="A CSV from review with its label column filled in: its anomalies join the model's held-out normals.",
 )
-@click.option("--output", type=options.file_path, help="Model file to write.  [default: MODEL with .calibrated.vae]")
+@click.option(
+    "--output", type=click_types.file_path, help="Model file to write.  [default: MODEL with .calibrated.vae]"
+)
 @options.score_option
 @options.device_option
 @options.json_option
@@ -71,16 +77,16 @@ def calibrate(
     as_json: bool,
     **numbers: float | None,
 ) -> None:
-    """Set a model's threshold anew, without training, and say what to expect from it.
+    """Set another threshold for a model, without training, and print what to expect from it.
 
     \b
-    vae-anomaly calibrate --rate 0.01                 1 % false alarms, promised by the held-out normals
-    vae-anomaly calibrate --method pot --rate 0.0001  rarer than they show, by a model of their tail
+    vae-anomaly calibrate --rate 0.01                 at most 1 % false alarms, guaranteed by the held-out normals
+    vae-anomaly calibrate --method pot --rate 0.0001  rarer than they can show, by a model of their tail
     vae-anomaly calibrate --method cost --miss 50 --data all.csv --label-column label
     """  # noqa: D301 - click reads the control character
     import numpy as np
 
-    from vae_anomaly.calibration.methods import calibrate as choose
+    from vae_anomaly.calibration import methods
 
     if data is not None and reviewed is not None:
         raise click.UsageError("give either --data or --reviewed")
@@ -89,18 +95,12 @@ def calibrate(
     detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
     if data is not None:
-        samples = own_data(data, labels, label_column)
-        if normal is not None and samples.labels is None:
-            raise click.UsageError("--normal needs labels: give --labels or --label-column")
-        y = None
-        if samples.labels is not None:
-            y = np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
-        detector.calibrate(samples.to_frame(), y, method=method, **given)
+        calibrate_with_data(detector, load_own_data(data, labels, label_column), normal, method, given)
     else:
         scores = -detector.calibration_scores_
-        anomalous = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
-        truth = np.repeat([0, 1], [len(scores), len(anomalous)])
-        detector.set_calibration(choose(method, np.concatenate([scores, anomalous]), truth, **given))
+        anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
+        truth = np.repeat([0, 1], [len(scores), len(anomalies)])
+        detector.set_calibration(methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given))
     output = output or model.with_suffix(".calibrated.vae")
     detector.save(output)
     calibration = vars(detector.calibration_)
@@ -108,17 +108,33 @@ def calibrate(
     if as_json:
         click.echo(json.dumps(calibration | {"observed_rate": observed, "output": str(output)}, indent=2))
         return
-    lines = options.column("threshold", options.describe_calibration(calibration))
-    lines += options.column(
-        "observed", [f"{observed:.2%} of {len(detector.calibration_scores_):,} held-out normals lie above"]
+    n_held_out = len(detector.calibration_scores_)
+    print_lines(
+        *titled("threshold", describe_calibration(calibration)),
+        *titled("observed", [f"{observed:.2%} of {n_held_out:,} held-out normals score above it"]),
+        *titled("wrote", [str(output)]),
     )
-    options.say(*lines, f"wrote      {output}")
+
+
+def calibrate_with_data(
+    detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, method: str, numbers: dict[str, float]
+) -> None:
+    """Set the threshold by samples, which are all normal where they have no labels."""
+    import numpy as np
+
+    if samples.labels is None:
+        if normal is not None:
+            raise click.UsageError("--normal needs labels: give --labels or --label-column")
+        y = None
+    else:
+        y = np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
+    detector.calibrate(samples.to_frame(), y, method=method, **numbers)
 
 
 def reviewed_anomalies(path: Path) -> np.ndarray:
     """Scores of the rows that a reviewer labelled 1.
 
-    Rows labelled 0 are left out: picked for their high scores, they say nothing about the false-alarm rate.
+    Rows labelled 0 are left out: they were selected by their scores, so they do not show the false-alarm rate.
     """
     from vae_anomaly.errors import DataError
     from vae_anomaly.storage.score_table import read_score_table

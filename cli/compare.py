@@ -1,4 +1,4 @@
-"""``vae-anomaly compare``: is one model better than another."""
+"""``vae-anomaly compare``: whether one model is better than another."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any
 
 import click
 
-from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, own_data
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.data import is_normal, load_own_data
+from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.errors import DataError
-
-existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("a", type=existing)
-@click.argument("b", type=existing)
-@click.option("--data", type=options.data_path, help="Labelled samples that two models are to score.")
+@click.argument("a", type=click_types.existing_file)
+@click.argument("b", type=click_types.existing_file)
+@click.option("--data", type=click_types.data_path, help="Labelled samples for two models to score.")
 @options.labels_option
 @options.label_column_option
-@click.option("--normal", type=options.NameList(), help="Classes that are normal.  [default: label 0 of 0 and 1]")
+@click.option("--normal", type=click_types.NameList(), help="Classes that are normal.  [default: 0, of labels 0 and 1]")
 @options.device_option
 @options.json_option
 def compare(
@@ -38,7 +37,7 @@ def compare(
 
     \b
     vae-anomaly compare a.vae b.vae --data all.csv --label-column label
-    vae-anomaly compare a.scores.csv b.scores.csv                score files of fit know what is an anomaly
+    vae-anomaly compare a.scores.csv b.scores.csv                score files of fit say which samples are anomalies
     vae-anomaly compare a.csv b.csv --labels labels.npy
     """  # noqa: D301 - click reads the control character
     from vae_anomaly.evaluation import compare as compare_scores
@@ -48,7 +47,7 @@ def compare(
     if a.suffix == ".vae":
         if data is None:
             raise click.UsageError("two models need --data to score")
-        samples = own_data(data, labels, label_column)
+        samples = load_own_data(data, labels, label_column)
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
@@ -56,24 +55,28 @@ def compare(
     else:
         if data or label_column:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")
-        scores, anomalous = scored(a, b, labels, normal)
+        scores, anomalous = read_scores(a, b, labels, normal)
     result = compare_scores(scores[0], scores[1], anomalous.astype(int))
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
-    difference, again = result.difference, result.difference_bootstrap
-    lines = [
-        f"samples    {result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous",
-        f"ROC-AUC    {result.a.value:.4f} (95 % interval {result.a.low:.4f} to {result.a.high:.4f})  {a}",
-        f"           {result.b.value:.4f} (95 % interval {result.b.low:.4f} to {result.b.high:.4f})  {b}",
+    difference, bootstrap = result.difference, result.difference_bootstrap
+    print_lines(
+        *titled("samples", [f"{result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous"]),
+        *titled(
+            "ROC-AUC",
+            [
+                f"{auc.value:.4f} (95 % interval {auc.low:.4f} to {auc.high:.4f})  {path}"
+                for auc, path in ((result.a, a), (result.b, b))
+            ],
+        ),
         f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}; bootstrap "
-        f"{again.low:+.4f} to {again.high:+.4f}), p = {result.p_value:.3g}",
-    ]
-    options.say(*lines)
+        f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}), p = {result.p_value:.3g}",
+    )
 
 
-def scored(a: Path, b: Path, labels: Path | None, normal: tuple[str, ...] | None) -> tuple[list[Any], Any]:
-    """Scores of two files, and which samples are anomalous."""
+def read_scores(a: Path, b: Path, labels: Path | None, normal: tuple[str, ...] | None) -> tuple[list[Any], Any]:
+    """Scores in two files, and which samples are anomalous."""
     from vae_anomaly.datasets import load_labels
     from vae_anomaly.storage.score_table import read_score_table
 

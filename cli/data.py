@@ -1,15 +1,16 @@
-"""From options to data: which samples, which of them are normal."""
+"""The data that a command's options name: which samples, and which of them are normal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_anomaly.cli import options
+from vae_anomaly.cli.options import training_data_of
+from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -17,16 +18,39 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
-    from vae_anomaly.detector import VAEDetector
     from vae_anomaly.storage.rows import RowsOnDisk
 
 SPOOLED_ROWS, SPOOLED_IMAGES = 4_096, 256  # at a time
 
 
-def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The options that say which data a command works on, None where one was not given.
+
+    Parameters
+    ----------
+    data
+        A file or folder of the user's.
+    dataset, data_dir
+        Name of a known data set, and where to look for it first.
+    labels, label_column
+        Where the labels of ``data`` are, if not beside them.
+    normal
+        Classes that are normal.
+    """
+
+    data: Path | None
+    dataset: str | None
+    data_dir: Path | None
+    labels: Path | None
+    label_column: str | None
+    normal: tuple[str, ...] | None
+
+
+def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
     """Name, training part and test part of a named data set.
 
-    No name means MNIST, or ``digits``, with a line on stderr, where MNIST is neither on disk nor reachable.
+    Without a name it is MNIST, or, where that is neither on disk nor reachable, ``digits`` with a line on stderr.
     """
     from vae_anomaly.datasets import load_named
 
@@ -43,16 +67,16 @@ def named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, 
         return ("digits", *load_named("digits"))
 
 
-def own_data(path: Path, labels: Path | None, label_column: str | None) -> Dataset:
-    """A user's data with its labels, from wherever they come."""
+def load_own_data(path: Path, labels: Path | None, label_column: str | None) -> Dataset:
+    """A user's data with its labels, from the data itself or from a file of their own."""
     from vae_anomaly.datasets import load_file
 
     data = load_file(path, label_column)
-    return replace(data, labels=all_labels(path, len(data), data.labels, labels))
+    return replace(data, labels=labels_of(path, len(data), data.labels, labels))
 
 
-def all_labels(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -> np.ndarray | None:
-    """Labels of the ``n`` samples in ``path``: their own, or those in another file, or none."""
+def labels_of(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -> np.ndarray | None:
+    """Labels of the ``n`` samples in ``path``: those found there, or those in the file ``labels``, or none."""
     from vae_anomaly.datasets import load_labels
 
     if labels is None:
@@ -65,12 +89,12 @@ def all_labels(path: Path, n: int, own: np.ndarray | None, labels: Path | None) 
     return names
 
 
-def data_to_fit(
+def load_data_to_fit(
     path: Path, labels: Path | None, label_column: str | None
 ) -> tuple[Dataset | RowsOnDisk, np.ndarray | None]:
-    """A user's data and its labels; what is too large to load stays on disk, open until the command ends.
+    """A user's data and its labels; data too large to load stay on disk, in a file that is open until the command ends.
 
-    What is no NumPy file is copied into a temporary one as it is read, since its size is not known before.
+    Any format but NumPy's is copied into a temporary NumPy file as it is read, since its size is not known in advance.
     """
     import numpy as np
 
@@ -82,7 +106,7 @@ def data_to_fit(
 
     is_array = path.suffix in (".npy", ".npz") and path != STDIN
     if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):
-        data = own_data(path, labels, label_column)
+        data = load_own_data(path, labels, label_column)
         return data, data.labels
     parts: list[Dataset] = []
 
@@ -100,20 +124,27 @@ def data_to_fit(
     source = "standard input" if path == STDIN else str(path)
     rows = click.get_current_context().with_resource(stored(path) if is_array else spooled(batches(), source))
     found = [part.labels for part in parts if part.labels is not None]
-    names = all_labels(path, len(rows), np.concatenate(found) if found else None, labels)
+    names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
     if not rows.small:
         return rows, names
     files = tuple(name for part in parts for name in part.row_names or ())
     return Dataset(rows[:], str(path), names, rows.feature_names, files or None), names
 
 
-def take(data: Dataset | RowsOnDisk, rows: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-    """Samples with these indices; ``labels`` are those of all that is on disk."""
+def take_samples(data: Dataset | RowsOnDisk, rows: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+    """The samples with these indices, in memory; ``labels`` are those of all rows, for data on disk."""
     from vae_anomaly.datasets import Dataset
 
     if isinstance(data, Dataset):
         return data.take(rows)
     return Dataset(data[rows], data.source, None if labels is None else labels[rows], data.feature_names)
+
+
+def even_rows(n: int, most: int) -> np.ndarray:
+    """Indices of at most ``most`` of ``n`` rows, spread evenly."""
+    import numpy as np
+
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
 def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
@@ -125,47 +156,42 @@ def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
 
 
 def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:
-    """Which samples are normal, ``(N,)`` bool: the classes named, or without names those labelled 0 of 0 and 1."""
+    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal``, or, with None, those labelled 0."""
     import numpy as np
 
     classes = np.unique(labels).tolist()
     if normal is None:
         if not set(classes) <= {"0", "1"}:
             raise DataError(
-                f"{source} has the classes {listed(classes)}: name the normal ones, such as --normal {classes[0]} "
-                "(without --normal, labels must be 0 = normal and 1 = anomaly)"
+                f"{source} has the classes {comma_separated(classes)}: name the normal ones, such as --normal "
+                f"{classes[0]} (without --normal, labels must be 0 = normal and 1 = anomaly)"
             )
         normal = ("0",)
     unknown = [name for name in normal if name not in classes]
     if unknown:
-        raise DataError(f"{source} has no samples of class {listed(unknown)}; its classes are {listed(classes)}")
+        raise DataError(
+            f"{source} has no samples of class {comma_separated(unknown)}; its classes are {comma_separated(classes)}"
+        )
     return np.isin(labels, normal)
 
 
-def samples_of(
-    data: Path | None, dataset: str | None, data_dir: Path | None, labels: Path | None, label_column: str | None
-) -> Dataset:
+def load_samples(given: DataOptions) -> Dataset:
     """The samples of a file, or the test part of a named data set."""
-    if (data is None) == (dataset is None):
+    if (given.data is None) == (given.dataset is None):
         raise click.UsageError("give either DATA or --dataset")
-    return named_parts(dataset, data_dir)[2] if data is None else own_data(data, labels, label_column)
+    if given.data is None:
+        return load_named_parts(given.dataset, given.data_dir)[2]
+    return load_own_data(given.data, given.labels, given.label_column)
 
 
-def normal_classes(
-    detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, named: bool
-) -> tuple[str, ...] | None:
-    """The classes that count as normal: those given, or those the model was trained on, or None: labels are 0 and 1."""
-    _, trained_on = options.trained_on(detector.metadata_)
-    if normal is not None or trained_on is None:
-        return normal
-    if not named and samples.labels is not None and set(samples.labels) <= {"0", "1"}:
+def normal_classes(given: DataOptions, samples: Dataset, metadata: dict[str, Any]) -> tuple[str, ...] | None:
+    """The normal classes: those given, or those in the metadata of a model; None if labels are 0 and 1."""
+    _, trained_on = training_data_of(metadata)
+    if given.normal is not None or trained_on is None:
+        return given.normal
+    if given.dataset is None and samples.labels is not None and set(samples.labels) <= {"0", "1"}:
         raise DataError(
-            f"labels 0 and 1 could be classes (the model's normal ones are {listed(trained_on)}) or 1 = anomaly: "
-            "say which are normal with --normal"
+            f"labels 0 and 1 could be classes (the model's normal ones are {comma_separated(trained_on)}) or "
+            "1 = anomaly: say which are normal with --normal"
         )
     return trained_on
-
-
-def listed(names: list[str] | tuple[str, ...]) -> str:
-    """Names separated by commas, the many cut short."""
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

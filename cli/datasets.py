@@ -1,4 +1,4 @@
-"""``vae-anomaly datasets``: what is known by name, and what is on disk."""
+"""``vae-anomaly datasets``: the data sets known by name, and which are on disk."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from vae_anomaly.cli import options
+from vae_anomaly.cli.text import print_lines
 
 
 @click.command()
 @options.data_dir_option
-@click.option("--download", type=click.Choice(options.DATASETS), help="Fetch a data set into the cache now.")
+@click.option("--download", type=click.Choice(options.DATASETS), help="Download a data set into the cache now.")
 def datasets(data_dir: Path | None, download: str | None) -> None:
     """List the data sets known by name and where they are on disk."""
     from vae_anomaly.datasets import NAMED, load_named, locate
@@ -23,5 +24,5 @@ def datasets(data_dir: Path | None, download: str | None) -> None:
             where = "built in"
         else:
             folder = locate(name, data_dir)
-            where = str(folder) if folder else "not on disk (fetched on first use)"
-        options.say(f"{name:<14} {named.about}", f"{'':<14} {where}")
+            where = str(folder) if folder else "not on disk (downloaded on first use)"
+        print_lines(f"{name:<14} {named.about}", f"{'':<14} {where}")

@@ -1,4 +1,4 @@
-"""``vae-anomaly drift``: have the scores of presumed normals moved."""
+"""``vae-anomaly drift``: whether the scores of presumed normals have moved."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from pathlib import Path
 
 import click
 
-from vae_anomaly.cli import options
-
-DRIFT_EXIT_CODE = 3
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.text import print_lines
 
 
 @click.command()
-@click.argument("reference", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("new", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("reference", type=click_types.existing_file)
+@click.argument("new", type=click_types.existing_file)
 @click.option(
     "--alarm-bound",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=click_types.share,
     default=0.01,
     show_default=True,
-    help="Probability of an alarm without drift, at most.",
+    help="Largest probability of an alarm where there is no drift.",
 )
-@click.option("--fail-on-drift", is_flag=True, help=f"Exit with {DRIFT_EXIT_CODE} on an alarm.")
+@click.option("--fail-on-drift", is_flag=True, help=f"Exit with {options.ALARM_EXIT_CODE} on an alarm.")
 @options.score_option
 @options.json_option
 @click.pass_context
@@ -37,8 +36,9 @@ def drift(
 ) -> None:
     """Compare scores of presumed normals with a reference.
 
-    REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. The
-    alarm is a conformal test martingale's: without drift it ever goes off with probability at most --alarm-bound.
+    REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. A
+    conformal test martingale raises the alarm: without drift, the probability that it ever does is at most
+    --alarm-bound.
     """
     from vae_anomaly.evaluation import measure_drift
     from vae_anomaly.storage.score_table import read_score_table
@@ -60,6 +60,6 @@ def drift(
             f"martingale {alarm}: its largest value 10^{result.log10_martingale:.1f}; without drift it ever reaches "
             f"{1 / alarm_bound:g} with probability at most {alarm_bound:g}",
         ]
-        options.say(*lines)
+        print_lines(*lines)
     if fail_on_drift and result.alarm is not None:
-        ctx.exit(DRIFT_EXIT_CODE)
+        ctx.exit(options.ALARM_EXIT_CODE)

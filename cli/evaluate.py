@@ -8,40 +8,22 @@ from typing import Any
 
 import click
 
-from vae_anomaly.cli import options
-from vae_anomaly.cli.data import is_normal, normal_classes, samples_of
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.text import print_lines, titled
 
 
 @click.command()
-@click.argument("data", type=options.data_path, required=False)
-@click.option(
-    "--dataset", type=click.Choice(options.DATASETS), help="Test part of a data set by name, instead of DATA."
-)
-@options.data_dir_option
-@options.labels_option
-@options.label_column_option
-@click.option(
-    "--normal", type=options.NameList(), help="Classes that are normal.  [default: those the model was trained on]"
-)
+@options.labelled_data_options
 @options.model_option
-@click.option("--output", type=options.file_path, help="Save everything, curves included, as .json.")
+@click.option("--output", type=click_types.file_path, help="Save all figures, curves included, as .json.")
 @options.score_option
 @options.device_option
 @options.json_option
 def evaluate(
-    data: Path | None,
-    dataset: str | None,
-    data_dir: Path | None,
-    labels: Path | None,
-    label_column: str | None,
-    normal: tuple[str, ...] | None,
-    model: Path,
-    output: Path | None,
-    score_name: str | None,
-    device: str,
-    as_json: bool,
+    model: Path, output: Path | None, score_name: str | None, device: str, as_json: bool, **data_options: Any
 ) -> None:
-    """Judge a model by labelled samples: ROC-AUC with its interval, per class, and what the threshold does.
+    """Evaluate a model on labelled samples: ROC-AUC with its interval, per class, and what the threshold does.
 
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
@@ -49,14 +31,15 @@ def evaluate(
     from vae_anomaly.evaluation import evaluate as evaluate_scores
     from vae_anomaly.storage.atomic import atomic_write
 
-    samples = samples_of(data, dataset, data_dir, labels, label_column)
+    given = DataOptions(**data_options)
+    samples = load_samples(given)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
     detector = options.load_detector(model, device, score_name)
-    normal = normal_classes(detector, samples, normal, dataset is not None)
+    normal = normal_classes(given, samples, detector.metadata_)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(samples.to_frame())
-    result = evaluate_scores(
+    evaluation = evaluate_scores(
         -scores,
         anomalous.astype(int),
         samples.labels if normal else None,
@@ -64,15 +47,16 @@ def evaluate(
         calibration_scores=-detector.calibration_scores_,
     )
     about = {"data": samples.source, "model": str(model)}
-    promised = {"promised_false_alarms": promised_alarms(detector.calibration_, result.roc_auc.n_normal)}
+    promised = {"promised_false_alarms": promised_alarms(detector.calibration_, evaluation.roc_auc.n_normal)}
     if output is not None:
         with atomic_write(output, "w", encoding="utf-8") as file:
-            json.dump(about | {"test": result.to_dict(curves=True) | promised}, file)
+            json.dump(about | {"test": evaluation.to_dict(curves=True) | promised}, file)
+    test = evaluation.to_dict() | promised
     if as_json:
-        click.echo(json.dumps(about | {"test": result.to_dict() | promised}, indent=2))
-        return
-    lines = [f"data       {samples.source}", f"model      {model}"]
-    options.say(*lines, *options.column("test", describe_evaluation(result.to_dict() | promised)))
+        click.echo(json.dumps(about | {"test": test}, indent=2))
+    else:
+        lines = [*titled("data", [samples.source]), *titled("model", [str(model)])]
+        print_lines(*lines, *titled("test", describe_evaluation(test)))
 
 
 def describe_evaluation(test: dict[str, Any]) -> list[str]:
@@ -96,12 +80,13 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"{decisions['true_positives']:,} found, {decisions['false_negatives']:,} missed, "
-            f"{decisions['false_positives']:,} false alarms, {decisions['true_negatives']:,} rightly passed"
+            f"{decisions['false_positives']:,} false alarms, {decisions['true_negatives']:,} correctly passed"
         )
     if test["promised_false_alarms"] is not None:
         low, high = test["promised_false_alarms"]
         lines.append(
-            f"promised for {overall['n_normal']:,} normals: {low:.1%} to {high:.1%} false alarms, 19 times in 20"
+            f"promised for {overall['n_normal']:,} normals: {low:.1%} to {high:.1%} false alarms (95 % prediction "
+            "interval)"
         )
     if test["p_value_check"] is not None:
         check = test["p_value_check"]

@@ -1,4 +1,4 @@
-"""``vae-anomaly inspect``: what a model file says about itself."""
+"""``vae-anomaly inspect``: the description that a model file holds of itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import options
+from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 
 
 @click.command()
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
+@options.model_argument
 @options.json_option
 def inspect(model: Path, as_json: bool) -> None:
-    """Show what a model file was trained on, its threshold and versions, and whether its content fits its hash.
+    """Show what a model file was trained on, its threshold and versions, and whether its content matches its hash.
 
     Loads no weights and no torch.
     """
@@ -25,19 +26,19 @@ def inspect(model: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(config, indent=2))
     else:
-        options.say(*render(model, config))
+        print_lines(*description_lines(model, config))
 
 
-def render(model: Path, config: dict[str, Any]) -> list[str]:
-    """The configuration as lines of text."""
-    source, normal = options.trained_on(config["metadata"])
-    changed = {name: value for name, value in config["parameters"].items() if value is not None}
+def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
+    """The description in a model file as lines of text."""
+    source, normal = options.training_data_of(config["metadata"])
+    parameters = {name: value for name, value in config["parameters"].items() if value is not None}
     return [
         f"model      {model}, its SHA-256 matches",
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
         f"training   {len(config['history'])} epochs",
-        *options.column("threshold", options.describe_calibration(options.threshold_in(config))),
-        "parameters " + ", ".join(f"{name}={value}" for name, value in changed.items()),
+        *titled("threshold", describe_calibration(options.calibration_in(config))),
+        "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]

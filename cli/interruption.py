@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the command ends in order, with one line and the exit code that shells expect."""
+"""Ctrl-C and SIGTERM: the command cleans up and ends with one line and the exit code that shells expect."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interruptible() -> Iterator[None]:
     """Turn the signals into a KeyboardInterrupt inside the block, and that into an exit code of 128 + their number.
 
-    The one line on stderr says "interrupted" and the exception's notes. The handlers are those of before again when the
-    block is over; a signal that the process was started to ignore stays ignored. Outside the main thread, which alone
-    may handle signals, the block runs as it is.
+    A line on stderr has the word "interrupted" and the exception's notes. The earlier handlers are restored after the
+    block; a signal that the process was started to ignore stays ignored. Only the main thread can handle signals: in
+    any other the block runs unchanged.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,7 +37,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Exception) as error:
-        # what an interruption breaks may show as another error, such as that of a half-done import
+        # an interruption may surface as another error, such as that of an import cut short
         if not received and not isinstance(error, KeyboardInterrupt):
             raise
         click.echo("; ".join(["interrupted", *getattr(error, "__notes__", [])]), err=True)

@@ -1,16 +1,17 @@
-"""Parameter types and options that several commands share."""
+"""Options that several commands share, and what loads the model that they name."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.cli import click_types
+from vae_anomaly.cli.parameter_options import parameter_option
+from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
-from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
@@ -18,116 +19,94 @@ if TYPE_CHECKING:
 
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
 
-ENGINES = ("processes", "ray")
-
+ALARM_EXIT_CODE = 3  # of --fail-on-anomaly and --fail-on-drift
 CHUNK_BYTES = 32 << 20
-ARGUMENTS = "vae_anomaly.arguments"  # where the context keeps what was typed
+TYPED_ARGUMENTS = "vae_anomaly.typed_arguments"  # the key in click's context for the words of the command line
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
-class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
-    """Class names separated by commas."""
-
-    name = "list"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = tuple(part.strip() for part in value.split(","))
-        if not all(names):
-            self.fail(f"{value!r} is not a list of class names such as 0,1,2", param, ctx)
-        return tuple(dict.fromkeys(names))
-
-
-class Shape(click.ParamType):  # type: ignore[type-arg]
-    """Height x width, or height x width x channels."""
-
-    name = "shape"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        sides = value.lower().split("x")
-        if len(sides) not in (2, 3) or not all(side.isdigit() and int(side) for side in sides):
-            self.fail(f"{value!r} is not a shape such as 28x28 or 32x32x3", param, ctx)
-        return tuple(map(int, sides))
-
-
-class Contamination(click.ParamType):  # type: ignore[type-arg]
-    """The word auto, or a share."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
-        if value == "auto":
-            return "auto"
-        try:
-            share = float(value)
-        except ValueError:
-            share = math.nan
-        if not 0 < share <= 0.5:
-            self.fail(f"{value!r} is neither 'auto' nor a number in (0, 0.5]", param, ctx)
-        return share
-
-
-class Location(click.Path):
-    """What `data_path` takes, or a URL, which stays text."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and "://" in value:
-            return value
-        return super().convert(value, param, ctx)
-
-
-data_path = click.Path(exists=True, allow_dash=True, path_type=Path)
-data_location = Location(exists=True, allow_dash=True, path_type=Path)
-file_path = click.Path(dir_okay=False, path_type=Path)
-
+model_argument = click.argument("model", type=click_types.existing_file, default=Path("model.vae"))
 model_option = click.option(
     "--model",
-    type=file_path,
+    type=click_types.file_path,
     default=Path("model.vae"),
     show_default=True,
     help="Model file that fit wrote.",
 )
+dataset_option = click.option(
+    "--dataset",
+    type=click.Choice(DATASETS),
+    help="Data set by name.  [default: mnist, or digits where mnist cannot be had]",
+)
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click_types.existing_folder,
     help="Folder with mnist/train-images-idx3-ubyte.gz and so on; also VAE_ANOMALY_DATA.",
 )
 score_option = click.option(
     "--score",
     "score_name",
     type=click.Choice(tuple(SCORES)),
-    help="Which score; the threshold follows.  [default: the model's own]",
+    help="Score to use, with its own threshold.  [default: the model's own]",
 )
 labels_option = click.option(
-    "--labels", type=data_path, help="Labels of the data: a .npy or one-column .csv, one a row."
+    "--labels", type=click_types.data_path, help="Labels of the data, one for each row: .npy, or .csv of one column."
 )
 label_column_option = click.option(
     "--label-column",
     help="Column of a table that holds the labels (its number from 0 where there is no header).",
 )
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, or another name torch knows."
-)
+(device_option,) = (parameter_option(parameter) for parameter in PARAMETERS if parameter.name == "device")
 address_option = click.option(
     "--address", metavar="HOST:PORT", help="Ray cluster to use.  [default: one on this machine, for this run alone]"
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Workers of one thread each.  [default: one a CPU]"
+    "--workers", type=click.IntRange(1), help="Number of workers, of one thread each.  [default: one per CPU]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
-def check_model(path: Path) -> None:
-    """Say where a model comes from if there is none."""
+def labelled_data_options(command: Command) -> Command:
+    """Give a command the options for a file or the test part of a named data set, with labels and normal classes."""
+    decorators = (
+        click.argument("data", type=click_types.data_path, required=False),
+        click.option(
+            "--dataset", type=click.Choice(DATASETS), help="Test part of a data set by name, instead of DATA."
+        ),
+        data_dir_option,
+        labels_option,
+        label_column_option,
+        click.option(
+            "--normal",
+            type=click_types.NameList(),
+            help="Classes that are normal.  [default: those the model was trained on]",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def typed_arguments() -> list[str]:
+    """The words of the command line that is running, after the program's name."""
+    words: list[str] = click.get_current_context().meta[TYPED_ARGUMENTS]
+    return words
+
+
+def rows_per_chunk(n_features: int) -> int:
+    """How many rows of float64 to read at a time."""
+    return max(1, CHUNK_BYTES // (8 * n_features))
+
+
+def check_model_exists(path: Path) -> None:
+    """Refuse a model file that does not exist, and say how to make one."""
     if not path.exists():
         raise click.ClickException(f"{path} does not exist: run 'vae-anomaly fit' first, or give --model")
 
 
 def load_model(path: Path, device: str, score: str | None = None) -> FittedModel:
-    """The model in a file, with another score if one is named; or a message that says where one comes from."""
-    check_model(path)
+    """The model in a file, with another score if one is named."""
+    check_model_exists(path)
     from vae_anomaly.fitted_model import FittedModel
 
     model = FittedModel.load(path, device=device)
@@ -135,8 +114,8 @@ def load_model(path: Path, device: str, score: str | None = None) -> FittedModel
 
 
 def load_detector(path: Path, device: str, score: str | None = None) -> VAEDetector:
-    """As `load_model`, the whole detector, for commands that do more than score."""
-    check_model(path)
+    """The detector in a file, with another score if one is named, for commands that do more than score."""
+    check_model_exists(path)
     from vae_anomaly.detector import VAEDetector
 
     detector = VAEDetector.load(path, device=device)
@@ -145,18 +124,8 @@ def load_detector(path: Path, device: str, score: str | None = None) -> VAEDetec
     return detector
 
 
-def say(*lines: str) -> None:
-    """Print lines, with whatever could steer a terminal escaped."""
-    click.echo(shown(*lines))
-
-
-def shown(*lines: str) -> str:
-    """Lines as a terminal may see them."""
-    return "\n".join(map(printable, lines))
-
-
-def trained_on(metadata: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
-    """Where the training data came from and its normal classes, as far as a model file tells."""
+def training_data_of(metadata: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | None]:
+    """Where the training data came from and its normal classes; None for what a model file does not record."""
     data = metadata.get("data")
     data = data if isinstance(data, dict) else {}
     source, normal = data.get("source"), data.get("normal")
@@ -165,36 +134,7 @@ def trained_on(metadata: dict[str, Any]) -> tuple[str | None, tuple[str, ...] | 
     return source if isinstance(source, str) else None, None if normal is None else tuple(normal)
 
 
-def threshold_in(config: dict[str, Any], score: str | None = None) -> dict[str, Any]:
-    """The calibration of a score (by default the model's own) in what a model file says about itself."""
+def calibration_in(config: dict[str, Any], score: str | None = None) -> dict[str, Any]:
+    """The calibration of a score (by default the model's own) in a model file's description of itself."""
     calibration: dict[str, Any] = config["calibrations"][score or config["parameters"]["score"]]
     return calibration
-
-
-def describe_calibration(calibration: dict[str, Any]) -> list[str]:
-    """What a threshold is, what it promises, and what to expect from it."""
-    c = calibration
-    spread = f"{c['threshold_low']:.2f} to {c['threshold_high']:.2f}"
-    lines = [
-        f"anomaly score above {c['threshold']:.2f} (95 % interval {spread})",
-        f"{c['method']}: {Calibration(**c).promise()}",
-        "expect "
-        + share("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
-    ]
-    if c["detection_rate"] is not None:
-        found = share("anomalies found", c["detection_rate"], c["detection_low"], c["detection_high"], c["n_anomalous"])
-        lines.append(f"expect {found}")
-    if c["note"]:
-        lines.append(f"warning: {c['note']}")
-    return lines
-
-
-def share(what: str, value: float, low: float, high: float, n: int) -> str:
-    """A share with its interval."""
-    shown = [f"{100 * x:.3g}%" for x in (value, low, high)]
-    return f"{shown[0]} {what} (95 % interval {shown[1]} to {shown[2]}), from {n:,} samples"
-
-
-def column(title: str, lines: list[str]) -> list[str]:
-    """Lines beside a title in the first column."""
-    return [f"{title if i == 0 else '':<10} {line}" for i, line in enumerate(lines)]

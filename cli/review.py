@@ -1,4 +1,4 @@
-"""``vae-anomaly review``: the rows that a person should look at."""
+"""``vae-anomaly review``: the rows that a person should label."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
-from vae_anomaly.cli import options
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.text import print_lines
 
 
 @click.command()
-@click.argument("scores", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-k", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many of each kind.")
+@click.argument("scores", type=click_types.existing_file)
+@click.option("-k", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many rows of each kind.")
 @options.model_option
 @options.score_option
-@click.option("--output", type=options.file_path, default=Path("review.csv"), show_default=True, help="CSV to write.")
+@click.option(
+    "--output", type=click_types.file_path, default=Path("review.csv"), show_default=True, help="CSV to write."
+)
 def review(scores: Path, n_rows: int, model: Path, score_name: str | None, output: Path) -> None:
     """Write the most anomalous rows of a score file, and the most uncertain ones, for a person to label.
 
@@ -31,7 +34,7 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
         raise click.ClickException(f"{model} does not exist: give --model")
     if output.suffix != ".csv":
         raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
-    threshold = options.threshold_in(read_description(model), score_name)["threshold"]
+    threshold = options.calibration_in(read_description(model), score_name)["threshold"]
     table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
     rest = table.drop(index=top.index)
@@ -39,4 +42,4 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
     chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
     with atomic_write(output, "w", encoding="utf-8", newline="") as file:
         chosen.to_csv(file, index=False, lineterminator="\n")
-    options.say(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")
+    print_lines(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vae_anomaly.cli import options
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.text import print_lines
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_anomaly.detector import VAEDetector
 
 
 @click.command()
@@ -20,19 +27,17 @@ from vae_anomaly.cli import options
 )
 @click.option(
     "--output",
-    type=options.file_path,
+    type=click_types.file_path,
     required=True,
-    help="A .png grid for images; .npy or .csv for anything.",
+    help="File to write: .png for a grid of images; .npy or .csv for any samples.",
 )
 @options.model_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the draws.")
+@click.option("--seed", type=click_types.seed, default=0, show_default=True, help="Seed of the draws.")
 @options.device_option
 def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) -> None:
     """Draw samples from the model: latents from the prior, decoded to their expected value."""
     import numpy as np
-    import pandas as pd
 
-    from vae_anomaly.reports import image_grid
     from vae_anomaly.storage.atomic import atomic_write
 
     if output.suffix not in (".png", ".npy", ".csv"):
@@ -40,20 +45,36 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
     detector = options.load_detector(model, device)
     samples = detector.sample(n_samples, random_state=seed)
     if output.suffix == ".png":
-        if detector.image_shape_ is None or detector.image_shape_[2] not in (1, 3):
-            raise click.ClickException("the model's samples are no images that a .png can show: use .npy or .csv")
-        scaling = detector.vae_.scaling
-        limits = tuple(scaling.inverse(scaling.loc.new_tensor([0.0, 1.0])).tolist()) if scaling.loc.ndim == 0 else None
-        figure = image_grid(samples.reshape(-1, *detector.image_shape_), limits)
-        with atomic_write(output) as file:
-            figure.savefig(file, format="png", dpi=100)
+        write_grid(output, detector, samples)
     elif output.suffix == ".npy":
         with atomic_write(output) as file:
             np.save(file, samples, allow_pickle=False)
     else:
-        names = getattr(detector, "feature_names_in_", None)
-        with atomic_write(output, "w", encoding="utf-8", newline="") as file:
-            pd.DataFrame(samples.reshape(len(samples), -1), columns=names).to_csv(
-                file, index=False, header=names is not None
-            )
-    options.say(f"wrote {output}")
+        write_table(output, detector, samples)
+    print_lines(f"wrote {output}")
+
+
+def write_grid(output: Path, detector: VAEDetector, samples: np.ndarray) -> None:
+    """Write images as a .png of all of them."""
+    from vae_anomaly.reports import image_grid
+    from vae_anomaly.storage.atomic import atomic_write
+
+    if detector.image_shape_ is None or detector.image_shape_[2] not in (1, 3):
+        raise click.ClickException("the model's samples are no images that a .png can show: use .npy or .csv")
+    scaling = detector.vae_.scaling
+    limits = tuple(scaling.inverse(scaling.loc.new_tensor([0.0, 1.0])).tolist()) if scaling.loc.ndim == 0 else None
+    figure = image_grid(samples.reshape(-1, *detector.image_shape_), limits)
+    with atomic_write(output) as file:
+        figure.savefig(file, format="png", dpi=100)
+
+
+def write_table(output: Path, detector: VAEDetector, samples: np.ndarray) -> None:
+    """Write samples as rows of a .csv, with a header if the model knows names of features."""
+    import pandas as pd
+
+    from vae_anomaly.storage.atomic import atomic_write
+
+    names = getattr(detector, "feature_names_in_", None)
+    frame = pd.DataFrame(samples.reshape(len(samples), -1), columns=names)
+    with atomic_write(output, "w", encoding="utf-8", newline="") as file:
+        frame.to_csv(file, index=False, header=names is not None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # tests run side by side: threads of several processes would wait for each other more than they compute
@@ -14,22 +16,8 @@ os.environ["SCIPY_ARRAY_API"] = "1"  # read once, when SciPy is imported; one of
 import numpy as np
 import pytest
 
+from helpers import Make, images, table
 from vae_anomaly import VAEDetector
-
-
-def table(n: int = 200, n_features: int = 6, seed: int = 0) -> np.ndarray:
-    """Correlated Gaussian rows."""
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 3)) @ rng.normal(size=(3, n_features)) + 0.1 * rng.normal(size=(n, n_features))
-
-
-def images(n: int = 60, shape: tuple[int, ...] = (9, 8), seed: int = 0) -> np.ndarray:
-    """8-bit images of one bright bar each."""
-    rng = np.random.default_rng(seed)
-    X = rng.integers(0, 40, size=(n, *shape), dtype=np.uint8)
-    for image, column in zip(X, rng.integers(0, shape[1], size=n), strict=True):
-        image[:, column] = 220
-    return X
 
 
 @pytest.fixture(scope="session")
@@ -43,20 +31,25 @@ def image_detector() -> VAEDetector:
 
 
 @pytest.fixture(scope="session")
-def make_table() -> Callable[..., np.ndarray]:
+def make_table() -> Make:
     return table
 
 
 @pytest.fixture(scope="session")
-def make_images() -> Callable[..., np.ndarray]:
+def make_images() -> Make:
     return images
 
 
 @pytest.fixture
-def global_random_state() -> Any:
-    """A function that tells the state of every global random generator."""
-    import random
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of the test's own; ``pytestmark = pytest.mark.usefixtures("own_folder")`` for a module."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
+
+@pytest.fixture
+def global_random_state() -> Callable[[], tuple[Any, ...]]:
+    """A function that returns the state of every global random generator."""
     import torch
 
     def state() -> tuple[Any, ...]:

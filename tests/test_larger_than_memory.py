@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from sklearn.metrics import roc_auc_score
 
 from vae_anomaly import VAEDetector, detector
-from vae_anomaly.cli import main
+from vae_anomaly.cli import fit_run, main
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
@@ -258,7 +258,7 @@ def test_the_test_part_is_bounded_too(make_table: Make, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("nothing_is_loaded")
 def test_without_labels_the_report_shows_an_even_sample(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["vae_anomaly.cli.fit"], "UNLABELLED_ROWS", 100)
+    monkeypatch.setattr(fit_run, "UNLABELLED_ROWS", 100)
     np.save("X.npy", make_table(500))
     result = run("fit", "--data", "X.npy", "--epochs", 2)
     assert result.exit_code == 0, result.output

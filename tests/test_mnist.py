@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from sklearn.metrics import roc_auc_score
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.datasets import load_named, locate
 
 pytestmark = pytest.mark.slow
@@ -26,7 +25,7 @@ def real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_three_normal_digits_are_told_from_the_rest() -> None:
-    result = CliRunner().invoke(main, ["fit", "--normal", "0,1,2", "--json"])
+    result = run("fit", "--normal", "0,1,2", "--json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     assert summary["data"]["name"] == "mnist"
@@ -40,7 +39,7 @@ def test_three_normal_digits_are_told_from_the_rest() -> None:
     assert summary["test"]["roc_auc"]["value"] == pytest.approx(auc, abs=1e-12)
     _, test = load_named("mnist")
     np.save("test.npy", test.X)
-    streamed = CliRunner().invoke(main, ["score", "test.npy", "--output", "again.csv"])
+    streamed = run("score", "test.npy", "--output", "again.csv")
     assert streamed.exit_code == 0
     pd.testing.assert_series_equal(pd.read_csv("again.csv")["anomaly_score"], scores["anomaly_score"], check_exact=True)
 

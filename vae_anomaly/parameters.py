@@ -71,7 +71,7 @@ class Integer(Constraint):
 class Number(Constraint):
     """A finite number between two, which may be values themselves or not."""
 
-    low: float = 0.0
+    low: float = 0
     high: float = math.inf
     low_open: bool = False
     high_open: bool = True
@@ -184,7 +184,7 @@ class Parameter:
     stored_as
         Its name in model files, where that is another.
     option
-        Its option of ``vae-anomaly fit``, where that is not its name; None: it has none, or one of another kind.
+        Its option of ``vae-anomaly fit``, where that is not its name; None: it has none.
     """
 
     name: str
@@ -258,29 +258,29 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="epochs",
         default=None,
         constraint=Optional(Integer()),
-        help="Most passes over the data.",
+        help="Passes over the data, at most.",
         shown_default="30, more for few samples",
     ),
     Parameter(
         name="batch_size",
         default=None,
         constraint=Optional(Integer()),
-        help="Samples a training step.",
+        help="Samples per training step.",
         shown_default="128, or 256 from 25,000 samples or 2,500 images up",
     ),
     Parameter(
         name="learning_rate",
         default=None,
         constraint=Optional(Number(low_open=True)),
-        help="Its peak.",
-        shown_default="0.001 for 128 samples a step, growing with their root",
+        help="Peak of the learning rate.",
+        shown_default="0.001 for batches of 128, growing with the root of their size",
     ),
     Parameter(
         name="patience",
         default=None,
         constraint=Optional(Integer()),
         help="Epochs without progress before stopping.",
-        shown_default="a third of them",
+        shown_default="a third of --epochs",
     ),
     Parameter(
         name="validation_fraction",
@@ -313,7 +313,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="precision",
         default="auto",
         constraint=OneOf(PRECISIONS),
-        help="Of the products in training; auto takes bfloat16 where it is measured to be faster.",
+        help="Precision of matrix products in training; auto takes bfloat16 where it is measured to be faster.",
     ),
     Parameter(
         name="score_name",
@@ -328,21 +328,20 @@ PARAMETERS: tuple[Parameter, ...] = (
         default=0,
         constraint=Seed(),
         help="Same seed, same model, to the bit.",
-        option=None,
+        option="--seed",
     ),
     Parameter(
         name="device",
         default="auto",
         constraint=Device(),
         help="auto, cpu, cuda, or another name torch knows.",
-        option=None,
     ),
     Parameter(name="verbose", default=False, constraint=Flag(), help="Show progress on stderr.", option=None),
     Parameter(
         name="checkpoint_dir",
         default=None,
         constraint=Optional(Folder()),
-        help="Folder to keep the training's state in, so that --resume goes on where it was killed.",
+        help="Folder for checkpoints, from which --resume continues a fit that was interrupted.",
         kept=False,
         option="--checkpoint",
     ),
@@ -357,7 +356,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="resume",
         default=False,
         constraint=Flag(),
-        help="Go on from the newest checkpoint in --checkpoint, if there is one.",
+        help="Continue from the newest checkpoint in --checkpoint, if there is one.",
         kept=False,
     ),
 )

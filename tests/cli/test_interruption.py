@@ -17,10 +17,9 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.cli.interruption import SIGNALS, interruptible
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.checkpoints import found
@@ -31,17 +30,14 @@ KEPT = ["--checkpoint", "my kept"]
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
-def run(*arguments: object) -> Result:
-    before = [signal.getsignal(number) for number in SIGNALS]
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert [signal.getsignal(number) for number in SIGNALS] == before
-    return result
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def handlers_are_restored() -> Iterator[None]:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    yield
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @contextlib.contextmanager
@@ -108,7 +104,7 @@ def test_resume_says_where_there_is_nothing_to_go_on_from() -> None:
     assert "--resume needs --checkpoint" in usage.stderr
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(own_folder: Path) -> None:
+def test_a_damaged_checkpoint_is_reported_in_one_line(own_folder: Path) -> None:
     assert run(*FIT, "--output", "whole.vae").exit_code == 0
     with signalled(signal.SIGTERM, n=5):
         assert run(*FIT, *KEPT, "--checkpoint-interval", 0).exit_code == 143

@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.datasets import load_named
 
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +26,6 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert f"wrote      {folder / 'model.vae'}, {folder / 'model.scores.csv'}" in result.stdout
     assert str(folder / "model.report" / "report.html") in result.stdout
     return folder
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_fit_reports_on_its_test_part(fitted: Path) -> None:
@@ -52,11 +43,11 @@ def test_a_report_of_a_named_data_set_says_what_evaluate_says(fitted: Path, own_
     result = run("report", fitted / "model.vae", "--dataset", "digits")
     assert (result.exit_code, result.stdout) == (0, "wrote report/report.html\n")
     numbers = json.loads(Path("report/report.json").read_text())
-    judged = json.loads(run("evaluate", "--dataset", "digits", "--model", fitted / "model.vae", "--json").stdout)[
+    evaluated = json.loads(run("evaluate", "--dataset", "digits", "--model", fitted / "model.vae", "--json").stdout)[
         "test"
     ]
     for name in ("roc_auc", "average_precision", "decisions", "per_group", "promised_false_alarms"):
-        assert numbers["test"][name] == judged[name]
+        assert numbers["test"][name] == evaluated[name]
     scores = pd.read_csv("report/scores.csv")
     detector = VAEDetector.load(fitted / "model.vae")
     _, test = load_named("digits")

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
-from vae_anomaly.cli.options import printable
+from vae_anomaly.storage.safe_reading import printable
 
 EVIL = "a\x1b[2J\x07\n\r\u202eb\u2066\x9b1m"
 CONTROL = set(
@@ -40,10 +40,6 @@ def test_nothing_that_steers_is_left_and_all_else_is(text: str) -> None:
 @pytest.mark.parametrize("text", ["plain, text", "café 数字 ελ", "a\u00a0b", "C:\\new"])
 def test_what_is_harmless_stays(text: str) -> None:
     assert printable(text) == text
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def clean(result: Result, code: int) -> str:

@@ -23,11 +23,10 @@ from hypothesis import strategies as st
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main
-from vae_anomaly.cli.options import ENGINES as NAMED_ENGINES
-from vae_anomaly.engines import processes
+from vae_anomaly.engines import ENGINES, processes
 from vae_anomaly.engines import score_dataset as scoring
 from vae_anomaly.engines.manifest import manifest
-from vae_anomaly.engines.score_dataset import ENGINES, score_dataset
+from vae_anomaly.engines.score_dataset import score_dataset
 from vae_anomaly.engines.shard import ShardScorer, Task, attempts_at, file_digest, is_whole
 from vae_anomaly.engines.summary import quantiles
 from vae_anomaly.errors import DataError, EngineError, ModelFileError
@@ -324,10 +323,6 @@ def test_mistakes_are_one_line(words: list[str], code: int, message: str, make_t
     Path("X.csv").write_text("1,2\n")
     result = run("score", *words, "--model", "m.vae")
     assert (result.exit_code, message in result.stderr, result.stdout) == (code, True, ""), result.stderr
-
-
-def test_names_of_engines_are_those_of_the_library() -> None:
-    assert NAMED_ENGINES == ENGINES
 
 
 @given(

@@ -98,9 +98,9 @@ def test_a_folder_of_images_goes_on_too(tmp_path: Path, monkeypatch, image_detec
 
 def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
     """Leave what the command would, killed after its first rows."""
-    from vae_anomaly.cli.score import made_of
+    from vae_anomaly.cli.score_table import table_identity
 
-    known = made_of(FittedModel.load(words[3]), Path(words[3]), Path(words[1]), None)
+    known = table_identity(FittedModel.load(words[3]), Path(words[3]), Path(words[1]), None)
     with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), known) as table:
         table.write(frame)
         raise Killed

@@ -2,3 +2,5 @@
 
 Besides the command line, nothing else reads data, scores it and writes the result.
 """
+
+ENGINES = ("processes", "ray")

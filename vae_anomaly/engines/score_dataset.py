@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vae_anomaly.engines import ENGINES
 from vae_anomaly.engines.manifest import Manifest, Shard, manifest
 from vae_anomaly.engines.processes import n_cpus, run_on_processes
 from vae_anomaly.engines.shard import Task, file_digest, is_whole
@@ -161,9 +162,6 @@ def run(
         yield from run_on_ray(task, shards, workers, address)
     else:
         yield from run_on_processes(task, shards, workers or n_cpus())
-
-
-ENGINES = ("processes", "ray")
 
 
 def need_parquet() -> None:

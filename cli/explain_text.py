@@ -1,0 +1,114 @@
+"""The evidence on one sample, as `explain_sample` collects it, drawn and as text."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_anomaly.cli.text import titled
+from vae_anomaly.storage.safe_reading import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def costs(evidence: dict[str, Any]) -> list[float]:
+    """Nats that each feature costs beyond what the model predicts; of an image, beyond its best pixel.
+
+    The noise of neighbouring pixels is correlated, and its variance counts fewer independent observations than there
+    are pixels: by that variance nearly every pixel does well, and only the differences between pixels mean something.
+    """
+    excess: list[float] = evidence["features"]["excess"]
+    best = min(excess) if evidence["image_shape"] else 0.0
+    return [value - best for value in excess]
+
+
+def draw(evidence: dict[str, Any], top: int) -> Figure:
+    """The figure that suits the data."""
+    import numpy as np
+
+    from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence
+
+    features = evidence["features"]
+    observed, expected, spread = (np.array(features[name]) for name in ("observed", "expected", "spread"))
+    nats = np.array(costs(evidence))
+    title = f"{printable(sample_name(evidence | {'data': Path(evidence['data']).name}))}\n{decision_text(evidence)}"
+    shape = evidence["image_shape"]
+    if shape is None:
+        return plot_feature_evidence(features["name"], observed, expected, spread, nats, most=top, title=title)
+    return plot_image_evidence(*(array.reshape(shape) for array in (observed, expected, nats)), title=title)
+
+
+def sample_name(evidence: dict[str, Any]) -> str:
+    """Number, file and label of the sample."""
+    label = "" if evidence["label"] is None else f", label {evidence['label']}"
+    file = "" if evidence["file"] is None else f", {evidence['file']}"
+    return f"row {evidence['row']} of {evidence['data']}{file}{label}"
+
+
+def decision_text(evidence: dict[str, Any]) -> str:
+    """The decision, the score and the threshold."""
+    decision = "anomaly" if evidence["decision"] else "normal"
+    return f"{decision}, anomaly score {evidence['anomaly_score']:.2f}, threshold {evidence['threshold']:.2f}"
+
+
+def evidence_text(evidence: dict[str, Any], top: int) -> str:
+    """The evidence on one sample as text."""
+    e = evidence
+    lines = [
+        *titled("sample", [printable(sample_name(e))]),
+        *titled(
+            "score",
+            [
+                decision_text(e),
+                f"score {e['score']}, p-value {e['p_value']:.3g} among {e['n_held_out']:,} held-out normals",
+            ],
+        ),
+        *titled("ELBO", [term_text("reconstruction", e["reconstruction"]), term_text("KL", e["kl"])]),
+        *titled("pixels" if e["image_shape"] else "features", feature_lines(e, top)),
+        *titled("exemplars" if "exemplars" in e else "latents", latent_lines(e, top)),
+    ]
+    return "\n".join(lines)
+
+
+def term_text(name: str, term: dict[str, Any]) -> str:
+    """A term of the ELBO, and its place among those of the held-out normals."""
+    below, median = term["held_out_below"], term["held_out_median"]
+    return (
+        f"{name} {term['value']:.2f} nats; {below:.1%} of {term['n_held_out']:,} held-out normals lie below, "
+        f"their median is {median:.2f}"
+    )
+
+
+def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
+    """The features that cost most, worst first, as a table."""
+    from vae_anomaly.reports import measured
+
+    features, nats, is_image = evidence["features"], costs(evidence), evidence["image_shape"] is not None
+    order = sorted(range(len(nats)), key=lambda i: -nats[i])[:top]
+    rows = [("row, column" if is_image else "name", "observed", "expected", "nats")]
+    for i in order:
+        observed, expected, spread = (features[key][i] for key in ("observed", "expected", "spread"))
+        if is_image:  # correlated with its neighbours, one pixel's spread means little
+            shown = f"{observed:.4g}", f"{expected:.4g}"
+        else:
+            value, mean, std = measured(observed, expected, spread)
+            shown = value, f"{mean} ± {std}"
+        name = printable(features["name"][i])
+        rows.append((name if len(name) <= 40 else name[:39] + "…", *shown, f"{nats[i]:,.3f}"))
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    than = "more than the best pixel" if is_image else "beyond what the model predicts"
+    return [
+        f"nats {than}, the {len(order):,} worst of {len(nats):,}",
+        *("  ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])]) for r in rows),
+    ]
+
+
+def latent_lines(evidence: dict[str, Any], top: int) -> list[str]:
+    """The largest shares of the KL term."""
+    kind = "exemplars" if "exemplars" in evidence else "latents"
+    shares = evidence[kind]
+    order = sorted((i for i, share in enumerate(shares) if share >= 0.005), key=lambda i: -shares[i])[:top]
+    largest = ", ".join(f"{i}: {shares[i]:.2f}" for i in order)
+    return [f"nats of the KL term, the {len(order):,} largest shares of {len(shares):,}", *textwrap.wrap(largest, 100)]

@@ -1,0 +1,195 @@
+"""The work of ``vae-anomaly fit``: load the data, fit, evaluate and write."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vae_anomaly.cli.data import DataOptions, even_rows, is_normal, load_data_to_fit, load_named_parts, take_samples
+from vae_anomaly.cli.fit_summary import describe_data, describe_model
+from vae_anomaly.cli.resuming import check_writable, keeping_checkpoints
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.reports import Report
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+UNLABELLED_ROWS = 10_000  # in the report, where there is no test part
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOutputs:
+    """Where to write.
+
+    Parameters
+    ----------
+    model, scores
+        Files.
+    report
+        A folder; None if no report is wanted.
+    """
+
+    model: Path
+    scores: Path
+    report: Path | None
+
+    def check(self) -> None:
+        """Find out before the training, not after it, what cannot be written."""
+        from vae_anomaly.reports import check_report_folder
+        from vae_anomaly.storage.score_table import SCORE_SUFFIXES
+
+        if self.scores.suffix not in SCORE_SUFFIXES:
+            raise click.BadParameter(f"{self.scores} is none of {', '.join(SCORE_SUFFIXES)}", param_hint="--scores")
+        check_writable(self.model)
+        check_writable(self.scores)
+        if self.report is not None:
+            check_report_folder(self.report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """What to fit and what to evaluate the model on.
+
+    Parameters
+    ----------
+    name
+        Of the data.
+    training
+        Normal samples.
+    test
+        Labelled samples that the model is not fitted on; None where there are no labels or no anomalies.
+    """
+
+    name: str
+    training: Dataset | RowsOnDisk
+    test: Dataset | None
+
+
+def run_fit(
+    given: DataOptions, test_fraction: float, outputs: FitOutputs, parameters: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Fit, evaluate and write; returns the summary, or None on all but the first of several processes that fit."""
+    from vae_anomaly.fitting.distributed import joined
+
+    folder, resume = parameters["checkpoint_dir"], parameters["resume"]
+    with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
+        data = load_fit_data(given, test_fraction, parameters["random_state"])
+        started = time.perf_counter()
+        detector = train(data.training, parameters)
+        seconds = time.perf_counter() - started
+        if team.rank:
+            return None  # the first one has the same model, and writes it
+        about = describe_data(data.name, data.training, given.normal)
+        detector.metadata_ = {"data": about}
+        detector.save(outputs.model)
+        files, evaluation = {"model": str(outputs.model)}, None
+        if data.test is not None or outputs.report is not None:
+            report = report_on_fit(detector, data, given.normal, outputs.model)
+            files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
+            if report.evaluation is not None:
+                evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
+    return {
+        "data": about,
+        "model": describe_model(detector, seconds),
+        "threshold": vars(detector.calibration_),
+        "test": evaluation,
+        "files": files,
+    }
+
+
+def train(samples: Dataset | RowsOnDisk, parameters: dict[str, Any]) -> VAEDetector:
+    """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay."""
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+    detector = VAEDetector(verbose=True, **parameters)
+    return detector.fit_keeping_checkpoints(samples if isinstance(samples, RowsOnDisk) else samples.to_frame())
+
+
+def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitData:
+    """Load the data and set a test part aside, if the labels allow it."""
+    if given.data is None:
+        name, training, test = load_named_parts(given.dataset, given.data_dir)
+        assert training.labels is not None
+        normals = is_normal(training.labels, given.normal, training.source)
+        return FitData(name=name, training=training.take(normals), test=test)
+    samples, labels = load_data_to_fit(given.data, given.labels, given.label_column)
+    if labels is not None:
+        normals = is_normal(labels, given.normal, samples.source)
+        return split(str(given.data), samples, labels, normals, test_fraction, seed)
+    if given.normal is not None:
+        raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
+    return FitData(name=str(given.data), training=samples, test=None)
+
+
+def split(
+    name: str,
+    samples: Dataset | RowsOnDisk,
+    labels: np.ndarray,
+    normal: np.ndarray,
+    test_fraction: float,
+    seed: int,
+) -> FitData:
+    """Set a share of the normals and all anomalies aside for the test, drawn at random.
+
+    Of data on disk no more than fit in memory are tested, of either kind; the other anomalies are left out.
+    """
+    import numpy as np
+
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+    rng = np.random.default_rng(seed)
+    anomalies = tested_anomalies = np.flatnonzero(~normal)
+    normals = rng.permutation(np.flatnonzero(normal))
+    n_test = round(test_fraction * len(normals)) if len(anomalies) else 0
+    if isinstance(samples, RowsOnDisk):
+        n_test = min(n_test, samples.most_held())
+        tested_anomalies = rng.permutation(anomalies)[: samples.most_held()]
+        training: Dataset | RowsOnDisk = samples.without(np.concatenate([normals[:n_test], anomalies]))
+    else:
+        training = samples.take(np.sort(normals[n_test:]))
+    if not n_test:
+        return FitData(name=name, training=training, test=None)
+    tested = np.sort(np.concatenate([normals[:n_test], tested_anomalies]))
+    return FitData(name=name, training=training, test=take_samples(samples, tested, labels))
+
+
+def report_on_fit(detector: VAEDetector, data: FitData, normal: tuple[str, ...] | None, model: Path) -> Report:
+    """The report on the test part, or, without one, on an even sample of the training samples."""
+    from vae_anomaly.cli.report_contents import build_report
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+    training, test = data.training, data.test
+    if test is not None:
+        assert test.labels is not None
+        return build_report(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
+    most = training.most_held(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
+    rows = even_rows(len(training), most)
+    note = (
+        f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "
+        "model was trained on. Those flagged may be anomalies among them."
+    )
+    return build_report(detector, take_samples(training, rows), None, None, model, (note,))
+
+
+def write_evaluation(report: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:
+    """Write a score table and a report, where they are wanted; returns the path of each."""
+    from vae_anomaly import reports
+    from vae_anomaly.storage.score_table import open_score_table
+
+    files = {}
+    if scores is not None:
+        with open_score_table(scores) as write:
+            write(report.frame())
+        files["scores"] = str(scores)
+    if folder is not None:
+        reports.write_report(report, folder)  # its import alone takes a second
+        files["report"] = str(folder / reports.PAGE)
+    return files

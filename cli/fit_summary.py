@@ -1,0 +1,99 @@
+"""What ``vae-anomaly fit`` prints: the data, the model, how the training went, and the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vae_anomaly.cli.evaluate import describe_evaluation
+from vae_anomaly.cli.text import comma_separated, describe_calibration, terminal_text, titled
+from vae_anomaly.history import best_epoch, validation_elbo
+
+if TYPE_CHECKING:
+    from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+
+def describe_data(name: str, training: Dataset | RowsOnDisk, normal: tuple[str, ...] | None) -> dict[str, Any]:
+    """What the model was trained on, as the model file keeps it."""
+    from vae_anomaly.storage.rows import RowsOnDisk
+
+    about = {
+        "name": name,
+        "source": training.source,
+        "normal": None if normal is None else list(normal),
+        "n_normal": len(training),
+    }
+    return about | ({"on_disk": True} if isinstance(training, RowsOnDisk) else {})
+
+
+def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
+    """The model that was trained in so many seconds, and its best epoch."""
+    history = detector.history_
+    best = history[best_epoch(history) - 1]
+    return {
+        "architecture": detector.architecture,
+        "likelihood": detector.likelihood_,
+        "prior": detector.prior_,
+        "score": detector.score_name,
+        "latent_dim": detector.noise_.shape[-1],
+        "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
+        "n_features": detector.n_features_in_,
+        "image_shape": detector.image_shape_,
+        "validation_fraction": detector.validation_fraction,
+        "calibration_fraction": detector.calibration_fraction,
+        "seed": detector.random_state,
+        "device": str(detector.vae_.scaling.loc.device),
+        "precision": detector.precision_,
+        "seconds": round(seconds, 2),
+        "epochs": len(history),
+        "best_epoch": best["epoch"],
+        "validation_elbo": validation_elbo(best),
+        "validation_reconstruction": best["validation_reconstruction"],
+        "validation_kl": best["validation_kl"],
+    }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The summary of a fit as text."""
+    lines = [
+        *titled("data", data_lines(summary["data"], summary["model"])),
+        *titled("model", [model_line(summary["model"])]),
+        *titled("training", training_lines(summary["model"])),
+        *titled("threshold", describe_calibration(summary["threshold"])),
+    ]
+    if summary["model"]["score"] != "elbo":
+        lines += titled("score", [summary["model"]["score"]])
+    if summary["test"] is not None:
+        lines += titled("test", describe_evaluation(summary["test"]))
+    lines += titled("wrote", [", ".join(summary["files"].values())])
+    return terminal_text(*lines)
+
+
+def data_lines(data: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    images = model["image_shape"]
+    shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
+    normal = f", normal: {comma_separated(data['normal'])}" if data["normal"] else ""
+    limit = ", at most 20,000 samples or 32 MiB each, the rest read from disk" if data.get("on_disk") else ""
+    return [
+        f"{data['source']}{normal}",
+        f"{data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to stop the "
+        f"training, {model['calibration_fraction']:.0%} to set the threshold{limit}",
+    ]
+
+
+def model_line(model: dict[str, Any]) -> str:
+    return (
+        f"{model['architecture']}, {model['likelihood']} likelihood, {model['prior']} prior, "
+        f"{model['latent_dim']} latents, {model['n_parameters']:,} weights"
+    )
+
+
+def training_lines(model: dict[str, Any]) -> list[str]:
+    products = " with bfloat16 products" if model["precision"] == "bfloat16" else ""
+    return [
+        f"{model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}{products}, "
+        f"best epoch {model['best_epoch']}, seed {model['seed']}",
+        f"validation ELBO in training {model['validation_elbo']:.1f} nats = reconstruction "
+        f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
+    ]

@@ -1,0 +1,129 @@
+"""``vae-anomaly score`` by this process: from a file to a score table, a chunk at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vae_anomaly.cli.data import row_bar
+from vae_anomaly.cli.options import rows_per_chunk
+from vae_anomaly.storage.safe_reading import printable
+
+if TYPE_CHECKING:
+    from vae_anomaly.fitted_model import FittedModel
+    from vae_anomaly.storage.score_table import Columns, ScoreTable
+
+RESUMABLE_CHUNK_ROWS = 1 << 14  # so many rows are lost to a kill, at most
+
+
+def score_to_table(
+    fitted: FittedModel, data: Path, output: Path | TextIO, label_column: str | None, fdr: float | None
+) -> int:
+    """Score a file into a table; returns how many samples are flagged."""
+    from vae_anomaly.storage.score_table import open_score_table
+
+    with open_score_table(output) as write:
+        chunks = score_chunks(fitted, data, label_column)
+        if output is sys.stdout and sys.stdout.isatty():
+            chunks = map(printable_names, chunks)
+        return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
+
+
+def score_to_table_resumably(
+    fitted: FittedModel, model: Path, data: Path, output: Path, label_column: str | None
+) -> int:
+    """Score a file into a table, continuing one that was cut; returns how many samples are flagged in all of it."""
+    from vae_anomaly.storage.resumable_table import open_resumable_table
+
+    with open_resumable_table(output, table_identity(fitted, model, data, label_column)) as table:
+        for columns in score_chunks(fitted, data, label_column, table.n_rows, RESUMABLE_CHUNK_ROWS):
+            table.write(columns)
+    return table.n_flagged
+
+
+def table_identity(fitted: FittedModel, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
+    """All that the bits of a score table depend on, by names for messages."""
+    import hashlib
+
+    import torch
+
+    from vae_anomaly import __version__
+
+    with model.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    files = sorted(data.rglob("*")) if data.is_dir() else [data]
+    states = [(path.stat(), str(path.relative_to(data))) for path in files if path.is_file()]
+    known = repr([(name, state.st_size, state.st_mtime_ns) for state, name in states])
+    return {
+        "model": digest,
+        "data": hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest(),
+        "score": fitted.score,
+        "label column": label_column,
+        "device": str(fitted.vae.scaling.loc.device),
+        "number of threads": torch.get_num_threads(),
+        "version": f"{__version__}, torch {torch.__version__}",
+    }
+
+
+def printable_names(columns: Columns) -> Columns:
+    """The columns, with whatever could control a terminal escaped in file names."""
+    names = {"file": [printable(name) for name in columns["file"]]} if "file" in columns else {}
+    return {**columns, **names}
+
+
+def score_chunks(
+    fitted: FittedModel, data: Path, label_column: str | None, first_row: int = 0, most_rows: int | None = None
+) -> Iterator[Columns]:
+    """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr."""
+    import numpy as np
+
+    from vae_anomaly.datasets import chunks
+
+    n_rows = rows_per_chunk(fitted.n_features)
+    n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
+    with row_bar(data, "scoring", first_row) as bar:
+        start = first_row
+        for part in chunks(data, n_rows, label_column, first_row):
+            columns = {"index": np.arange(start, start + len(part))}
+            columns |= fitted.score_table(part.X, part.feature_names)
+            if part.row_names is not None:
+                columns["file"] = np.array(part.row_names)
+            yield columns
+            start += len(part)
+            bar.update(len(part))
+
+
+def write_chunks(chunks: Iterator[Columns], write: ScoreTable) -> int:
+    """Write chunks as they come; returns how many samples are flagged."""
+    n_flagged = 0
+    for columns in chunks:
+        write(columns)
+        n_flagged += int(columns["decision"].sum())
+    return n_flagged
+
+
+def write_decided_together(chunks: Iterator[Columns], write: ScoreTable, fdr: float) -> int:
+    """Keep the table in a temporary file until all p-values are known, then decide and write."""
+    import tempfile
+
+    import numpy as np
+
+    from vae_anomaly.calibration.conformal import benjamini_hochberg
+    from vae_anomaly.storage.score_table import records
+
+    with tempfile.TemporaryFile() as spool:
+        p_values = []
+        for columns in chunks:
+            p_values.append(columns["p_value"])
+            np.save(spool, records(columns), allow_pickle=False)
+        flagged = benjamini_hochberg(np.concatenate(p_values), fdr)
+        spool.seek(0)
+        start = 0
+        for part in p_values:
+            rows = np.load(spool, allow_pickle=False)
+            rows["decision"] = flagged[start : start + len(part)]
+            write({name: rows[name] for name in rows.dtype.names})
+            start += len(part)
+    return int(flagged.sum())

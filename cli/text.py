@@ -1,0 +1,56 @@
+"""Results as lines of text for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.storage.safe_reading import printable
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines, with whatever could control a terminal escaped."""
+    click.echo(terminal_text(*lines))
+
+
+def terminal_text(*lines: str) -> str:
+    """Lines in one string, with whatever could control a terminal escaped."""
+    return "\n".join(map(printable, lines))
+
+
+def titled(title: str, lines: list[str]) -> list[str]:
+    """Lines in a second column, beside a title in the first."""
+    return [f"{title if i == 0 else '':<10} {line}" for i, line in enumerate(lines)]
+
+
+def comma_separated(names: list[str] | tuple[str, ...]) -> str:
+    """Names separated by commas, at most 20 of them."""
+    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+
+
+def describe_calibration(calibration: dict[str, Any]) -> list[str]:
+    """A threshold, what its method guarantees, and the rates to expect from it."""
+    c = calibration
+    interval = f"{c['threshold_low']:.2f} to {c['threshold_high']:.2f}"
+    lines = [
+        f"anomaly score above {c['threshold']:.2f} (95 % interval {interval})",
+        f"{c['method']}: {Calibration(**c).promise()}",
+        "expect "
+        + rate_text("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
+    ]
+    if c["detection_rate"] is not None:
+        found = rate_text(
+            "anomalies found", c["detection_rate"], c["detection_low"], c["detection_high"], c["n_anomalous"]
+        )
+        lines.append(f"expect {found}")
+    if c["note"]:
+        lines.append(f"warning: {c['note']}")
+    return lines
+
+
+def rate_text(of_what: str, value: float, low: float, high: float, n: int) -> str:
+    """A rate with its interval and the number of samples that it rests on."""
+    percent = [f"{100 * x:.3g}%" for x in (value, low, high)]
+    return f"{percent[0]} {of_what} (95 % interval {percent[1]} to {percent[2]}), from {n:,} samples"
