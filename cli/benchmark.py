@@ -117,7 +117,7 @@ def benchmark(
         plan = plan.restricted(tuple(plan.cases)[:QUICK_CASES])
     chosen, named = chosen_methods(methods), chosen_scores(scores)
 
-    from vae_anomaly.benchmark.protocols import QUICK_ROWS, Key, run
+    from vae_anomaly.benchmark.run import QUICK_ROWS, Key, run
     from vae_anomaly.reports import RecordLog, record_frame, summary_table, write_benchmark
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
@@ -226,7 +226,7 @@ def tables(folder: Path, seeds: int) -> Plan:
 def chosen_methods(methods: tuple[str, ...]) -> list[str]:
     """Names of methods; all of them means those that are installed, and says which are not."""
     from vae_anomaly.benchmark.peers import PEERS
-    from vae_anomaly.benchmark.protocols import VAE, check_methods
+    from vae_anomaly.benchmark.run import VAE, check_methods
 
     if methods != ("all",):
         try:
@@ -242,7 +242,7 @@ def chosen_methods(methods: tuple[str, ...]) -> list[str]:
 
 def chosen_scores(scores: tuple[str, ...]) -> list[str]:
     """Names of this detector's scores."""
-    from vae_anomaly.benchmark.protocols import DETECTOR_SCORES
+    from vae_anomaly.benchmark.run import DETECTOR_SCORES
 
     if scores == ("all",):
         return list(DETECTOR_SCORES)

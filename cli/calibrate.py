@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+def method_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each number that calibration methods take, with what it is to each of them."""
+    uses: dict[str, dict[str, list[str]]] = {}
+    for method in CALIBRATION_METHODS:
+        for name, (default, about) in CALIBRATION_METHODS.entry(method).facts.get("parameters", {}).items():
+            text = about if default is None else f"{about} (default {default:g})"
+            uses.setdefault(name, {}).setdefault(text, []).append(method)
+    for name, texts in reversed(uses.items()):
+        about = "; ".join(f"{', '.join(methods)}: {text}" for text, methods in texts.items())
+        command = click.option(f"--{name.replace('_', '-')}", name, type=float, help=f"{about}.")(command)
+    return command
+
+
 @click.command()
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("model.vae"))
 @click.option(
@@ -25,12 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="README says when to take which.",
 )
-@click.option("--rate", type=float, help="The rate that the method takes.  [default: 0.05; pot 0.001; fixed_tpr 0.95]")
-@click.option("--delta", type=float, help="conformal: hold for all but this share of the draws of held-out normals.")
-@click.option("--beta", type=float, help="f_beta: how much recall weighs against precision.  [default: 1]")
-@click.option("--miss", type=float, help="cost: of an anomaly not flagged.  [default: 1]")
-@click.option("--false-alarm", type=float, help="cost: of a normal flagged.  [default: 1]")
-@click.option("--prevalence", type=float, help="cost: share of anomalies to come.  [default: as among those given]")
+@method_options
 @click.option(
     "--data",
     type=options.data_path,

@@ -41,7 +41,7 @@ def compare(
     vae-anomaly compare a.scores.csv b.scores.csv                score files of fit know what is an anomaly
     vae-anomaly compare a.csv b.csv --labels labels.npy
     """  # noqa: D301 - click reads the control character
-    from vae_anomaly.evaluation.metrics import compare as judge
+    from vae_anomaly.evaluation import compare as compare_scores
 
     if (a.suffix == ".vae") != (b.suffix == ".vae"):
         raise click.UsageError("give two models or two score files")
@@ -57,7 +57,7 @@ def compare(
         if data or label_column:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")
         scores, anomalous = scored(a, b, labels, normal)
-    result = judge(scores[0], scores[1], anomalous.astype(int))
+    result = compare_scores(scores[0], scores[1], anomalous.astype(int))
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return

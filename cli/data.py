@@ -118,12 +118,10 @@ def take(data: Dataset | RowsOnDisk, rows: np.ndarray, labels: np.ndarray | None
 
 def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
     """A progress bar on stderr, on a terminal only; with the time left where the file says how many rows it has."""
-    from tqdm import tqdm
-
     from vae_anomaly.datasets import count_rows
+    from vae_anomaly.progress import progress_bar
 
-    total = count_rows(path)
-    return tqdm(total=total, initial=first_row, unit=" rows", unit_scale=True, desc=what, disable=None, leave=False)
+    return progress_bar(what, count_rows(path), done=first_row)
 
 
 def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:

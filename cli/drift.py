@@ -40,14 +40,14 @@ def drift(
     REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. The
     alarm is a conformal test martingale's: without drift it ever goes off with probability at most --alarm-bound.
     """
-    from vae_anomaly.evaluation.drift import drift as measure
+    from vae_anomaly.evaluation import measure_drift
     from vae_anomaly.reports import read_score_table
 
     if reference.suffix == ".vae":
         known = -options.load_detector(reference, "cpu", score_name).calibration_scores_
     else:
         known = read_score_table(reference)["anomaly_score"].to_numpy()
-    result = measure(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)
+    result = measure_drift(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     else:

@@ -46,7 +46,7 @@ def evaluate(
     Labels are 0 = normal and 1 = anomaly, or class names.
     """
     from vae_anomaly.calibration.methods import promised_alarms
-    from vae_anomaly.evaluation.metrics import evaluate as judge
+    from vae_anomaly.evaluation import evaluate as evaluate_scores
     from vae_anomaly.storage.atomic import atomic_write
 
     samples = samples_of(data, dataset, data_dir, labels, label_column)
@@ -56,7 +56,7 @@ def evaluate(
     normal = normal_classes(detector, samples, normal, dataset is not None)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(samples.to_frame())
-    result = judge(
+    result = evaluate_scores(
         -scores,
         anomalous.astype(int),
         samples.labels if normal else None,

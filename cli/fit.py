@@ -18,6 +18,7 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
+from vae_anomaly.history import best_epoch, validation_elbo
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -434,7 +435,7 @@ def write_findings(seen: Report, scores: Path | None, folder: Path | None) -> di
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
     """What was trained, and how it went."""
     history = detector.history_
-    best = max(history, key=lambda epoch: epoch["validation_reconstruction"] - epoch["validation_kl"])
+    best = history[best_epoch(history) - 1]
     return {
         "architecture": detector.architecture,
         "likelihood": detector.likelihood_,
@@ -452,7 +453,7 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "epochs": len(history),
         "best_epoch": best["epoch"],
-        "validation_elbo": best["validation_reconstruction"] - best["validation_kl"],
+        "validation_elbo": validation_elbo(best),
         "validation_reconstruction": best["validation_reconstruction"],
         "validation_kl": best["validation_kl"],
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.safe_reading import printable
 
@@ -174,19 +175,9 @@ def describe_calibration(calibration: dict[str, Any]) -> list[str]:
     """What a threshold is, what it promises, and what to expect from it."""
     c = calibration
     spread = f"{c['threshold_low']:.2f} to {c['threshold_high']:.2f}"
-    rate = "" if c["rate"] is None else f"{c['rate']:.3g}"
-    says = {
-        "conformal": f"a new normal is flagged with probability at most {rate}"
-        + ("" if c["delta"] is None else f", for all but {c['delta']:.3g} of the draws of held-out normals"),
-        "quantile": f"at most {rate} of the held-out normals lie above",
-        "pot": f"exceeded with probability {rate} by the tail fitted to the held-out normals",
-        "contamination": f"flags {rate} of the {c['n_normal']:,} samples it was fitted on",
-        "fixed_tpr": f"at least {rate} of the labelled anomalies lie above",
-        "fixed_fpr": f"at most {rate} of the labelled normals lie above",
-    }.get(c["method"], "best for the labelled samples")
     lines = [
         f"anomaly score above {c['threshold']:.2f} (95 % interval {spread})",
-        f"{c['method']}: {says}",
+        f"{c['method']}: {Calibration(**c).promise()}",
         "expect "
         + share("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
     ]

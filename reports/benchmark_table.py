@@ -178,7 +178,7 @@ def write_benchmark(
     name
         What the files are called.
     records
-        From `vae_anomaly.benchmark.protocols.run`.
+        From `vae_anomaly.benchmark.run.run`.
     about
         Settings and environment, ready for JSON.
     notes

@@ -23,7 +23,6 @@ README, EXTENDING = PAGES["README.md"], PAGES["docs/extending.md"]
 NOT_YET = (  # rooms that are being furnished
     "A likelihood",
     "A prior",
-    "A calibration method",
     "A data format",
     "A report figure",
     "A detector parameter",

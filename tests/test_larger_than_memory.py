@@ -26,7 +26,7 @@ from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitting import batches as shuffling
 from vae_anomaly.fitting import post_training as settling
-from vae_anomaly.scoring.scores import BLOCK_ROWS
+from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage import rows
 from vae_anomaly.storage.rows import RowsOnDisk
 from vae_anomaly.storage.spool import spooled

@@ -23,11 +23,12 @@ from vae_anomaly.fitted_model import ElboTerms, FittedModel, check_support
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.batches import drawn
 from vae_anomaly.fitting.checkpoints import Checkpoints
-from vae_anomaly.fitting.distributed import team
+from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.post_training import settle
-from vae_anomaly.fitting.precision import resolved
+from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.preprocessing import rms_deviation
-from vae_anomaly.fitting.training import Recipe, train
+from vae_anomaly.fitting.run import Recipe
+from vae_anomaly.fitting.training import train
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.likelihoods import name_of
 from vae_anomaly.model.scaling import Scaling
@@ -310,7 +311,8 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         training, validation, calibration = self._split(rows, generator)
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         device = device_of(self.device)
-        (full,) = team().of_first([resolved(self.precision, dtype, device) == "full"])  # which each of them measures
+        ranks = current_ranks()  # each of which measures
+        (full,) = ranks.broadcast_from_first([resolve_precision(self.precision, dtype, device) == "full"])
         parameters["precision"] = "full" if full else "bfloat16"
         identity = parameters | {"device": device.type, "shape of a sample": sample_shape}
         kept = self._checkpoints(rows, seed, identity)
@@ -327,7 +329,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             self._recipe(training, choices, vae.scaling, parameters["precision"]),
             noise[:2].to(device, dtype),
             torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
-            progress=self.verbose and team().rank == 0,
+            progress=self.verbose and ranks.rank == 0,
             checkpoints=kept,
         )
         settle(vae, training, validation, choices.prior, noise.to(device, dtype), generator)

@@ -27,8 +27,8 @@ from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.normal_statistics import normals_from
-from vae_anomaly.scoring.scores import by_block
+from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.normal_statistics import checked_statistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import check_config
 from vae_anomaly.storage.rows import TYPES, Rows, check_feature_names, check_samples, extremes
@@ -304,7 +304,7 @@ class FittedModel:
             )
             sizes = choices.latent_dim, choices.n_features
             vae.prior = prior_of(choices.prior, prior, *sizes)
-            vae.normals = normals_from(normals, *sizes)
+            vae.normals = checked_statistics(normals, *sizes)
         model = cls(
             vae=vae,
             noise=torch.empty(0),

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from vae_anomaly.evaluation.metrics import Curve
+from vae_anomaly.evaluation.result import Curve
 
 WIDTH, HEIGHT = 340, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38

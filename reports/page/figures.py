@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_anomaly.evaluation.bands import precision_recall_band, roc_band
-from vae_anomaly.evaluation.metrics import Evaluation
+from vae_anomaly.evaluation.result import Evaluation
 from vae_anomaly.reports.page.charts import small
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.curves import plot_per_class, plot_precision_recall, plot_roc

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vae_anomaly.calibration.result import Calibration
-from vae_anomaly.evaluation.metrics import Curve, Evaluation
+from vae_anomaly.evaluation.result import Curve, Evaluation
 
 CURVE_POINTS = 2_000
 

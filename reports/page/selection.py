@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vae_anomaly.calibration.methods import exceedance
+from vae_anomaly.calibration.intervals import exceedance
 
 EACH = 8
 MAX_ROWS = 10_000

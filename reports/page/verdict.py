@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from scipy.stats import binom
 
-from vae_anomaly.evaluation.metrics import Decisions, Estimate
+from vae_anomaly.evaluation.result import Decisions, Estimate
 from vae_anomaly.reports.page.report import Report
 
 FEW = 100

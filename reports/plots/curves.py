@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_anomaly.calibration.methods import clopper_pearson
+from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bands import Band
-from vae_anomaly.evaluation.metrics import Curve, Decisions, Estimate, RocAuc
+from vae_anomaly.evaluation.result import Curve, Decisions, Estimate, RocAuc
 from vae_anomaly.reports.plots.style import (
     ANOMALOUS,
     HELD_OUT,

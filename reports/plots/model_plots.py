@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vae_anomaly.calibration.conformal import finite_scores
 from vae_anomaly.errors import DataError
+from vae_anomaly.history import best_epoch
 from vae_anomaly.reports.plots.scales import Scale, scale_of
 from vae_anomaly.reports.plots.style import (
     ANOMALOUS,
@@ -58,7 +59,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], ax: Axes | None = None) -
         for key in history[0]
         if key not in ("epoch", "learning_rate")
     }
-    best = int(np.argmax(terms["validation_reconstruction"] - terms["validation_kl"]))
+    best = best_epoch(history) - 1
     top, middle, bottom = stacked(axes_or_new(ax, 4.4), [3, 3, 1.2])
     for panel, key, title in ((top, "reconstruction", "reconstruction\n(nats)"), (middle, "kl", "KL (nats)")):
         panel.plot(epoch, terms[key], color=NORMAL, label="training")

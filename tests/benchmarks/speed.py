@@ -18,12 +18,13 @@ from products import products_of
 from timing import Record, compared, in_a_process, rounds, summarised
 
 import vae_anomaly.detector
+import vae_anomaly.fitting.run
 import vae_anomaly.fitting.training
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.fitting.precision import speed_of_bfloat16
-from vae_anomaly.fitting.training import Run
-from vae_anomaly.scoring.scores import BLOCK_ROWS
+from vae_anomaly.fitting.precision import bfloat16_speed_up
+from vae_anomaly.fitting.run import Run
+from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
 
 Benchmark = Callable[[bool], Iterator[Record]]
@@ -419,7 +420,7 @@ def clocks() -> Iterator[dict[str, float]]:
         return call
 
     from vae_anomaly.fitting.batches import Permutation
-    from vae_anomaly.fitting.distributed import Team
+    from vae_anomaly.fitting.distributed import Ranks
     from vae_anomaly.fitting.optimizer import AdamW
     from vae_anomaly.model.build import Choices
     from vae_anomaly.model.likelihoods import Gaussian
@@ -437,9 +438,9 @@ def clocks() -> Iterator[dict[str, float]]:
         ("forward", VAE, "rsample"),
         ("forward", VAE, "decode"),
         ("loss", Gaussian, "learn"),
-        ("loss", vae_anomaly.fitting.training, "kl_divergence"),
-        ("loss", Team, "mean"),
-        ("loss", Team, "summed"),
+        ("loss", vae_anomaly.fitting.run, "kl_divergence"),
+        ("loss", Ranks, "batch_mean"),
+        ("loss", Ranks, "sum_over_ranks"),
         ("backward", torch.Tensor, "backward"),
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
@@ -477,7 +478,7 @@ def watched(spent: dict[str, float], trained: list[tuple[float, float]]) -> Call
 
 def pieces_of_a_fit(smoke: bool) -> Iterator[Record]:
     """7. Where a fit's time goes, and what the epochs of 100,000 x 64 rows cost beyond their parts."""
-    speed_of_bfloat16(torch.device("cpu"))  # once a process
+    bfloat16_speed_up(torch.device("cpu"))  # once a process
     for name, X, parameters in (
         ("images", images(500 if smoke else 15_000), {"epochs": 1 if smoke else 5}),
         ("100,000 x 64 table", table(500 if smoke else 125_000, 64), {"epochs": 1 if smoke else 3}),

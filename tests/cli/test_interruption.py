@@ -24,7 +24,7 @@ from vae_anomaly.cli import main
 from vae_anomaly.cli.interruption import SIGNALS, interruptible
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.checkpoints import found
-from vae_anomaly.fitting.training import Run
+from vae_anomaly.fitting.run import Run
 
 FIT = ["fit", "--normal", "0", "--dataset", "digits", "--epochs", "3", "--batch-size", "32"]
 KEPT = ["--checkpoint", "my kept"]

@@ -26,11 +26,12 @@ from vae_anomaly.cli import main
 from vae_anomaly.cli.options import ENGINES as NAMED_ENGINES
 from vae_anomaly.engines import processes
 from vae_anomaly.engines import score_dataset as scoring
-from vae_anomaly.engines.manifest import BLOCK_ROWS, manifest
+from vae_anomaly.engines.manifest import manifest
 from vae_anomaly.engines.score_dataset import ENGINES, score_dataset
 from vae_anomaly.engines.shard import ShardScorer, Task, attempts_at, file_digest, is_whole
 from vae_anomaly.engines.summary import quantiles
 from vae_anomaly.errors import DataError, EngineError, ModelFileError
+from vae_anomaly.scoring import BLOCK_ROWS
 
 KINDS = ("npy", "parquet", "zarr", "folder", "url")
 N = 2_600

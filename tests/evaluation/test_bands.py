@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from vae_anomaly.calibration.conformal import p_values
-from vae_anomaly.calibration.methods import clopper_pearson
+from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bands import GRID, Band, p_value_band, precision_recall_band, roc_band
 from vae_anomaly.evaluation.metrics import evaluate

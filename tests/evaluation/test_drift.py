@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import ks_2samp, kstest
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.drift import drift, ks_distance, log_martingale, online_p_values, stability_index
+from vae_anomaly.evaluation.drift import ks_distance, log_martingale, measure_drift, online_p_values, stability_index
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.2])
@@ -47,7 +47,7 @@ def test_online_p_values_are_uniform_and_exact(decimals: int) -> None:
 def test_a_shift_is_noticed_soon_after_it_starts(sign: int) -> None:
     rng = np.random.default_rng(4)
     new = np.concatenate([rng.normal(size=1000), sign + rng.normal(size=500)])
-    result = drift(rng.normal(size=500), new)
+    result = measure_drift(rng.normal(size=500), new)
     assert result.alarm is not None
     assert 1000 < result.alarm < 1150
     assert result.ks_p_value < 1e-6
@@ -57,7 +57,7 @@ def test_a_shift_is_noticed_soon_after_it_starts(sign: int) -> None:
 def test_no_shift_is_no_alarm() -> None:
     rng = np.random.default_rng(5)
     reference, new = rng.normal(size=800), rng.normal(size=3000)
-    result = drift(reference, new)
+    result = measure_drift(reference, new)
     assert result.alarm is None
     assert result.ks.value == pytest.approx(ks_2samp(reference, new).statistic)
     assert result.ks_p_value > 0.01
@@ -77,8 +77,8 @@ def test_statistics_agree_with_others() -> None:
 
 def test_unusable_scores_are_refused() -> None:
     with pytest.raises(DataError, match="new scores: 1 of 2 scores are NaN or infinite"):
-        drift(np.ones(5), np.array([1.0, np.nan]))
+        measure_drift(np.ones(5), np.array([1.0, np.nan]))
     with pytest.raises(DataError, match="reference: needs a vector of at least one score"):
-        drift(np.empty(0), np.ones(3))
+        measure_drift(np.empty(0), np.ones(3))
     with pytest.raises(DataError, match="bound on false alarms must lie between 0 and 1, got 2"):
-        drift(np.ones(5), np.ones(5), alarm_bound=2.0)
+        measure_drift(np.ones(5), np.ones(5), alarm_bound=2.0)

@@ -24,7 +24,9 @@ from vae_anomaly.fitting import batches as shuffling
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
 from vae_anomaly.fitting.preprocessing import standardize
-from vae_anomaly.fitting.training import EpochRecord, Recipe, Run, best_epoch, train
+from vae_anomaly.fitting.run import Recipe, Run
+from vae_anomaly.fitting.training import train
+from vae_anomaly.history import EpochRecord, best_epoch
 from vae_anomaly.model.likelihoods import Gaussian
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES

@@ -21,7 +21,7 @@ from vae_anomaly.cli import main
 from vae_anomaly.engines.on_ray import SETTINGS
 from vae_anomaly.fitting.batches import Permutation, Windows
 from vae_anomaly.fitting.checkpoints import found
-from vae_anomaly.fitting.distributed import Team, team
+from vae_anomaly.fitting.distributed import Ranks, current_ranks
 from vae_anomaly.storage.rows import RowsOnDisk
 
 CPU = torch.device("cpu")
@@ -50,14 +50,29 @@ def same(one: VAEDetector, other: VAEDetector, X: np.ndarray, tolerance: float) 
     return float(np.abs(curves[0] - curves[1]).max() / np.abs(curves[0]).max())
 
 
-def test_alone_a_team_changes_nothing() -> None:
-    alone, values = team(), torch.arange(3.0)
-    assert alone == Team(0, 1)
-    assert alone.part(7) == (0, 1)
-    assert alone.summed(values) is values
-    assert alone.mean(values, 3) == values.mean()
-    assert alone.any_of(True, False) == [True, False]
-    assert alone.of_first([1.5]) == [1.5]
+def test_a_process_alone_changes_nothing() -> None:
+    alone, values, module = current_ranks(), torch.arange(3.0), torch.nn.BatchNorm1d(3)
+    assert alone == Ranks(0, 1)
+    assert alone.own_rows(7) == slice(0, None, 1)
+    assert alone.sum_over_ranks(values) is values
+    assert alone.batch_mean(values, 3) == values.mean()
+    assert alone.true_on_any([True, False]) == [True, False]
+    assert alone.broadcast_from_first([1.5]) == [1.5]
+    assert alone.data_parallel(module)(lambda: 7) == 7
+    alone.average_buffers(module, 0.5)
+    assert torch.equal(module.running_var, torch.ones(3))
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (5, 3), (3, 3, 2), (1, 0)])
+def test_the_mean_over_ranks_of_what_each_descends_is_the_gradient_of_the_batch(sizes: tuple[int, ...]) -> None:
+    rows = torch.randn(sum(sizes), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weight = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad((weight * rows).square().mean(), weight)
+    gradients = [
+        torch.autograd.grad(Ranks(rank, len(sizes)).batch_mean((weight * own).square(), len(rows)), weight)[0]
+        for rank, own in enumerate(torch.split(rows, sizes))
+    ]
+    torch.testing.assert_close(torch.stack(gradients).mean(), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -76,10 +91,10 @@ def test_the_parts_of_all_ranks_make_the_batch(tmp_path: Path, monkeypatch, size
             expected = whole.batch(order, start, stop)
             assert len(expected) == stop - start
             for rank in range(size):
-                first, every = Team(rank, size).part(start)
-                assert (start + first) % size == rank
-                part = ranks[rank].batch(order, start + first, stop, every)
-                np.testing.assert_array_equal(part, expected[first::every])
+                own = Ranks(rank, size).own_rows(start)
+                assert (start + own.start) % size == rank
+                rows_of_rank = ranks[rank].batch(order, start + own.start, stop, own.step)
+                np.testing.assert_array_equal(rows_of_rank, expected[own])
         if on_disk and size > 1:
             assert len(ranks[0].inner) <= len(whole.inner) // size + 1
 

@@ -54,11 +54,31 @@ def test_a_restored_state_goes_on_the_same() -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True))
 
 
+STEP = """
+import sys, torch
+from vae_anomaly.fitting.optimizer import AdamW
+p = torch.zeros(3, requires_grad=True)
+p.grad = torch.ones(3)
+before = set(sys.modules)
+{step}
+print("torch._dynamo" in sys.modules, len(set(sys.modules) - before))
+"""
+
+
+def test_a_step_imports_nothing_where_that_of_pytorch_imports_a_compiler() -> None:
+    ours = python(STEP.format(step="AdamW([p]).step(0.1)"))
+    theirs = python(STEP.format(step="torch.optim.AdamW([p], fused=True).step()"))
+    assert ours == ["False", "0"]
+    assert theirs[0] == "True", "PyTorch's class imports its compiler no more: use it in place of ours"
+    assert int(theirs[1]) > 100
+
+
 def test_a_fit_does_not_import_the_compiler() -> None:
-    code = (
-        "import sys, numpy as np\nfrom vae_anomaly import VAEDetector\n"
-        "VAEDetector(epochs=1).fit(np.random.default_rng(0).normal(size=(200, 8, 8)))\n"
-        "print('torch._dynamo' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    fit = "VAEDetector(epochs=1).fit(np.random.default_rng(0).normal(size=(200, 8, 8)))"
+    code = f"import sys, numpy as np\nfrom vae_anomaly import VAEDetector\n{fit}\nprint('torch._dynamo' in sys.modules)"
+    assert python(code) == ["False"]
+
+
+def python(code: str) -> list[str]:
+    """What a new interpreter prints, word by word."""
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.split()

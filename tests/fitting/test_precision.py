@@ -13,14 +13,15 @@ import torch
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, DataError
 from vae_anomaly.fitting import precision
-from vae_anomaly.fitting.precision import denormals_flushed, resolved, speed_of_bfloat16
+from vae_anomaly.fitting.precision import bfloat16_speed_up, denormals_flushed, resolve_precision
+from vae_anomaly.fitting.run import Run
 
 CPU = torch.device("cpu")
 Make = Callable[..., np.ndarray]
 
 
 def at_speed(monkeypatch: pytest.MonkeyPatch, speed: float) -> None:
-    monkeypatch.setattr(precision, "speed_of_bfloat16", lambda device: speed)
+    monkeypatch.setattr(precision, "bfloat16_speed_up", lambda device: speed)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_what_precision_comes_to_be(
     monkeypatch: pytest.MonkeyPatch, asked: str, dtype: torch.dtype, speed: float, came_to_be: str
 ) -> None:
     at_speed(monkeypatch, speed)
-    assert resolved(asked, dtype, CPU) == came_to_be
+    assert resolve_precision(asked, dtype, CPU) == came_to_be
 
 
 def test_double_precision_has_no_bfloat16(make_table: Make) -> None:
@@ -49,7 +50,7 @@ def test_double_precision_has_no_bfloat16(make_table: Make) -> None:
         VAEDetector(precision="half").fit(make_table())
 
 
-def test_the_measurement_tells_slow_from_quick_and_leaves_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_measurement_finds_slow_and_fast_products_and_leaves_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
 
     def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -63,19 +64,19 @@ def test_the_measurement_tells_slow_from_quick_and_leaves_the_threads(monkeypatc
     before = threads()
     for half, speed in ((0.5, 2.0), (4.0, 0.25)):
         cost = {torch.float32: 1.0, torch.bfloat16: half}
-        speed_of_bfloat16.cache_clear()
-        assert speed_of_bfloat16(CPU) == speed
+        bfloat16_speed_up.cache_clear()
+        assert bfloat16_speed_up(CPU) == speed
     cost = {torch.float32: 1.0}  # a device that has none
     monkeypatch.setattr(precision, "seconds", lambda *_: (_ for _ in ()).throw(RuntimeError("not implemented")))
-    speed_of_bfloat16.cache_clear()
-    assert speed_of_bfloat16(CPU) == 0.0
-    speed_of_bfloat16.cache_clear()
+    bfloat16_speed_up.cache_clear()
+    assert bfloat16_speed_up(CPU) == 0.0
+    bfloat16_speed_up.cache_clear()
     assert threads() == before
 
 
 def test_it_is_really_measured() -> None:
-    speed_of_bfloat16.cache_clear()
-    assert speed_of_bfloat16(CPU) > 0
+    bfloat16_speed_up.cache_clear()
+    assert bfloat16_speed_up(CPU) > 0
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv", "article"])
@@ -158,8 +159,6 @@ def test_no_setting_outlives_a_fit(make_table: Make, tmp_path: Path, monkeypatch
     def watch(self: Any) -> int:
         seen.append(denormals_count())
         return step(self)
-
-    from vae_anomaly.fitting.training import Run
 
     step = Run.step
     monkeypatch.setattr(Run, "step", watch)

@@ -12,13 +12,14 @@ import torch
 import vae_anomaly.detector
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.fitting.training import Recipe, warmup_cosine
+from vae_anomaly.fitting.run import Recipe
+from vae_anomaly.history import best_epoch, validation_elbo
 
 
 def test_training_improves_both_parts(make_table: Callable[..., np.ndarray]) -> None:
     history = VAEDetector(epochs=60, input_noise=0).fit(make_table(400)).history_
     elbo = [record["reconstruction"] - record["kl"] for record in history]
-    validation = [record["validation_reconstruction"] - record["validation_kl"] for record in history]
+    validation = list(map(validation_elbo, history))
     assert elbo[-1] > elbo[0] + 3
     assert max(validation) > validation[0] + 3
     assert [record["epoch"] for record in history] == list(range(1, len(history) + 1))
@@ -49,8 +50,7 @@ def test_stops_early_and_keeps_the_best_weights(make_table: Callable[..., np.nda
     X = rng.normal(size=(60, 30))  # nothing to learn: it overfits soon
     detector = VAEDetector(epochs=150, patience=5, latent_dim=10).fit(X)
     history = detector.history_
-    validation = [record["validation_reconstruction"] - record["validation_kl"] for record in history]
-    best = int(np.argmax(validation)) + 1
+    best = best_epoch(history)
     assert len(history) < 150
     assert len(history) - max(best, 15) == 5
     rerun = VAEDetector(epochs=150, patience=150, latent_dim=10).fit(X)
@@ -62,9 +62,7 @@ def test_best_epoch_not_the_last_is_what_remains() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 30))
     long = VAEDetector(epochs=100, patience=100, latent_dim=10).fit(X)
-    validation = [record["validation_reconstruction"] - record["validation_kl"] for record in long.history_]
-    best = int(np.argmax(validation)) + 1
-    assert best < 100
+    assert best_epoch(long.history_) < 100
     short = VAEDetector(epochs=100, patience=33, latent_dim=10).fit(X)
     assert len(short.history_) < 100
     weights = list(zip(short.vae_.encoder.parameters(), long.vae_.encoder.parameters(), strict=True))
@@ -87,15 +85,6 @@ def test_input_noise_corrupts_only_the_input(make_table: Callable[..., np.ndarra
     noisy = VAEDetector(epochs=5, input_noise=0.5).fit(X)
     assert noisy.history_ != VAEDetector(epochs=5).fit(X).history_
     np.testing.assert_array_equal(noisy.score_samples(X), noisy.score_samples(X))
-
-
-def test_schedule_warms_up_and_decays_to_zero() -> None:
-    factors = [warmup_cosine(step, 100) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == factors[9] == 1
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[-1] < 0.001
-    assert warmup_cosine(0, 1) == 1
 
 
 def test_final_variance_is_that_of_clean_training_rows(make_images: Callable[..., np.ndarray]) -> None:

@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from vae_anomaly import reports
-from vae_anomaly.calibration.methods import clopper_pearson
+from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.errors import DataError
+from vae_anomaly.evaluation import Curve, RocAuc, evaluate
 from vae_anomaly.evaluation.bands import p_value_band, precision_recall_band, roc_band
-from vae_anomaly.evaluation.metrics import Curve, RocAuc, evaluate
 from vae_anomaly.reports.plots import style
 from vae_anomaly.reports.plots.curves import MOST_POINTS
 from vae_anomaly.reports.plots.scales import scale_of

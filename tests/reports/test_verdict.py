@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vae_anomaly.calibration.methods import calibrate
-from vae_anomaly.evaluation.metrics import Estimate, Evaluation, PValueCheck, evaluate
+from vae_anomaly.evaluation import Estimate, Evaluation, PValueCheck, evaluate
 from vae_anomaly.reports.page.glossary import GLOSSARY
 from vae_anomaly.reports.page.verdict import Finding, findings, percent
 

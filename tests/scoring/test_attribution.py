@@ -24,8 +24,10 @@ from vae_anomaly.model.priors import Exemplars, fit_mixture
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES
+from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.attribution import Explanation, explain
-from vae_anomaly.scoring.scores import BLOCK_ROWS, antithetic_noise, by_block
+from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.scores import antithetic_noise
 
 SHAPE, D, LATENT = (9, 8, 1), 72, 5
 LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.calibration.methods import Calibration
+from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices
 from vae_anomaly.registry import SCORES

@@ -52,17 +52,17 @@ class Peer:
     Parameters
     ----------
     build
-        From a seed to an unfitted detector.
-    fixed_up_to
-        With at most so many training rows the seed changes nothing, so one run stands for all seeds.
+        Makes an unfitted detector from a seed.
+    deterministic_up_to
+        With at most so many training rows the seed changes nothing, so one run is enough for all seeds.
     requires
-        Package that it comes from, if that is optional.
+        The optional package that it comes from, or None.
     transductive
         Whether a row's score depends on the rows that it is scored with.
     """
 
     build: Callable[[int], Detector]
-    fixed_up_to: float = math.inf
+    deterministic_up_to: float = math.inf
     requires: str | None = None
     transductive: bool = False
 
@@ -73,10 +73,11 @@ class Peer:
 
 
 def scaled_rows(X_train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The scaling that the training samples ask for, as a function to flat float32 rows.
+    """The scaling for samples like the training samples, as a function to flat float32 rows.
 
     Images go to [0, 1], one range for all pixels. Rows are standardised by the training rows' mean and standard
-    deviation, a constant feature only centred: `vae_anomaly.model.scaling`, which `VAEDetector` applies by itself.
+    deviation; a constant feature is only centred. `VAEDetector` applies the same by itself, from
+    `vae_anomaly.registry.PREPROCESSING`.
     """
     scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](X_train)
 
@@ -130,7 +131,7 @@ class SupportVectors:
         """Fit to the rows drawn."""
         if len(X) > SVM_ROWS:
             X = X[np.sort(np.random.default_rng(self.seed).permutation(len(X))[:SVM_ROWS])]
-        with undisturbed(self.seed):  # it draws a number that only other kinds of SVM use
+        with temporary_seed(self.seed):  # it draws a number that only other kinds of SVM use
             self.svm_ = OneClassSVM().fit(X)
         return self
 
@@ -141,7 +142,7 @@ class SupportVectors:
 
 
 class PyOD:
-    """A detector of PyOD, kept from changing global state: it seeds and draws from all of Python's generators.
+    """A detector of PyOD, which seeds and draws from all global generators, without a trace in them.
 
     Parameters
     ----------
@@ -156,27 +157,27 @@ class PyOD:
     def __init__(self, where: str, seed: int, **parameters: object) -> None:
         self.seed, self.parameters = seed, parameters
         module, name = where.split(".")
-        with undisturbed(seed):
+        with temporary_seed(seed):
             self.kind = getattr(importlib.import_module(f"pyod.models.{module}"), name)
 
     def fit(self, X: np.ndarray) -> Self:
         """Fit on rows; PyOD scores them too."""
         given = {"random_state": self.seed, "n_features": X.shape[1], "verbose": 0}
         known = {key: value for key, value in given.items() if key in inspect.signature(self.kind).parameters}
-        with undisturbed(self.seed):
+        with temporary_seed(self.seed):
             self.detector_ = self.kind(**known, **self.parameters).fit(X)
         return self
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """Negative of PyOD's score."""
-        with undisturbed(self.seed):
+        with temporary_seed(self.seed):
             return -np.asarray(self.detector_.decision_function(X), dtype=np.float64)
 
 
 @contextlib.contextmanager
-def undisturbed(seed: int) -> Iterator[None]:
+def temporary_seed(seed: int) -> Iterator[None]:
     """Seed all global random generators; afterwards they, the environment and the streams are as they were."""
-    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is what is at stake
+    state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is to be restored
     hash_seed = os.environ.get("PYTHONHASHSEED")
     try:
         with (
@@ -200,14 +201,18 @@ PEERS: dict[str, Peer] = {
     "pca": Peer(lambda seed: PrincipalComponents()),
     "1-nn": Peer(lambda seed: Neighbours(1)),
     "5-nn": Peer(lambda seed: Neighbours(5)),
-    "isolation_forest": Peer(lambda seed: IsolationForest(random_state=seed), fixed_up_to=0),
-    "one_class_svm": Peer(SupportVectors, fixed_up_to=SVM_ROWS),
+    "isolation_forest": Peer(lambda seed: IsolationForest(random_state=seed), deterministic_up_to=0),
+    "one_class_svm": Peer(SupportVectors, deterministic_up_to=SVM_ROWS),
     "lof": Peer(lambda seed: LocalOutlierFactor(novelty=True)),
-    "pyod_vae": Peer(lambda seed: PyOD("vae.VAE", seed), fixed_up_to=0, requires="pyod"),
+    "pyod_vae": Peer(lambda seed: PyOD("vae.VAE", seed), deterministic_up_to=0, requires="pyod"),
     # its own scaling divides by a standard deviation that is zero for a constant pixel
-    "pyod_vae_raw": Peer(lambda seed: PyOD("vae.VAE", seed, preprocessing=False), fixed_up_to=0, requires="pyod"),
-    "pyod_autoencoder": Peer(lambda seed: PyOD("auto_encoder.AutoEncoder", seed), fixed_up_to=0, requires="pyod"),
-    "pyod_deep_svdd": Peer(lambda seed: PyOD("deep_svdd.DeepSVDD", seed), fixed_up_to=0, requires="pyod"),
+    "pyod_vae_raw": Peer(
+        lambda seed: PyOD("vae.VAE", seed, preprocessing=False), deterministic_up_to=0, requires="pyod"
+    ),
+    "pyod_autoencoder": Peer(
+        lambda seed: PyOD("auto_encoder.AutoEncoder", seed), deterministic_up_to=0, requires="pyod"
+    ),
+    "pyod_deep_svdd": Peer(lambda seed: PyOD("deep_svdd.DeepSVDD", seed), deterministic_up_to=0, requires="pyod"),
     "pyod_knn": Peer(lambda seed: PyOD("knn.KNN", seed), requires="pyod"),
     # it ranks a row among the training rows and those that it is scored with
     "pyod_ecod": Peer(lambda seed: PyOD("ecod.ECOD", seed), requires="pyod", transductive=True),

@@ -73,7 +73,7 @@ def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:
     delta
         Share of the draws of held-out normals for which the promise may fail, in (0, 1).
     """
-    from scipy.special import gammaln  # a tenth of a second, which p-values without it do without
+    from scipy.special import gammaln  # delayed: plain p-values need no SciPy and no tenth of a second for it
 
     k = max(1, n // 2)
     i = np.arange(1, n + 1, dtype=np.float64)
@@ -92,7 +92,7 @@ def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
     Conformal p-values against one set of normals depend on each other, but positively (PRDS), for which the procedure
     holds (Bates et al., Theorem 2): of the samples flagged, an expected share of at most ``level`` are normal.
     """
-    from scipy.stats import false_discovery_control  # most of a second, which scoring does without
+    from scipy.stats import false_discovery_control  # delayed: it takes most of a second, and only --fdr needs it
 
     flagged: np.ndarray = false_discovery_control(p, method="bh") <= level
     return flagged

@@ -23,9 +23,41 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import genpareto
 
+from vae_anomaly.calibration.intervals import RESAMPLES
+from vae_anomaly.calibration.methods import Method, check_share
 from vae_anomaly.errors import DataError
+from vae_anomaly.registry import CALIBRATION_METHODS
 
 SMALLEST_TAIL = 10
+
+
+@CALIBRATION_METHODS.register(
+    "pot",
+    parameters={"rate": (0.001, "the probability that a normal exceeds the threshold")},
+    promise="exceeded with probability {rate} by the tail fitted to the held-out normals",
+)
+class PeaksOverThreshold(Method):
+    """The level that a generalised-Pareto tail puts at ``rate``, for rates rarer than the data shows.
+
+    A model, not a promise: it holds as far as the tail fits, which a Cramer-von Mises test checks.
+    """
+
+    def __init__(self, rate: float = 0.001) -> None:
+        self.rate: float = check_share("rate", rate)
+
+    def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
+        tail = fit_tail(normal)
+        if self.rate >= tail.n_tail / tail.n:
+            raise DataError(
+                f"pot: a rate of {self.rate:g} is inside the data (the tail is its last {tail.n_tail / tail.n:.1%}): "
+                "use conformal or quantile"
+            )
+        return tail.level(self.rate)
+
+    def warning(self, normal: np.ndarray) -> str | None:
+        """That the tail does not fit, where the test says so at 5 %."""
+        p = goodness_of_fit(fit_tail(normal), normal)
+        return f"the tail fits a generalised Pareto law badly (p = {p:.3f})" if p < 0.05 else None
 
 
 @dataclass(frozen=True)
@@ -84,7 +116,7 @@ def zhang_stephens(excesses: np.ndarray) -> tuple[float, float]:
     return shape, -shape / theta
 
 
-def goodness_of_fit(tail: Tail, scores: np.ndarray, n_simulations: int = 199) -> float:
+def goodness_of_fit(tail: Tail, scores: np.ndarray, n_simulations: int = RESAMPLES) -> float:
     """p-value of the Cramer-von Mises test that the tail is generalised Pareto, by parametric bootstrap."""
     rng = np.random.default_rng(0)
     excesses = np.sort(scores)[-tail.n_tail :] - tail.start

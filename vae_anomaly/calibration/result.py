@@ -1,8 +1,13 @@
-"""`Calibration`: a threshold with what to expect from it; `calibration.methods` makes them, and needs SciPy."""
+"""`Calibration`: a threshold with what to expect from it; `calibration.methods` makes them.
+
+Reading one and describing it needs no NumPy and no SciPy.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from vae_anomaly.registry import CALIBRATION_METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +49,15 @@ class Calibration:
     n_normal: int
     n_anomalous: int
     note: str | None
+
+    def promise(self) -> str:
+        """What the method promises of the threshold, in words, from what it was registered with."""
+        if self.method not in CALIBRATION_METHODS:
+            return "a method that is not installed here"
+        entry = CALIBRATION_METHODS.entry(self.method)
+        template = entry.facts.get("promise", entry.help)
+        if self.delta is not None:
+            template = entry.facts.get("promise_with_delta", template)
+        rate, delta = ("an unknown share" if share is None else f"{share:.3g}" for share in (self.rate, self.delta))
+        text: str = template.format(rate=rate, delta=delta, n_samples=f"{self.n_normal + self.n_anomalous:,}")
+        return text

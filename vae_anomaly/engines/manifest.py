@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from vae_anomaly.datasets import Extent, data_files, extent, stamp
 from vae_anomaly.errors import DataError
+from vae_anomaly.scoring import BLOCK_ROWS
 
 MANY_SHARDS = 64  # enough that a few workers end at about the same time
 SHARD_ROWS = 1 << 18  # at most, unless a row group or chunk has more
-BLOCK_ROWS = 512  # that the networks take at once
 
 
 class Shard(NamedTuple):

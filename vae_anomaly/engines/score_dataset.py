@@ -19,6 +19,7 @@ from vae_anomaly.engines.processes import n_cpus, run_on_processes
 from vae_anomaly.engines.shard import Task, file_digest, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
 from vae_anomaly.errors import DataError
+from vae_anomaly.progress import progress_bar
 from vae_anomaly.storage.atomic import atomic_write, remove_stale
 from vae_anomaly.storage.model_schema import read_description
 from vae_anomaly.storage.safe_reading import loads, read_data
@@ -238,13 +239,8 @@ def progress(
     records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], verbose: bool
 ) -> Iterator[dict[str, Any]]:
     """The records, with a bar on stderr over the rows, those of earlier runs among them."""
-    from tqdm import tqdm
-
     done = plan.n_rows - sum(shard.n_rows for shard in left)
-    quiet = None if verbose else True
-    with tqdm(
-        total=plan.n_rows, initial=done, unit=" rows", unit_scale=True, desc="scoring", disable=quiet, leave=False
-    ) as bar:
+    with progress_bar("scoring", plan.n_rows, done=done, shown=verbose) as bar:
         for record in records:
             bar.update(plan.shards[int(record["number"])].n_rows)
             yield record

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_anomaly.datasets import rows_at
-from vae_anomaly.engines.manifest import BLOCK_ROWS, Shard
+from vae_anomaly.engines.manifest import Shard
 from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.safe_reading import printable
 from vae_anomaly.storage.score_table import open_score_table
 

@@ -1,1 +1,35 @@
 """From scores and labels to figures with their uncertainty; NumPy and SciPy only."""
+
+from vae_anomaly.evaluation.bands import Band, p_value_band, precision_recall_band, roc_band
+from vae_anomaly.evaluation.comparison import compare
+from vae_anomaly.evaluation.drift import Drift, measure_drift
+from vae_anomaly.evaluation.metrics import evaluate
+from vae_anomaly.evaluation.result import (
+    Comparison,
+    Curve,
+    Decisions,
+    Estimate,
+    Evaluation,
+    PValueCheck,
+    RocAuc,
+)
+from vae_anomaly.evaluation.roc import roc_auc
+
+__all__ = [
+    "Band",
+    "Comparison",
+    "Curve",
+    "Decisions",
+    "Drift",
+    "Estimate",
+    "Evaluation",
+    "PValueCheck",
+    "RocAuc",
+    "compare",
+    "evaluate",
+    "measure_drift",
+    "p_value_band",
+    "precision_recall_band",
+    "roc_auc",
+    "roc_band",
+]

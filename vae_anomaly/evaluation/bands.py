@@ -27,12 +27,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vae_anomaly.calibration.methods import CONFIDENCE, clopper_pearson
+from vae_anomaly.calibration.intervals import CONFIDENCE, TAIL, clopper_pearson_bounds, percentile_interval
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.metrics import Ordered, n_resamples, rates, split
+from vae_anomaly.evaluation.bootstrap import OrderedScores, by_label, n_resamples
+from vae_anomaly.evaluation.roc import rates
 
 GRID = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 201))  # dense at both ends, where curves bend
-TAIL = (1 - CONFIDENCE) / 2
 SIMULATIONS = 10_000
 
 
@@ -60,13 +60,13 @@ def roc_band(scores: np.ndarray, labels: np.ndarray) -> Band:
     DataError
         If lengths differ, a score is NaN, a label is not 0 or 1, or one of the two is missing.
     """
-    anomalous, normal = split(scores, labels)
+    anomalous, normal = by_label(scores, labels)
 
     def detection_rate(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
         # where the curve is vertical, its upper end
         return np.asarray(np.interp(GRID, fpr, tpr))
 
-    low, high = pointwise(Ordered(scores, labels), detection_rate, len(anomalous))
+    low, high = pointwise(OrderedScores(scores, labels), detection_rate, len(anomalous))
     low[(1 - GRID) ** len(normal) > TAIL] = 0
     low[-1] = high[-1] = 1
     return Band(GRID.copy(), low, high)
@@ -90,7 +90,7 @@ def precision_recall_band(scores: np.ndarray, labels: np.ndarray) -> Band:
     DataError
         If lengths differ, a score is NaN, a label is not 0 or 1, or one of the two is missing.
     """
-    anomalous, normal = split(scores, labels)
+    anomalous, normal = by_label(scores, labels)
     m, n = len(anomalous), len(normal)
     recall = np.unique(np.maximum(GRID, 1 / m))
 
@@ -98,23 +98,23 @@ def precision_recall_band(scores: np.ndarray, labels: np.ndarray) -> Band:
         # where the curve is horizontal, its left end
         return np.asarray(np.interp(-recall, -tpr[::-1], fpr[::-1]))
 
-    low, high = pointwise(Ordered(scores, labels), false_alarm_rate, n)
+    low, high = pointwise(OrderedScores(scores, labels), false_alarm_rate, n)
     high[recall**m > TAIL] = 1
     return Band(recall, *(m * recall / (m * recall + n * rate) for rate in (high, low)))
 
 
 def pointwise(
-    ordered: Ordered, curve: Callable[[np.ndarray, np.ndarray], np.ndarray], n: int
+    ordered: OrderedScores, curve: Callable[[np.ndarray, np.ndarray], np.ndarray], n: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Range of a share among ``n`` samples at each point of a curve, from resamples and from the share itself."""
     rng = np.random.default_rng(0)
     n_scores = len(ordered.anomalous) + len(ordered.normal)
-    samples = [curve(*rates(*ordered.counts(rng))) for _ in range(n_resamples(n_scores))]
-    low, high = np.quantile(samples, [TAIL, 1 - TAIL], axis=0)
+    samples = [curve(*rates(*ordered.resampled_counts(rng))) for _ in range(n_resamples(n_scores))]
+    low, high = percentile_interval(samples)
     found = curve(*rates(*ordered.counts())) * n
-    at_least, at_most = (whole.astype(int).tolist() for whole in (np.floor(found + 1e-9), np.ceil(found - 1e-9)))
-    exact = {k: clopper_pearson(k, n) for k in {*at_least, *at_most}}
-    return np.minimum(low, [exact[k][1] for k in at_least]), np.maximum(high, [exact[k][2] for k in at_most])
+    at_least, at_most = np.floor(found + 1e-9).astype(int), np.ceil(found - 1e-9).astype(int)
+    exact_low, exact_high = clopper_pearson_bounds(at_least, n)[0], clopper_pearson_bounds(at_most, n)[1]
+    return np.minimum(low, exact_low), np.maximum(high, exact_high)
 
 
 def p_value_band(n_new: int, n_calibration: int | None = None) -> Band:

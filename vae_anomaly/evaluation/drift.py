@@ -3,9 +3,24 @@ r"""Whether the scores of presumed normals have moved.
 Three views: the Kolmogorov-Smirnov distance and the population stability index, which compare two whole samples, and a
 conformal test martingale, which watches scores as they arrive and may be stopped at any time.
 
-The martingale is a gambler's fortune: it bets that the next score will be unusual among all before it. If the new
-scores are exchangeable with the reference, the p-values are independent and uniform, no strategy gains, and by Ville's
-inequality the fortune ever reaches :math:`1/\alpha` with probability at most :math:`\alpha`.
+*The martingale* is a gambler's fortune: it bets that the next score will be unusual among all before it. With
+:math:`z_1, \ldots, z_n` the reference and all new scores up to the n-th of all and :math:`\tau_n` uniform, the smoothed
+p-value of the newest is
+
+.. math:: p_n = \frac{\#\{i : z_i > z_n\} + \tau_n\, \#\{i : z_i = z_n\}}{n}
+
+If new scores are exchangeable with the reference, the p-values are independent and uniform (Vovk et al., 2003), and a
+bet :math:`1 + \epsilon (p - \tfrac12)`, whose mean is then 1, neither gains nor loses on average. The Simple Jumper
+keeps three stakes :math:`S^\epsilon`, :math:`\epsilon \in \{-1, 0, 1\}`, that bet on small p-values, on none in
+particular and on large ones. At each step it first moves the share J = 0.01 of its fortune evenly between them, so that
+a change may come at any time:
+
+.. math:: S_n = \sum_\epsilon S_n^\epsilon, \qquad
+    S_n^\epsilon = \left((1 - J)\, S_{n-1}^\epsilon + \tfrac{J}{3}\, S_{n-1}\right)
+    \left(1 + \epsilon (p_n - \tfrac12)\right)
+
+from a fortune of 1 before the first new score. Without drift S is a martingale, and by Ville's inequality it ever
+reaches :math:`1/\alpha` with probability at most :math:`\alpha`.
 
 References
 ----------
@@ -17,7 +32,6 @@ https://arxiv.org/abs/2102.10439, for the Simple Jumper
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,17 +40,17 @@ from scipy.stats import ks_2samp
 
 from vae_anomaly.calibration.conformal import finite_scores
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.metrics import Estimate, interval
+from vae_anomaly.evaluation.bootstrap import two_sample_estimate
+from vae_anomaly.evaluation.result import Estimate
 
 BINS = 10
-RESAMPLES = 199
 JUMP = 0.01
-CHUNK = 1024
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What `drift` found; intervals cover 95 %.
+    """What `measure_drift` found; intervals cover 95 %.
 
     Parameters
     ----------
@@ -67,7 +81,7 @@ class Drift:
         return asdict(self)
 
 
-def drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float = 0.01) -> Drift:
+def measure_drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float = 0.01) -> Drift:
     """Compare the scores of presumed normals with those of a reference.
 
     Parameters
@@ -92,28 +106,15 @@ def drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float = 0.01) 
     log_fortune = log_martingale(online_p_values(reference, new, rng))
     reached = np.flatnonzero(log_fortune >= -math.log(alarm_bound))
     return Drift(
-        ks=bootstrap(lambda a, b: float(ks_distance(a, b)), reference, new, rng),
+        ks=two_sample_estimate(ks_distance, reference, new, rng),
         ks_p_value=float(ks.pvalue),
-        psi=bootstrap(stability_index, reference, new, rng),
+        psi=two_sample_estimate(stability_index, reference, new, rng),
         alarm=int(reached[0]) if len(reached) else None,
         alarm_bound=alarm_bound,
         log10_martingale=float(log_fortune.max() / math.log(10)),
         n_reference=len(reference),
         n_new=len(new),
     )
-
-
-def bootstrap(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    reference: np.ndarray,
-    new: np.ndarray,
-    rng: np.random.Generator,
-) -> Estimate:
-    """A statistic of two samples with its percentile interval over resamples of both."""
-    samples = [
-        statistic(*(part[rng.integers(0, len(part), len(part))] for part in (reference, new))) for _ in range(RESAMPLES)
-    ]
-    return interval(statistic(reference, new), samples)
 
 
 def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -145,25 +146,21 @@ def online_p_values(reference: np.ndarray, new: np.ndarray, rng: np.random.Gener
     """
     known = np.sort(reference)
     p = np.empty(len(new))
-    for start in range(0, len(new), CHUNK):
-        part = new[start : start + CHUNK]
+    for start in range(0, len(new), BLOCK):
+        part = new[start : start + BLOCK]
         above = len(known) - np.searchsorted(known, part, side="right")
         ties = np.searchsorted(known, part, side="right") - np.searchsorted(known, part, side="left")
         earlier = np.tri(len(part), dtype=bool)  # row i sees columns 0..i, itself included
         above = above + ((part[None, :] > part[:, None]) & earlier).sum(axis=1)
         ties = ties + ((part[None, :] == part[:, None]) & earlier).sum(axis=1)
         total = len(known) + np.arange(1, len(part) + 1)
-        p[start : start + CHUNK] = (above + rng.random(len(part)) * ties) / total
+        p[start : start + BLOCK] = (above + rng.random(len(part)) * ties) / total
         known = np.sort(np.concatenate([known, part]), kind="stable")
     return p
 
 
 def log_martingale(p: np.ndarray) -> np.ndarray:
-    """Logarithm of the Simple Jumper's fortune after each p-value, ``(N,)``.
-
-    It holds three stakes, betting on small, on large, and on no change of the p-values, and moves a hundredth of its
-    fortune between them at each step, so that a change may come at any time.
-    """
+    """Logarithm of the Simple Jumper's fortune after each p-value, ``(N,)``."""
     bets = np.array([-1.0, 0.0, 1.0])
     stakes = np.full(3, 1 / 3)
     log_fortune = 0.0

@@ -1,9 +1,9 @@
-"""Training by several processes, the ranks, which torchrun or an engine has started: who takes which rows of a batch.
+"""Training by several processes, the ranks, which torchrun or an engine has started: which takes which rows of a batch.
 
 All ranks draw the same order of the rows and the same noise from the same generator, and each takes every n-th row of a
 batch, beginning at its own. So a step is that of one process with the whole batch but for rounding, whatever the number
 of ranks, and a checkpoint of one number of ranks serves any other. Gradients are averaged by DistributedDataParallel;
-the few other sums of a step are exchanged by hand.
+the few other numbers of a step are exchanged by hand.
 
 References
 ----------
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -30,63 +30,74 @@ Forward: TypeAlias = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Team:
-    """A process among all that train one model; alone it changes no bit.
+class Ranks:
+    """All processes that train one model, as one of them sees them; a process alone computes as if there were no ranks.
 
     Parameters
     ----------
-    rank, size
-        Which one of how many.
+    rank
+        The number of this process, from 0.
+    size
+        How many there are.
     """
 
     rank: int = 0
     size: int = 1
 
-    def part(self, start: int) -> tuple[int, int]:
-        """First place and step of the own rows in a batch that begins at ``start`` of the epoch's order."""
-        return (self.rank - start) % self.size, self.size
+    def own_rows(self, start: int) -> slice:
+        """Which rows of a batch are this rank's, if the batch begins at ``start`` of the epoch's order."""
+        return slice((self.rank - start) % self.size, None, self.size)
 
-    def parallel(self, model: nn.Module) -> Callable[[Forward], Any]:
-        """What runs a forward pass so that the backward pass after it gives all ranks the mean of their gradients."""
-        if self.size == 1:
-            return lambda forward: forward()
-        return DistributedDataParallel(Running(model))
+    def data_parallel(self, model: nn.Module) -> Callable[[Forward], Any]:
+        """Runs a forward pass of the model, given as a function, so that its backward pass averages all gradients.
 
-    def mean(self, values: Tensor, n: int) -> Tensor:
-        """What has the gradients' mean over the ranks for that of the mean of all ``n`` values of a batch."""
+        Every rank then has the mean of the ranks' gradients.
+        """
+        return call if self.size == 1 else DistributedDataParallel(CalledForward(model))
+
+    def batch_mean(self, values: Tensor, n: int) -> Tensor:
+        """A number whose gradient, averaged over the ranks, is that of the mean of all ``n`` values of a batch.
+
+        ``values`` are those of this rank's rows. Their sum times ``size / n`` averages to the batch's mean.
+        """
         return values.mean() if self.size == 1 else values.sum() * (self.size / n)
 
-    def summed(self, values: Tensor) -> Tensor:
-        """The sum over the ranks."""
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        """The sum of the ranks' tensors, in place."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
 
-    def share_buffers(self, module: nn.Module, share: float) -> None:
-        """Set buffers of floats to their mean over the ranks, which weigh by their share of the batch."""
+    def average_buffers(self, module: nn.Module, share: float) -> None:
+        """Set each buffer to the mean of the ranks' own, weighted by their share of the batch."""
         if self.size > 1:
             for buffer in module.buffers():
-                buffer.copy_(self.summed(buffer * share))
+                buffer.copy_(self.sum_over_ranks(buffer * share))
 
-    def of_first(self, values: list[float]) -> list[float]:
-        """What the first rank has, so that all decide the same."""
+    def broadcast_from_first(self, values: Sequence[float]) -> list[float]:
+        """The first rank's numbers, so that all ranks decide the same."""
         if self.size == 1:
-            return values
+            return list(values)
         shared = torch.tensor(values, dtype=torch.float64, device=device_of_collectives())
         torch.distributed.broadcast(shared, 0)
         return [float(value) for value in shared]
 
-    def any_of(self, *flags: bool) -> list[bool]:
-        """Whether any rank says so, for each."""
+    def true_on_any(self, flags: Sequence[bool]) -> list[bool]:
+        """For each flag, whether it is set on any rank."""
         if self.size == 1:
             return list(flags)
-        said = torch.tensor(flags, dtype=torch.int32, device=device_of_collectives())
-        torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
-        return [bool(flag) for flag in said]
+        found = torch.tensor(flags, dtype=torch.int32, device=device_of_collectives())
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return [bool(flag) for flag in found]
 
 
-class Running(nn.Module):
-    """A model whose forward pass is whatever function uses it."""
+def call(forward: Forward) -> Any:
+    """Run a forward pass as it is."""
+    return forward()
+
+
+class CalledForward(nn.Module):
+    """A model whose forward pass is any function: DistributedDataParallel prepares the backward pass of that call."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -96,20 +107,20 @@ class Running(nn.Module):
         return function()
 
 
-def team() -> Team:
-    """The ranks this process is one of; just itself unless a process group is there."""
+def current_ranks() -> Ranks:
+    """The ranks of this process's group; without a group, this process alone."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    return Team()
+        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    return Ranks()
 
 
 def device_of_collectives() -> torch.device:
-    """Where what is exchanged has to lie."""
+    """Where tensors have to lie that the ranks exchange."""
     return torch.device("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Team]:
+def joined() -> Iterator[Ranks]:
     """Join the process group of the torchrun that started this process, if one did, for the block.
 
     Raises
@@ -118,7 +129,7 @@ def joined() -> Iterator[Team]:
         If the other ranks cannot be reached.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ or torch.distributed.is_initialized():
-        yield team()
+        yield current_ranks()
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -127,6 +138,6 @@ def joined() -> Iterator[Team]:
     except (RuntimeError, ValueError) as error:
         raise EngineError(f"the other ranks cannot be reached: {str(error).partition(chr(10))[0]}") from error
     try:
-        yield team()
+        yield current_ranks()
     finally:
         torch.distributed.destroy_process_group()

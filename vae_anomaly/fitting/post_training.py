@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.fitting.batches import drawn
+from vae_anomaly.fitting.normal_statistics import MAX_ROWS, fit_normal_statistics
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.model.likelihoods import Gaussian, squared_distances
 from vae_anomaly.model.networks import Posterior
 from vae_anomaly.model.priors import MIXTURE_ROWS, NEGLIGIBLE, Exemplars, Mixture, fit_mixture
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.scoring.normal_statistics import MAX_ROWS, fit_normals
-from vae_anomaly.scoring.scores import by_block
+from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.storage.rows import Rows, RowsOnDisk
 
 ENOUGH_ROWS = 100
@@ -90,7 +90,7 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
         few = len(X_held_out) < ENOUGH_FOR_EXEMPLARS
         fit_exemplars(vae, rows, of_training, None if few else scaled(X_held_out, LIKELIHOOD_ROWS))
     with torch.no_grad():
-        vae.normals = fit_normals(vae, scaled(X, MAX_ROWS), x, noise, generator)
+        vae.normals = fit_normal_statistics(vae, scaled(X, MAX_ROWS), x, noise, generator)
 
 
 def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) -> None:

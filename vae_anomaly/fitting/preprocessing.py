@@ -13,7 +13,7 @@ from vae_anomaly.storage.rows import Rows, even_sample, extremes, pieces
 
 @PREPROCESSING.register("standardize")
 def standardize(X: Rows) -> Scaling:
-    """Zero mean and unit variance a feature; a constant feature is only centred (scikit-learn's rule).
+    """Zero mean and unit variance for each feature; a constant feature is only centred (scikit-learn's rule).
 
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
@@ -44,10 +44,11 @@ def unit_range(X: Rows) -> Scaling:
 
 @PREPROCESSING.register("standardize_globally")
 def standardize_globally(X: Rows) -> Scaling:
-    """One pair for all features: zero mean, and a root mean square deviation of the rows from theirs of 1/4.
+    """One shift and one scale for all features: zero mean, and a root mean square deviation of 1/4.
 
-    So neither brightness nor contrast of a set of images matters, and what no image changes has no weight. The
-    quarter is near what images in [0, 1] have. Both are those of an even sample of about 10,000 rows.
+    The deviation is that of each feature from its own mean. So neither brightness nor contrast of a set of images
+    matters, and a pixel that is the same in all images does not count. Images in [0, 1] have about 1/4. Both numbers
+    come from an even sample of about 10,000 rows.
     """
     x = even_sample(X).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -86,7 +86,7 @@ CALIBRATION: dict[str, Callable[[Any], bool]] = {
 
 
 def is_calibration(value: Any) -> bool:
-    """The fields of `vae_anomaly.calibration.methods.Calibration`, each in its range."""
+    """The fields of `vae_anomaly.calibration.result.Calibration`, each in its range."""
     return (
         isinstance(value, dict)
         and value.keys() == CALIBRATION.keys()

@@ -1,0 +1,109 @@
+"""Order statistics of held-out normals: rates, intervals and promises, by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import beta as beta_law
+
+from vae_anomaly.calibration import conformal
+from vae_anomaly.calibration.from_normals import Conformal, Quantile
+from vae_anomaly.calibration.methods import calibrate, promised_alarms
+from vae_anomaly.errors import DataError
+
+
+@pytest.fixture
+def no_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the threshold's interval, which simulations do not look at."""
+    monkeypatch.setattr("vae_anomaly.calibration.methods.RESAMPLES", 1)
+
+
+@pytest.mark.parametrize("n", [20, 100, 1000])
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_conditional_conformal_holds_for_nearly_every_calibration_set(n: int, rate: float) -> None:
+    delta, repeats = 0.1, 2000
+    rng = np.random.default_rng(1)
+    try:
+        # the scores are uniform: a threshold t lets exactly 1 - t of the new normals through
+        rates = np.array(
+            [
+                1 - Conformal(rate, delta=delta).choose_threshold(np.sort(rng.random(n)), rng.random(0))
+                for _ in range(repeats)
+            ]
+        )
+    except DataError:
+        assert (n, rate) == (20, 0.1), "only so few normals may be refused"
+        return
+    assert np.mean(rates > rate) <= delta + 3 * np.sqrt(delta * (1 - delta) / repeats)
+
+
+@given(
+    calibration=st.lists(st.integers(-4, 4), min_size=20, max_size=80),
+    rate=st.sampled_from([0.05, 0.1, 0.25, 1 / 3]),
+    delta=st.sampled_from([None, 0.1, 0.4]),
+)
+@settings(deadline=None)
+def test_the_conformal_threshold_is_where_p_values_reach_the_rate(
+    calibration: list[int], rate: float, delta: float | None
+) -> None:
+    scores = np.array(calibration, float)
+    try:
+        method = Conformal(rate, delta).fit(scores)
+    except DataError:
+        assert delta is not None
+        return
+    new = np.arange(-5, 6, 0.5)
+    p = conformal.p_values(scores, new)
+    if delta is not None:
+        p = conformal.conditional(p, len(scores), delta)
+    np.testing.assert_array_equal(new > method.threshold_, p <= rate + 1e-12)
+
+
+@pytest.mark.parametrize(("n", "rate", "needed"), [(19, 0.04, 24), (10, 0.05, 19), (98, 0.01, 99)])
+def test_too_few_normals_are_refused_with_how_many_it_takes(n: int, rate: float, needed: int) -> None:
+    with pytest.raises(DataError, match=f"needs at least {needed} held-out normals, there are {n}"):
+        calibrate("conformal", np.arange(float(n)), rate=rate)
+    assert calibrate("conformal", np.arange(float(needed)), rate=rate).threshold == needed - 1
+
+
+def test_contamination_is_scikit_learns() -> None:
+    scores = np.random.default_rng(0).normal(size=101)
+    assert calibrate("contamination", scores, rate=0.1).threshold == -np.percentile(-scores, 10)
+
+
+@pytest.mark.usefixtures("no_bootstrap")
+@pytest.mark.parametrize("method", [Quantile(0.1), Conformal(0.1)])
+@pytest.mark.parametrize("n", [30, 300])
+def test_the_expected_rate_covers_the_true_one(method: Quantile | Conformal, n: int) -> None:
+    rng = np.random.default_rng(6)
+    covered, rates, expected = 0, [], []
+    for _ in range(600):
+        calibration = method.fit(rng.random(n)).calibration_
+        truth = 1 - calibration.threshold
+        rates.append(truth)
+        expected.append(calibration.false_alarm_rate)
+        covered += calibration.false_alarm_low <= truth <= calibration.false_alarm_high
+    assert covered / 600 == pytest.approx(0.95, abs=0.03)
+    assert np.mean(rates) == pytest.approx(np.mean(expected), abs=0.01)
+
+
+@pytest.mark.usefixtures("no_bootstrap")
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_the_promise_for_new_samples_holds(rate: float) -> None:
+    rng = np.random.default_rng(7)
+    inside = 0
+    for _ in range(1000):
+        calibration = Conformal(rate).fit(rng.normal(size=200)).calibration_
+        low, high = promised_alarms(calibration, 150)
+        inside += low <= np.mean(rng.normal(size=150) > calibration.threshold) <= high
+    assert 0.93 <= inside / 1000 <= 0.99  # 95 %, and a little more for a count is discrete
+
+
+def test_bootstrap_interval_of_a_quantile_is_near_its_exact_one() -> None:
+    scores = np.random.default_rng(0).random(2000)
+    calibration = calibrate("quantile", scores, rate=0.1)
+    low, high = beta_law.ppf([0.025, 0.975], 1800, 201)
+    assert calibration.threshold_low == pytest.approx(low, abs=0.01)
+    assert calibration.threshold_high == pytest.approx(high, abs=0.01)

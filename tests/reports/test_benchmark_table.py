@@ -1,0 +1,54 @@
+"""Tables of benchmark records: means over cases of means over seeds, and nothing that failed is averaged over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vae_anomaly.reports import record_frame, summary_table, write_benchmark
+from vae_anomaly.reports.benchmark_table import matrices, summary
+
+
+def made_records() -> pd.DataFrame:
+    """Two methods, two cases; one draws, with seeds 0 and 1; the other does not."""
+    rows = [("a", "x", 0, 0.9), ("a", "x", 1, 0.7), ("a", "y", 0, 0.5), ("a", "y", 1, 0.5)]
+    rows += [("b", "x", 0, 0.4), ("b", "y", 0, 0.6)]
+    return record_frame(
+        {"protocol": "p", "case": c, "test": "all", "method": m, "score": "own", "seed": s, "roc_auc": auc}
+        | {"average_precision": auc, "fpr_at_95_tpr": 0.0, "fit_seconds": 1.0, "score_seconds": 2.0, "error": None}
+        for m, c, s, auc in rows
+    )
+
+
+def test_the_summary_is_the_mean_over_cases_of_the_means_over_seeds() -> None:
+    table = summary(made_records()).set_index("method")
+    assert table.index.tolist() == ["a", "b"]
+    assert table["roc_auc"].tolist() == pytest.approx([0.65, 0.5])
+    assert table.loc["a", "std_over_seeds"] == pytest.approx(np.std([0.7, 0.6], ddof=1))
+    assert np.isnan(table.loc["b", "std_over_seeds"])
+    assert table["worst_case"].tolist() == ["y", "x"]
+    (matrix,) = matrices(made_records(), "roc_auc").values()
+    assert matrix.columns.tolist() == ["x", "y", "mean"]
+    assert matrix.loc[("b", "own")].tolist() == pytest.approx([0.4, 0.6, 0.5])
+    text = summary_table(made_records())
+    assert "**0.4000** (x)" in text
+    assert len({len(line) for line in text.splitlines()}) == 1
+
+
+def test_a_failed_seed_leaves_no_mean(tmp_path: Path) -> None:
+    records = made_records()
+    records["error"] = records["error"].astype(object)
+    records.loc[0, ["roc_auc", "average_precision", "fpr_at_95_tpr", "error"]] = [np.nan, np.nan, np.nan, "Bad: luck"]
+    table = summary(records).set_index("method")
+    assert np.isnan(table.loc["a", "roc_auc"])
+    assert table.loc["a", "n_failed"] == 1
+    write_benchmark(tmp_path, "made", records, {"date": "today"}, ["a note"])
+    assert "- a, x, seed 0: Bad: luck" in (tmp_path / "made.md").read_text()
+    content = json.loads((tmp_path / "made.json").read_text())
+    assert content["date"] == "today"
+    assert content["records"][0]["roc_auc"] is None
+    assert len(pd.read_csv(tmp_path / "made.csv")) == len(content["records"]) == 6

@@ -1,0 +1,73 @@
+"""Blocks: what runs out of memory goes on in smaller ones, and nothing that was computed is lost."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from random_models import random_vae
+from vae_anomaly.errors import DeviceMemoryError
+from vae_anomaly.scoring import BLOCK_ROWS
+from vae_anomaly.scoring.blocks import by_block
+
+
+@pytest.mark.parametrize("n", [1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 3])
+def test_every_block_has_as_many_rows_and_every_row_its_result(n: int) -> None:
+    vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(n, 6))
+    sizes: list[int] = []
+
+    def identity(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        return x, x[:, 0]
+
+    rows, first = by_block(vae, X, identity)
+    np.testing.assert_array_equal(rows, X)
+    np.testing.assert_array_equal(first, X[:, 0])
+    assert sizes == [BLOCK_ROWS] * math.ceil(n / BLOCK_ROWS)
+
+
+@pytest.mark.parametrize("room", [512, 511, 300, 64, 1])
+def test_out_of_memory_halves_the_block_until_it_fits(room: int) -> None:
+    vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(1100, 6))
+    sizes: list[int] = []
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        if len(x) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return vae.encode(x).mu, vae.encode(x).sigma
+
+    mu, sigma = by_block(vae, X, encode)
+    expected = by_block(vae, X, lambda x: tuple(vae.encode(x)[:2]))
+    np.testing.assert_allclose(mu, expected[0], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(sigma, expected[1], rtol=1e-12)
+    fits = max(size for size in (BLOCK_ROWS >> k for k in range(10)) if size <= room)
+    assert [size for size in sizes if size > room] == [BLOCK_ROWS >> k for k in range(10) if BLOCK_ROWS >> k > room]
+    assert sizes.count(fits) == len(sizes) - (BLOCK_ROWS // fits).bit_length() + 1 == math.ceil(len(X) / fits)
+
+
+def test_out_of_memory_midway_keeps_what_is_done() -> None:
+    vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(1100, 6))
+    sizes: list[int] = []
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        if len(sizes) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (vae.encode(x).mu,)
+
+    (mu,) = by_block(vae, X, encode)
+    assert sizes == [512, 512, 256, 256, 256]
+    np.testing.assert_allclose(mu, by_block(vae, X, lambda x: (vae.encode(x).mu,))[0], rtol=1e-12, atol=1e-14)
+
+
+def test_no_memory_for_one_row_is_a_clear_error() -> None:
+    def full(x: Tensor) -> tuple[Tensor, ...]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(DeviceMemoryError, match="cpu has too little free memory for even one row of 6 features: free"):
+        by_block(random_vae((6,)), np.zeros((3, 6)), full)

@@ -1,0 +1,36 @@
+"""A log of records loses at most the line that was being written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.record_log import RecordLog
+
+
+def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = RecordLog(path, {"quick": True})
+    log.append({"a": 1})
+    log.append({"a": 2})
+    whole = path.read_bytes()
+    for cut in range(len(whole) - 1, len(whole) - len(b'{"a": 2}\n'), -1):
+        path.write_bytes(whole[:cut])
+        again = RecordLog(path, {"quick": True})
+        assert again.records == [{"a": 1}]
+        again.append({"a": 2})
+        assert path.read_bytes() == whole
+    path.write_bytes(whole[:5])
+    assert RecordLog(path, {"quick": False}).records == []
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=re.escape("(there: quick True; now: quick False)")):
+        RecordLog(path, {"quick": False})
+    assert path.read_bytes() == whole
+    assert RecordLog(path, {"quick": False}, fresh=True).records == []
+    for damaged in (b"junk\n" + whole, b'{"a": 1}\n', whole[:-3] + b"\n", b'{"settings": null}\n', b"[" * 9999 + b"\n"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="--fresh begins anew"):
+            RecordLog(path, {"quick": True})

@@ -1,0 +1,142 @@
+r"""Thresholds from scores of normals and of some labelled anomalies.
+
+Two fix one rate and report the other. Three maximise a criterion of the false-alarm rate a and the detection rate d
+over all thresholds that the scores allow:
+
+- Youden's index :math:`d - a`;
+- the F score :math:`(1 + \beta^2)\,m d / (m d + n a + \beta^2 m)`, for m anomalies and n normals;
+- the negative expected cost :math:`-\pi c_\text{miss}(1 - d) - (1 - \pi) c_\text{alarm} a`, for a share :math:`\pi` of
+  anomalies to come.
+
+References
+----------
+Index for rating diagnostic tests (Youden, 1950)
+Information Retrieval (van Rijsbergen, 1979), for the F score
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vae_anomaly.calibration.from_normals import Quantile
+from vae_anomaly.calibration.methods import Method, check_share
+from vae_anomaly.errors import DataError
+from vae_anomaly.registry import CALIBRATION_METHODS
+
+
+@CALIBRATION_METHODS.register(
+    "fixed_fpr",
+    parameters={"rate": (0.05, "the share of labelled normals above the threshold")},
+    promise="at most {rate} of the labelled normals score above it",
+    needs_anomalies=True,
+)
+class FixedFPR(Quantile):
+    """The smallest threshold that at most a share ``rate`` of the given normals lies above, with the detection rate."""
+
+
+@CALIBRATION_METHODS.register(
+    "fixed_tpr",
+    parameters={"rate": (0.95, "the share of labelled anomalies above the threshold")},
+    promise="at least {rate} of the labelled anomalies score above it",
+    needs_anomalies=True,
+)
+class FixedTPR(Method):
+    """The highest threshold that at least a share ``rate`` of the given anomalies lies above."""
+
+    def __init__(self, rate: float = 0.95) -> None:
+        self.rate: float = check_share("rate", rate)
+
+    def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
+        lowest = anomalous[len(anomalous) - math.ceil(self.rate * len(anomalous) - 1e-9)]
+        below = np.concatenate([normal, anomalous])
+        below = below[below < lowest]
+        return float(below.max()) if len(below) else float(np.nextafter(lowest, -np.inf))
+
+
+class Optimum(Method):
+    """A method that maximises a criterion of (false-alarm rate, detection rate) over the scores given.
+
+    Of several best thresholds it takes the highest. The rates it reports are on the scores that it was chosen by, and
+    so a little too good.
+    """
+
+    def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
+        """To be maximised, ``(K,)``; rates ``(K,)`` among ``n`` normals and ``m`` anomalies at each of K thresholds."""
+        raise NotImplementedError
+
+    def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
+        scores = np.unique(np.concatenate([normal, anomalous]))
+        candidates = np.concatenate([[np.nextafter(scores[0], -np.inf)], scores])
+        n, m = len(normal), len(anomalous)
+        alarms = 1 - np.searchsorted(normal, candidates, side="right") / n
+        detections = 1 - np.searchsorted(anomalous, candidates, side="right") / m
+        value = self.criterion(alarms, detections, n, m)
+        return float(candidates[len(value) - 1 - int(np.argmax(value[::-1]))])
+
+
+@CALIBRATION_METHODS.register(
+    "youden",
+    parameters={},
+    promise="the threshold that this criterion finds best for the labelled samples",
+    needs_anomalies=True,
+)
+class Youden(Optimum):
+    """Largest detection rate minus false-alarm rate (Youden, 1950)."""
+
+    def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
+        difference: np.ndarray = detections - alarms
+        return difference
+
+
+@CALIBRATION_METHODS.register(
+    "f_beta",
+    parameters={"beta": (1.0, "how much recall weighs against precision")},
+    promise="the threshold that this criterion finds best for the labelled samples",
+    needs_anomalies=True,
+)
+class FBeta(Optimum):
+    """Largest F score, in which recall weighs ``beta`` times as much as precision, at the share of anomalies given."""
+
+    def __init__(self, beta: float = 1.0) -> None:
+        if not 0 < beta < math.inf:
+            raise DataError(f"f_beta: beta must be a number above 0, got {beta:g}")
+        self.beta = beta
+
+    def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
+        b2 = self.beta**2
+        score: np.ndarray = (1 + b2) * m * detections / (m * detections + n * alarms + b2 * m)
+        return score
+
+
+@CALIBRATION_METHODS.register(
+    "cost",
+    parameters={
+        "miss": (1.0, "cost of an anomaly that is not flagged"),
+        "false_alarm": (1.0, "cost of a normal that is flagged"),
+        "prevalence": (None, "share of anomalies among the samples to come, if not as among those given"),
+    },
+    promise="the threshold that this criterion finds best for the labelled samples",
+    needs_anomalies=True,
+)
+class Cost(Optimum):
+    """Smallest expected cost of a sample: ``miss`` for an anomaly not flagged, ``false_alarm`` for a normal flagged.
+
+    Parameters
+    ----------
+    miss, false_alarm
+        Costs, in one unit.
+    prevalence
+        Share of anomalies among the samples to come; None: as among those given.
+    """
+
+    def __init__(self, miss: float = 1.0, false_alarm: float = 1.0, prevalence: float | None = None) -> None:
+        if not (0 < miss < math.inf and 0 < false_alarm < math.inf):
+            raise DataError(f"cost: costs must be numbers above 0, got {miss:g} and {false_alarm:g}")
+        self.miss, self.false_alarm = miss, false_alarm
+        self.prevalence = None if prevalence is None else check_share("prevalence", prevalence)
+
+    def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
+        share = m / (n + m) if self.prevalence is None else self.prevalence
+        return -(share * self.miss * (1 - detections) + (1 - share) * self.false_alarm * alarms)
