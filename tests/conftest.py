@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from helpers import Make, images, table
-from vae_anomaly import VAEDetector
+from vae_anomaly import VAEDetector, registry
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,15 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory of the test's own; ``pytestmark = pytest.mark.usefixtures("own_folder")`` for a module."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def restored_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test registers is forgotten after it."""
+    for known in vars(registry).values():
+        if isinstance(known, registry.Registry):
+            monkeypatch.setattr(known, "_added", dict(known._added))
+            monkeypatch.setattr(known, "_objects", dict(known._objects))
 
 
 @pytest.fixture

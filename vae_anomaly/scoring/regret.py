@@ -90,7 +90,7 @@ def elbo_before_and_after(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, T
     tuple of Tensor
         Each ``(N,)``, double precision, in nats; the second is at least the first.
     """
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(mode=False), torch.enable_grad():
         x, noise = x.clone(), noise.clone()  # of tensors made in inference mode, only copies can enter a graph
         noise = noise / noise.square().mean(dim=0).clamp(min=1e-12).sqrt()
         log_prob = vae.likelihood.given(x)
