@@ -107,7 +107,7 @@ def gather(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
         "anomaly_score": -float(score[0]),
         "threshold": detector.calibration_.threshold,
         "decision": int(-score[0] > detector.calibration_.threshold),
-        "p_value": float(detector.p_values_of(score)[0]),
+        "p_value": float(detector.model_.p_values_of(score)[0]),
         "n_held_out": len(detector.calibration_scores_),
         "reconstruction": beside(float(terms.reconstruction[0]), held_out["reconstruction"]),
         "kl": beside(float(terms.kl[0]), -held_out["kl"]),

@@ -238,13 +238,17 @@ def fit(
     with joined() as team, resumable(checkpoint_dir, resume, team.rank):
         name, training, test = gather(normal, dataset, data_dir, data, labels, label_column, test_fraction, seed)
         from vae_anomaly.detector import VAEDetector
+        from vae_anomaly.fitting.fit import fit_model
+        from vae_anomaly.fitting.samples import samples_of
+        from vae_anomaly.parameters import DEFAULTS
         from vae_anomaly.storage.rows import RowsOnDisk
 
         on_disk = isinstance(training, RowsOnDisk)
-        parameters |= {"checkpoint_dir": checkpoint_dir, "resume": resume}
-        detector = VAEDetector(random_state=seed, verbose=True, **parameters)
+        parameters = DEFAULTS | parameters | {"checkpoint_dir": checkpoint_dir, "resume": resume}
+        parameters |= {"random_state": seed, "verbose": True}
         started = time.perf_counter()
-        detector.fit_keeping_checkpoints(training if isinstance(training, RowsOnDisk) else training.to_frame())
+        rows = training if isinstance(training, RowsOnDisk) else samples_of(training.to_frame(), training.source)
+        detector = VAEDetector.of_model(fit_model(rows, parameters), device=parameters["device"])
         seconds = time.perf_counter() - started
         if team.rank:
             return  # the first of them has the same model
@@ -382,7 +386,7 @@ def gather(
     rows, shown = rng.permutation(np.flatnonzero(normals)), anomalies
     n_test = round(test_fraction * len(rows)) if len(anomalies) else 0
     if isinstance(own, RowsOnDisk):
-        n_test, shown = min(n_test, own.most_held()), rng.permutation(anomalies)[: own.most_held()]
+        n_test, shown = min(n_test, own.max_rows_in_memory()), rng.permutation(anomalies)[: own.max_rows_in_memory()]
         training: Dataset | RowsOnDisk = own.without(np.concatenate([rows[:n_test], anomalies]))
     else:
         training = own.take(np.sort(rows[n_test:]))
@@ -407,7 +411,7 @@ def look(
     if test is not None:
         assert test.labels is not None
         return gather(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
-    most = training.most_held(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
+    most = training.max_rows_in_memory(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
     rows = np.unique(np.linspace(0, len(training) - 1, min(len(training), most)).astype(int))
     note = (
         f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "

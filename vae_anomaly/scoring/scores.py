@@ -225,7 +225,7 @@ def antithetic_noise(n_draws: int, latent_dim: int, generator: torch.Generator) 
 @torch.inference_mode()
 def by_block(
     vae: VAE,
-    X: Rows,
+    X: np.ndarray | Rows,
     function: Callable[[Tensor], tuple[Tensor, ...]],
     block_rows: int = BLOCK_ROWS,
 ) -> tuple[np.ndarray, ...]:
