@@ -81,7 +81,7 @@ def test_importing_the_package_stays_light() -> None:
 def test_unknown_names_are_refused() -> None:
     import vae_anomaly
 
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+    with pytest.raises(AttributeError, match="No vae_anomaly attribute Nothing"):
         vae_anomaly.Nothing  # noqa: B018
     assert "VAEDetector" in dir(vae_anomaly)
 
