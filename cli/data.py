@@ -102,7 +102,7 @@ def load_data_to_fit(
     from vae_anomaly.datasets.files import STDIN, refuse_label_column
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
-    from vae_anomaly.storage.spool import spooled, stored
+    from vae_anomaly.storage.spool import open_rows, spool
 
     is_array = path.suffix in (".npy", ".npz") and path != STDIN
     if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):
@@ -122,7 +122,7 @@ def load_data_to_fit(
     if is_array:
         refuse_label_column(path, label_column)
     source = "standard input" if path == STDIN else str(path)
-    rows = click.get_current_context().with_resource(stored(path) if is_array else spooled(batches(), source))
+    rows = click.get_current_context().with_resource(open_rows(path) if is_array else spool(batches(), source))
     found = [part.labels for part in parts if part.labels is not None]
     names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
     if not rows.small:

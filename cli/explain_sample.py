@@ -47,7 +47,7 @@ def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[s
         "anomaly_score": -float(score[0]),
         "threshold": detector.calibration_.threshold,
         "decision": int(-score[0] > detector.calibration_.threshold),
-        "p_value": float(detector.p_values_of(score)[0]),
+        "p_value": float(detector.model_.p_values_of(score)[0]),
         "n_held_out": len(detector.calibration_scores_),
         "reconstruction": beside_held_out(float(terms.reconstruction[0]), held_out["reconstruction"]),
         "kl": beside_held_out(float(terms.kl[0]), -held_out["kl"]),

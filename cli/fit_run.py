@@ -107,10 +107,14 @@ def run_fit(
 def train(samples: Dataset | RowsOnDisk, parameters: dict[str, Any]) -> VAEDetector:
     """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay."""
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitting.fit import fit_model
+    from vae_anomaly.fitting.samples import samples_of
+    from vae_anomaly.parameters import DEFAULTS
     from vae_anomaly.storage.rows import RowsOnDisk
 
-    detector = VAEDetector(verbose=True, **parameters)
-    return detector.fit_keeping_checkpoints(samples if isinstance(samples, RowsOnDisk) else samples.to_frame())
+    rows = samples if isinstance(samples, RowsOnDisk) else samples_of(samples.to_frame(), samples.source)
+    model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
+    return VAEDetector.of_model(model, device=parameters["device"])
 
 
 def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitData:
@@ -150,8 +154,8 @@ def split(
     normals = rng.permutation(np.flatnonzero(normal))
     n_test = round(test_fraction * len(normals)) if len(anomalies) else 0
     if isinstance(samples, RowsOnDisk):
-        n_test = min(n_test, samples.most_held())
-        tested_anomalies = rng.permutation(anomalies)[: samples.most_held()]
+        n_test = min(n_test, samples.max_rows_in_memory())
+        tested_anomalies = rng.permutation(anomalies)[: samples.max_rows_in_memory()]
         training: Dataset | RowsOnDisk = samples.without(np.concatenate([normals[:n_test], anomalies]))
     else:
         training = samples.take(np.sort(normals[n_test:]))
@@ -170,7 +174,7 @@ def report_on_fit(detector: VAEDetector, data: FitData, normal: tuple[str, ...] 
     if test is not None:
         assert test.labels is not None
         return build_report(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
-    most = training.most_held(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
+    most = training.max_rows_in_memory(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
     rows = even_rows(len(training), most)
     note = (
         f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "

@@ -22,8 +22,9 @@ from vae_anomaly.datasets.files import refuse_label_column, unchecked_chunks
 from vae_anomaly.datasets.tables import table
 from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
+from vae_anomaly.storage.checks import check_samples
 from vae_anomaly.storage.numpy_files import HEADER_BYTES, Layout, npy_layout, parquet_frames, parquet_groups
-from vae_anomaly.storage.rows import check_samples, read_into
+from vae_anomaly.storage.rows import read_into
 from vae_anomaly.storage.safe_reading import LARGEST, open_data, parsing
 
 SUFFIXES = (".npy", ".parquet", ".zarr")

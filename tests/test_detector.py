@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import SCORES
+from vae_anomaly.storage.rows import RowsInMemory
 
 Make = Callable[..., np.ndarray]
 
@@ -137,14 +138,14 @@ def test_auto_threshold_rests_on_held_out_normals(make_table: Make) -> None:
 
 
 def test_what_calibrates_was_never_trained_on(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vae_anomaly.detector as module
+    import vae_anomaly.fitting.fit as module
 
     X = make_table(100)
     seen: list[np.ndarray] = []
     train = module.train
 
-    def spy(vae: object, training: np.ndarray, validation: np.ndarray, *args: object, **kwargs: object) -> object:
-        seen.extend([training, validation])
+    def spy(vae: object, training: RowsInMemory, validation: np.ndarray, *args: object, **kwargs: object) -> object:
+        seen.extend([training.values, validation])
         return train(vae, training, validation, *args, **kwargs)
 
     monkeypatch.setattr(module, "train", spy)
@@ -339,7 +340,7 @@ def test_another_score_brings_its_threshold_and_never_trains(
     assert detector.calibration_ == switched.calibration_
     np.testing.assert_array_equal(switched.predict(X), np.where(scores >= switched.offset_, 1, -1))
     assert len(switched.calibration_scores_) == switched.calibration_.n_normal == 12
-    assert (switched.p_values_of(switched.calibration_scores_) > 0).all()
+    assert (switched.model_.p_values_of(switched.calibration_scores_) > 0).all()
     switched.save(tmp_path / "model.vae")
     loaded = VAEDetector.load(tmp_path / "model.vae")
     assert loaded.get_params()["score_name"] == name
@@ -400,7 +401,7 @@ def test_brightness_contrast_and_polarity_of_images_change_little(make_images: M
 def test_slow_scores_are_calibrated_on_some_of_the_rows(
     make_table: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vae_anomaly.detector.SLOW_ROWS", 9)
+    monkeypatch.setattr("vae_anomaly.fitting.fit.MAX_ROWS_FOR_SLOW_SCORES", 9)
     detector = VAEDetector(epochs=1).fit(make_table(200))
     sizes = {name: len(held_out) for name, held_out in detector.held_out_scores_.items()}
     assert sizes.pop("likelihood_regret") == 7  # every third of 20

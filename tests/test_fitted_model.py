@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vae_anomaly import VAEDetector
-from vae_anomaly.errors import DataError
-from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.parameters import DEFAULTS
-from vae_anomaly.registry import SCORES
+from vae_anomaly import FittedModel, VAEDetector
+from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.registry import SCORES, Registry
 
 Make = Callable[..., np.ndarray]
 NAMES = ("a", "b", "c", "d", "e", "f")
@@ -53,10 +52,6 @@ def both(detector: VAEDetector, X: np.ndarray, names: tuple[str, ...] | None = N
         outcome(lambda: model.score_samples(model.rows(X, names))),
         outcome(lambda: detector.score_samples(given)),
     ]
-
-
-def test_defaults_are_those_of_the_estimator() -> None:
-    assert VAEDetector().get_params() == DEFAULTS
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -174,7 +169,7 @@ def test_values_beyond_double_precision_are_refused_alike(table_detector: VAEDet
     X[1, 1] = np.longdouble("1e400")
     ours, theirs = both(table_detector, X)
     assert ours == theirs
-    assert "too large for dtype('float64')" in ours[0]
+    assert "holds a value too large for double precision" in ours[0]
 
 
 def test_parameters_unknown_to_this_version_are_named(table_detector: VAEDetector, tmp_path: Path) -> None:
@@ -183,3 +178,90 @@ def test_parameters_unknown_to_this_version_are_named(table_detector: VAEDetecto
     model.save(tmp_path / "m.vae")
     with pytest.raises(ValueError, match="does not describe a model .* build: its parameter 'colour' is unknown"):
         VAEDetector.load(tmp_path / "m.vae")
+
+
+@pytest.fixture
+def few_scores(table_detector: VAEDetector) -> FittedModel:
+    """A model as from a version that knew two scores, one of which is unknown today."""
+    model = table_detector.model_
+    old = {"elbo": "elbo", "forgotten": "kl"}
+    return dataclasses.replace(
+        model,
+        calibrations={name: model.calibrations[known] for name, known in old.items()},
+        held_out_scores={name: model.held_out_scores[known] for name, known in old.items()},
+    )
+
+
+def test_a_file_offers_the_scores_that_it_was_calibrated_for(
+    few_scores: FittedModel, make_table: Make, tmp_path: Path, table_detector: VAEDetector
+) -> None:
+    X = make_table(20)
+    few_scores.save(tmp_path / "m.vae")
+    model, detector = FittedModel.load(tmp_path / "m.vae"), VAEDetector.load(tmp_path / "m.vae")
+    assert model.scores == ("elbo",)
+    np.testing.assert_array_equal(detector.score_samples(X), table_detector.score_samples(X))
+    assert detector.offset_ == table_detector.offset_
+    for other in set(SCORES) - {"elbo"}:
+        message = f"this model was not calibrated for the score '{other}', but for 'elbo': use one .*, or fit again"
+        with pytest.raises(ValueError, match=message):
+            model.using(other)
+        with pytest.raises(ValueError, match=message):
+            clone_of(detector).set_params(score_name=other).predict(X)
+
+
+def clone_of(detector: VAEDetector) -> VAEDetector:
+    return VAEDetector.of_model(detector.model_)
+
+
+def test_a_score_unknown_to_this_version_is_kept(few_scores: FittedModel, tmp_path: Path) -> None:
+    few_scores.save(tmp_path / "m.vae")
+    model = FittedModel.load(tmp_path / "m.vae")
+    with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'forgotten'"):
+        model.using("forgotten")
+    model.save(tmp_path / "again.vae")
+    assert (tmp_path / "again.vae").read_bytes() == (tmp_path / "m.vae").read_bytes()
+    assert "forgotten" in model.calibrations
+
+
+def test_a_file_in_whose_score_nothing_was_calibrated_is_refused(few_scores: FittedModel, tmp_path: Path) -> None:
+    dataclasses.replace(few_scores, score="kl").save(tmp_path / "m.vae")
+    with pytest.raises(ModelFileError, match="its score has no calibration"):
+        FittedModel.load(tmp_path / "m.vae")
+
+
+def test_a_new_score_breaks_no_file_and_is_calibrated_by_the_next_fit(
+    table_detector: VAEDetector, make_table: Make, tmp_path: Path
+) -> None:
+    table_detector.save(tmp_path / "m.vae")
+    added = Registry("SCORES", "vae_anomaly.scoring", "score")
+
+    @added.register("newest")
+    def newest(vae: Any, x: Any, noise: Any) -> Any:
+        """The distance to the origin of scaled rows."""
+        return -x.square().sum(dim=-1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCORES._added, "newest", added.entry("newest"))
+        patch.setitem(SCORES._objects, "newest", newest)
+        model = FittedModel.load(tmp_path / "m.vae")
+        assert set(SCORES) - set(model.scores) == {"newest"}
+        assert VAEDetector(epochs=1).fit(make_table()).model_.using("newest").score_samples(make_table(3)).shape == (3,)
+
+
+@pytest.mark.parametrize("kind", ["table", "image"])
+def test_the_estimator_gives_what_its_model_gives(
+    table_detector: VAEDetector, image_detector: VAEDetector, make_table: Make, make_images: Make, kind: str
+) -> None:
+    detector, X = (table_detector, make_table(9)) if kind == "table" else (image_detector, make_images(9))
+    model = detector.model_
+    rows, codes = model.rows(X), detector.transform(X)
+    np.testing.assert_array_equal(model.transform(rows), codes)
+    np.testing.assert_array_equal(model.reconstruct(rows).reshape(X.shape), detector.reconstruct(X))
+    np.testing.assert_array_equal(model.inverse_transform(codes), detector.inverse_transform(codes))
+    np.testing.assert_array_equal(model.sample(4), detector.sample(4))
+    np.testing.assert_array_equal(model.sample(4, random_state=7), detector.sample(4, random_state=7))
+    np.testing.assert_array_equal(model.interpolate(rows[:2], 5), detector.interpolate(X[0], X[1], 5))
+    for ours, theirs in zip(model.explain(rows), detector.explain(X), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(DataError, match="codes have .* numbers each, got an array of shape"):
+        model.inverse_transform(codes[:, :0])

@@ -19,17 +19,18 @@ import zarr
 from click.testing import CliRunner, Result
 from sklearn.metrics import roc_auc_score
 
-from vae_anomaly import VAEDetector, detector
+from vae_anomaly import VAEDetector
 from vae_anomaly.cli import fit_run, main
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitting import batches as shuffling
+from vae_anomaly.fitting import fit, recipe
 from vae_anomaly.fitting import post_training as settling
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage import rows
 from vae_anomaly.storage.rows import RowsOnDisk
-from vae_anomaly.storage.spool import spooled
+from vae_anomaly.storage.spool import spool
 
 Make = Callable[..., np.ndarray]
 
@@ -44,12 +45,12 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is too large to load, blocks and samples are small, and reading more than scores do at once fails."""
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
-    monkeypatch.setattr(rows, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(rows, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(rows, "SAMPLE_ROWS", 50)
     for name in ("MAX_ROWS", "MAX_EXEMPLARS", "MIXTURE_ROWS", "LIKELIHOOD_ROWS", "MORE_ROWS"):
         monkeypatch.setattr(settling, name, 100)
-    monkeypatch.setattr(shuffling, "BLOCK_ROWS", 4)
-    monkeypatch.setattr(shuffling, "WINDOW_BLOCKS", 8)
+    monkeypatch.setattr(shuffling, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", 8)
     read = RowsOnDisk.read
 
     def bounded(self: RowsOnDisk, index: np.ndarray, out: np.ndarray) -> None:
@@ -106,26 +107,28 @@ def test_no_part_of_a_fit_reads_all_at_once(make_table: Make, parameters: dict[s
 def test_held_out_rows_are_bounded_drawn_from_everywhere_and_never_trained_on(
     make_table: Make, monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
-    monkeypatch.setattr(rows, "HELD_BYTES", held * 48)
+    monkeypatch.setattr(rows, "MEMORY_BYTES", held * 48)
     X, parts = make_table(1000), []
-    split = VAEDetector._split
+    split = fit.split
 
-    def remembered(self: VAEDetector, *arguments: Any) -> Any:
-        parts.append(split(self, *arguments))
+    def remembered(*arguments: Any) -> Any:
+        parts.append(split(*arguments))
         return parts[-1]
 
-    monkeypatch.setattr(VAEDetector, "_split", remembered)
+    monkeypatch.setattr(fit, "split", remembered)
     fitted = VAEDetector(epochs=1).fit_batches([X])
     ((_, validation, calibration),) = parts
-    with spooled([X], "again") as again:
-        training, *held_out = split(fitted, again, torch.Generator().manual_seed(1))
-        together = np.concatenate([training[:500], training[500:], *held_out])
+    with spool([X], "again") as again:
+        training, *held_out = split(again, 0.1, 0.1, torch.Generator().manual_seed(1))
+        together = np.concatenate([training[:500], training[500:], *(part.values for part in held_out)])
         np.testing.assert_array_equal(together[np.lexsort(together.T)], X[np.lexsort(X.T)])
     assert len(validation) == len(calibration) == len(fitted.calibration_scores_) == min(held, 100)
-    places = np.flatnonzero((X[:, None] == calibration).all(axis=-1).any(axis=1))
+    places = np.flatnonzero((X[:, None] == calibration.values).all(axis=-1).any(axis=1))
     assert places.min() < 150
     assert places.max() > 850
-    np.testing.assert_array_equal(np.sort(fitted.score_samples(calibration)), np.sort(fitted.calibration_scores_))
+    np.testing.assert_array_equal(
+        np.sort(fitted.score_samples(calibration.values)), np.sort(fitted.calibration_scores_)
+    )
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
@@ -186,7 +189,7 @@ def test_bad_data_and_parameters_are_refused(make_table: Make) -> None:
 
 
 def test_passes_over_what_is_on_disk_are_bounded_by_steps(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "MANY_STEPS", 5)
+    monkeypatch.setattr(recipe, "MAX_STEPS_FROM_DISK", 5)
     X = make_table(400)  # 320 to train: three steps a pass
     assert len(VAEDetector(patience=1).fit(X).history_) > 20
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
@@ -247,7 +250,7 @@ def test_the_command_gives_the_same_for_any_kind_of_file(
 
 @pytest.mark.usefixtures("nothing_is_loaded")
 def test_the_test_part_is_bounded_too(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "HELD_BYTES", 20 * 48)
+    monkeypatch.setattr(rows, "MEMORY_BYTES", 20 * 48)
     result = run("fit", *write("npy", *labelled(make_table)), "--epochs", 2, "--json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
@@ -362,8 +365,8 @@ def test_rows_on_disk_train_as_good_a_model(
     anomalous = ~np.isin(test.labels, ["0", "1", "2"])
     in_memory = roc_auc_score(anomalous, -VAEDetector(epochs=12).fit(X).score_samples(test.X))
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
-    monkeypatch.setattr(shuffling, "BLOCK_BYTES", 1 << 16)  # as many windows as a much larger file has
-    monkeypatch.setattr(shuffling, "WINDOW_BLOCKS", 16)
+    monkeypatch.setattr(shuffling, "CHUNK_BYTES", 1 << 16)  # as many windows as a much larger file has
+    monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", 16)
     from_disk = roc_auc_score(
         anomalous, -VAEDetector(epochs=12).fit_batches(np.array_split(X, 9)).score_samples(test.X)
     )

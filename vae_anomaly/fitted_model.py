@@ -1,6 +1,7 @@
-"""`FittedModel`: all that scoring needs of a fitted detector, its file, and nothing of scikit-learn, SciPy or pandas.
+"""`FittedModel`: all that is left of a fit, and all that can be done with it; nothing of scikit-learn or pandas.
 
-`VAEDetector` holds one; a program that only scores loads one, and starts in half the time.
+It scores, explains, reconstructs, samples, sets thresholds, and is saved and loaded. `VAEDetector` holds one and puts
+scikit-learn's contract around it; a program that only scores loads one, and starts in half the time.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from vae_anomaly import saved_model
 from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration.result import Calibration
-from vae_anomaly.errors import DataError, ModelFileError
-from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.likelihoods import name_of
-from vae_anomaly.model.priors import prior_of
-from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.parameters import parameters_in
+from vae_anomaly.parameters import is_integer
 from vae_anomaly.registry import SCORES
+from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.scoring.normal_statistics import checked_statistics
-from vae_anomaly.storage import model_file
-from vae_anomaly.storage.model_schema import check_config
-from vae_anomaly.storage.rows import TYPES, Rows, check_feature_names, check_samples, extremes
+from vae_anomaly.scoring.support import check_support
+from vae_anomaly.storage.checks import check_feature_names, checked
+from vae_anomaly.storage.rows import Rows, RowsInMemory
+
+OfRows: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+"""``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
 
 
 class ElboTerms(NamedTuple):
@@ -45,8 +47,8 @@ class ElboTerms(NamedTuple):
 class FittedModel:
     """A trained VAE with what its scores and decisions rest on.
 
-    Scores are as `VAEDetector` gives them: higher is more normal. But for `rows` and `flat`, methods take rows that one
-    of the two has checked.
+    Scores are as `VAEDetector` gives them: higher is more normal. Samples come in through `rows`, which checks them and
+    makes them the ``(N, D)`` float64, float32 or uint8 rows that the other methods take; `score_table` does both.
 
     Parameters
     ----------
@@ -77,6 +79,12 @@ class FittedModel:
     ------
     ValueError
         If there is no such score.
+
+    Examples
+    --------
+    >>> from vae_anomaly import FittedModel
+    >>> model = FittedModel.load("model.vae").using("kl")  # doctest: +SKIP
+    >>> model.score_samples(model.rows(X))  # doctest: +SKIP
     """
 
     vae: VAE
@@ -95,14 +103,36 @@ class FittedModel:
         if self.score not in SCORES:
             raise ValueError(f"score must be one of {', '.join(map(repr, SCORES))}, got {self.score!r}")
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores that can be in use: those that this version knows and this model was calibrated for."""
+        return tuple(name for name in SCORES if name in self.calibrations)
+
     def using(self, score: str) -> Self:
-        """The same model, nothing copied, with this score in use."""
-        return replace(self, score=score)
+        """The same model, nothing copied, with this score in use.
+
+        Raises
+        ------
+        ValueError
+            If there is no such score, or the model was not calibrated for it.
+        """
+        other = replace(self, score=score)
+        if score not in self.scores:
+            raise ValueError(
+                f"this model was not calibrated for the score {score!r}, but for {', '.join(map(repr, self.scores))}: "
+                "use one of these, or fit again"
+            )
+        return other
 
     @property
     def n_features(self) -> int:
         """Features a sample; height x width x channels for images."""
         return math.prod(self.sample_shape)
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of the latent space."""
+        return self.noise.shape[-1]
 
     @property
     def calibration(self) -> Calibration:
@@ -136,19 +166,18 @@ class FittedModel:
             values that its likelihood gives no density to.
         """
         check_feature_names(feature_names, self.feature_names)
-        check_samples(X, "X")
-        rows = self.flat(X)
-        if rows.shape[1] != self.n_features:
+        return self.matching(checked(X))
+
+    def matching(self, samples: RowsInMemory) -> np.ndarray:
+        """As `rows`, of samples whose names and values have been checked already."""
+        rows = samples.computable()
+        flat = RowsInMemory(self.flat(rows.values))
+        if flat.shape[1] != self.n_features:
             raise DataError(
-                f"X has {rows.shape[1]} features, but VAEDetector is expecting {self.n_features} features as input."
+                f"X has {flat.shape[1]} features, but VAEDetector is expecting {self.n_features} features as input."
             )
-        if rows.dtype not in TYPES:
-            with np.errstate(over="ignore"):  # of extended precision
-                rows = rows.astype(np.float64)
-            if not np.isfinite(rows).all():
-                raise DataError("Input X contains infinity or a value too large for dtype('float64').")
-        check_support(self.vae, rows)
-        return rows
+        check_support(self.vae, flat)
+        return flat.values
 
     def flat(self, X: np.ndarray) -> np.ndarray:
         """Images ``(N, H, W)`` or ``(N, H, W, C)`` as rows ``(N, D)``; rows as they are.
@@ -167,16 +196,74 @@ class FittedModel:
             )
         return X.reshape(len(X), -1)
 
-    def score_samples(self, rows: Rows, score: str | None = None) -> np.ndarray:
+    def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:
         """A score of each row, ``(N,)`` float64: the one in use, or another by name."""
         function = SCORES[score or self.score]
-        scores = self.by_block(rows, lambda vae, x, noise: (function(vae, x, noise),))[0]
-        return scores.astype(np.float64)
 
-    def elbo_terms(self, rows: Rows) -> ElboTerms:
+        def alone(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+            return (function(vae, x, noise),)
+
+        return self.by_block(rows, alone)[0].astype(np.float64)
+
+    def elbo_terms(self, rows: np.ndarray | Rows) -> ElboTerms:
         """Reconstruction term and KL term of each row's ELBO, each ``(N,)`` float64, in nats."""
-        terms = self.by_block(rows, lambda vae, x, noise: elbo_terms(vae, x, noise))
-        return ElboTerms(*(term.astype(np.float64) for term in terms))
+        return ElboTerms(*(term.astype(np.float64) for term in self.by_block(rows, elbo_terms)))
+
+    def explain(self, rows: np.ndarray) -> Explanation:
+        """Each feature's and each latent's share of the rows' ELBO, and what the model expected, float64.
+
+        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        numbers a row in four of them; with exemplars one more holds up to 5,000 numbers a row.
+        """
+        return Explanation(*(part.astype(np.float64) for part in self.by_block(rows, explain)))
+
+    def transform(self, rows: np.ndarray) -> np.ndarray:
+        """Posterior means ``(N, latent_dim)``, in the precision of the rows."""
+        return self.by_block(rows, posterior_mean)[0]
+
+    def reconstruct(self, rows: np.ndarray) -> np.ndarray:
+        """Expected rows ``(N, D)`` given the posterior means, in the units of the data."""
+        return self.by_block(rows, reconstruction)[0]
+
+    def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        """Means of p(x|z) ``(N, ...)`` for finite codes ``(N, latent_dim)``, in the training data's shape and units.
+
+        Raises
+        ------
+        DataError
+            If the codes have another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise DataError(f"codes have {self.latent_dim} numbers each, got an array of shape {z.shape}")
+        loc = self.vae.scaling.loc
+        with torch.inference_mode():
+            x = self.vae.scaling.inverse(self.vae.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
+        samples: np.ndarray = x.cpu().numpy().reshape(len(z), *self.sample_shape)
+        return samples
+
+    def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
+        """Means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``, as `VAEDetector.sample` gives them.
+
+        Without a ``random_state``, draws are those of the fit's.
+        """
+        if not is_integer(n_samples) or n_samples < 1:
+            raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
+        seed = self.parameters["random_state"] if random_state is None else random_state
+        rng = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+        loc = self.vae.scaling.loc
+        noise, uniform = (
+            torch.from_numpy(numbers).to(loc.device, loc.dtype)
+            for numbers in (rng.standard_normal((n_samples, self.latent_dim)), rng.uniform(size=n_samples))
+        )
+        return self.inverse_transform(self.vae.prior.sample(noise, uniform).cpu().numpy())
+
+    def interpolate(self, ends: np.ndarray, n_steps: int = 9) -> np.ndarray:
+        """Samples ``(n_steps, ...)`` on the line between the posterior means of two rows ``(2, D)``, both included."""
+        if not is_integer(n_steps) or n_steps < 2:
+            raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
+        a, b = self.transform(ends)
+        share = np.linspace(0, 1, n_steps)[:, None]
+        return self.inverse_transform((1 - share) * a + share * b)
 
     def score_table(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What a score table says of samples, ``(N,)`` by column; where the ELBO is the score it is computed once.
@@ -209,9 +296,45 @@ class FittedModel:
         delta = self.calibration.delta
         return p if delta is None else conformal.conditional(p, len(self.calibration_scores), delta)
 
-    def by_block(
-        self, rows: Rows, function: Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
-    ) -> tuple[np.ndarray, ...]:
+    def calibrate(
+        self,
+        rows: np.ndarray | None = None,
+        y: ArrayLike | None = None,
+        *,
+        method: str = "conformal",
+        rate: float | None = None,
+        **options: Any,
+    ) -> Self:
+        """Set the threshold of the score in use anew, without training; parameters are as for `VAEDetector.calibrate`.
+
+        Models that `using` made of this one get it too.
+
+        Raises
+        ------
+        DataError
+            If the method, its options or the data cannot be used, such as too few normals for the rate.
+        """
+        from vae_anomaly.calibration.methods import calibrate  # SciPy, a third of a second that scoring does without
+
+        normal, anomalous = self.calibration_scores, np.empty(0)
+        if rows is not None:
+            scores = self.score_samples(rows)
+            signs = np.ones(len(scores)) if y is None else np.asarray(y)
+            if signs.shape != scores.shape or not np.isin(signs, (-1, 1)).all():
+                raise DataError(f"y must hold +1 (normal) or -1 (anomaly) for each of the {len(scores)} samples")
+            anomalous = scores[signs == -1]
+            if (signs == 1).any():
+                normal = scores[signs == 1]
+        elif y is not None:
+            raise DataError("y was given without X")
+        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
+        if rate is not None:
+            options["rate"] = rate
+        self.calibrations[self.score] = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
+        self.held_out_scores[self.score] = normal
+        return self
+
+    def by_block(self, rows: np.ndarray | Rows, function: OfRows) -> tuple[np.ndarray, ...]:
         """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
@@ -231,19 +354,7 @@ class FittedModel:
         OSError
             If the file cannot be written.
         """
-        config = {
-            "parameters": self.parameters | {"score": self.score},
-            "sample_shape": list(self.sample_shape),
-            "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "dtype": str(self.vae.scaling.loc.dtype).removeprefix("torch."),
-            "calibrations": {name: vars(calibration) for name, calibration in self.calibrations.items()},
-            "history": self.history,
-            "metadata": self.metadata,
-        }
-        tensors = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
-        tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in self.held_out_scores.items()}
-        tensors["noise"] = self.noise
-        model_file.write(Path(path), tensors, config)
+        saved_model.write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
@@ -263,105 +374,14 @@ class FittedModel:
         OSError
             If it cannot be read.
         """
-        described = []
-
-        def build(config: dict[str, Any], layout: model_file.Layout) -> None:
-            try:
-                check_config(config)
-                described.append(cls._described(config, layout, device))
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-                why = str(error).partition("\n")[0]
-                raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
-
-        tensors, _ = model_file.read(Path(path), build)
-        try:
-            return described[0]._filled(tensors, device)
-        except ValueError as error:
-            raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
-
-    @classmethod
-    def _described(cls, config: dict[str, Any], layout: model_file.Layout, device: str) -> Self:
-        """The model that a file describes, its tensors not yet there; layouts are compared before any is read."""
-        parameters = parameters_in(config["parameters"], device)
-        sample_shape = tuple(config["sample_shape"])
-        choices = Choices(parameters, sample_shape)
-        calibrations = {name: Calibration(**fields) for name, fields in config["calibrations"].items()}
-        # building takes time in proportion to the sides of an image, and every module has a tensor of all features
-        if max(math.prod(shape) for _, shape in layout.values()) < choices.n_features:
-            raise ValueError("its sample_shape does not fit the rest")
-        if set(calibrations) != set(SCORES):
-            raise ValueError("its calibrations do not fit the rest")
-        with torch.device("meta"):
-            state = {
-                name.removeprefix("vae."): torch.empty(shape)
-                for name, (_, shape) in layout.items()
-                if name.startswith("vae.")
-            }
-            vae = choices.build(Scaling(state["scaling.loc"], state["scaling.scale"]))
-            prior, normals = (
-                {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-                for start in ("prior.", "normals.")
-            )
-            sizes = choices.latent_dim, choices.n_features
-            vae.prior = prior_of(choices.prior, prior, *sizes)
-            vae.normals = checked_statistics(normals, *sizes)
-        model = cls(
-            vae=vae,
-            noise=torch.empty(0),
-            sample_shape=sample_shape,
-            image_shape=choices.image_shape,
-            feature_names=None if config["feature_names"] is None else tuple(config["feature_names"]),
-            held_out_scores={},
-            calibrations=calibrations,
-            score=parameters["score_name"],
-            parameters=config["parameters"],
-            history=config["history"],
-            metadata=config["metadata"],
-        )
-        kind = {"float32": "F32", "float64": "F64"}[config["dtype"]]
-        model._check_layout(layout, kind, (parameters["n_draws"], 1, choices.latent_dim))
-        return model
-
-    def _check_layout(self, layout: model_file.Layout, kind: str, noise: tuple[int, ...]) -> None:
-        """Compare types and shapes of a file's tensors with those of the module that is to hold them."""
-        expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
-        expected["noise"] = "F64", noise
-        for name in SCORES:  # as many rows as there were: calibrating anew changes those of one score
-            expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
-        for name in sorted(expected.keys() | layout.keys()):
-            if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
-                raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
-        if expected["vae.scaling.loc"][1] not in ((), (self.n_features,)):
-            raise ValueError("its scaling does not fit the rest")
-
-    def _filled(self, tensors: dict[str, Tensor], device: str) -> Self:
-        """The model with the tensors that were described, on the device."""
-        state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
-        for name, value in state.items():
-            if name.endswith(("scale", "variance", "sigma", "std", "floor")) and not (value > 0).all():
-                raise ValueError(f"its {name} must be above 0")
-        self.noise = tensors["noise"]
-        self.held_out_scores = {name: tensors[f"held_out.{name}"].numpy() for name in SCORES}
-        self.vae.load_state_dict(state, assign=True)
-        self.vae.to(device_of(device))
-        return self
+        return cls(**saved_model.read(Path(path), device))
 
 
-def check_support(vae: VAE, rows: Rows) -> None:
-    """Refuse values that the likelihood gives no density to.
+def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of q(z|x), ``(n, latent_dim)``."""
+    return (vae.encode(x).mu,)
 
-    Raises
-    ------
-    DataError
-        If there are some.
-    """
-    support = vae.likelihood.support
-    if support is None:
-        return
-    loc = vae.scaling.loc
-    low, high = (vae.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype)) for extreme in extremes(rows))
-    if low.min() < support[0] or high.max() > support[1]:
-        raise DataError(
-            f"likelihood={name_of(vae.likelihood)!r} needs values in {list(support)} after preprocessing, found "
-            f"{float(low.min()):.6g} to {float(high.max()):.6g}: scale the data, or use likelihood='gaussian'"
-        )
+
+def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
+    return (vae.scaling.inverse(vae.reconstruct(x)),)

@@ -18,6 +18,7 @@ from products import products_of
 from timing import Record, compared, in_a_process, rounds, summarised
 
 import vae_anomaly.detector
+import vae_anomaly.fitting.fit
 import vae_anomaly.fitting.run
 import vae_anomaly.fitting.training
 from vae_anomaly import VAEDetector
@@ -51,7 +52,7 @@ def run_of(X: np.ndarray, **parameters: Any) -> Run:
         raise Started(Run(vae, rows, recipe, generator))
 
     try:
-        with mock.patch.object(vae_anomaly.detector, "train", stop):
+        with mock.patch.object(vae_anomaly.fitting.fit, "train", stop):
             VAEDetector(**parameters).fit(X)
     except Started as started:
         return started.run
@@ -444,14 +445,14 @@ def clocks() -> Iterator[dict[str, float]]:
         ("backward", torch.Tensor, "backward"),
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
-        ("prior, likelihood, statistics", vae_anomaly.detector, "settle"),
+        ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "settle"),
         ("calibration of all scores", FittedModel, "score_samples"),
-        ("calibration of all scores", vae_anomaly.detector, "calibrate"),
-        ("checks and split", VAEDetector, "_rows_to_fit"),
-        ("checks and split", VAEDetector, "_split"),
+        ("calibration of all scores", vae_anomaly.fitting.fit, "calibrate"),
+        ("checks and split", vae_anomaly.detector, "samples_of"),
+        ("checks and split", vae_anomaly.fitting.fit, "split"),
         ("before the first step", Choices, "build"),
-        ("before the first step", vae_anomaly.detector, "reset_parameters"),
-        ("before the first step", VAEDetector, "_recipe"),
+        ("before the first step", vae_anomaly.fitting.fit, "reset_parameters"),
+        ("before the first step", vae_anomaly.fitting.fit, "recipe_for"),
         ("before the first step", Run, "__init__"),
     ]
     with ExitStack() as stack:
@@ -484,7 +485,7 @@ def pieces_of_a_fit(smoke: bool) -> Iterator[Record]:
         ("100,000 x 64 table", table(500 if smoke else 125_000, 64), {"epochs": 1 if smoke else 3}),
     ):
         trained: list[tuple[float, float]] = []
-        with clocks() as spent, mock.patch.object(vae_anomaly.detector, "train", watched(spent, trained)):
+        with clocks() as spent, mock.patch.object(vae_anomaly.fitting.fit, "train", watched(spent, trained)):
             start = time.perf_counter()
             VAEDetector(**parameters).fit(X)
             whole = time.perf_counter() - start

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.fitting import batches as shuffling
-from vae_anomaly.fitting.batches import Permutation, Resident, Windows, drawn, shuffled
-from vae_anomaly.storage.rows import RowsOnDisk
+from vae_anomaly.fitting.batches import Permutation, Resident, Windows, sample_indices, shuffled
+from vae_anomaly.storage.rows import RowsInMemory, RowsOnDisk
 
 CPU = torch.device("cpu")
 
@@ -28,8 +28,8 @@ def numbered(n: int) -> RowsOnDisk:
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     def patch(block: int, window: int) -> None:
-        monkeypatch.setattr(shuffling, "BLOCK_ROWS", block)
-        monkeypatch.setattr(shuffling, "WINDOW_BLOCKS", window)
+        monkeypatch.setattr(shuffling, "CHUNK_ROWS", block)
+        monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", window)
 
     return patch
 
@@ -79,7 +79,7 @@ def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: p
         method(self, rows, out)
 
     monkeypatch.setattr(RowsOnDisk, "read", counting)
-    monkeypatch.setattr(shuffling, "BLOCK_BYTES", 24 * 10)
+    monkeypatch.setattr(shuffling, "CHUNK_BYTES", 24 * 10)
     X = numbered(2345)
     rows = Windows(X, CPU)
     order = rows.order(torch.Generator().manual_seed(0))
@@ -114,7 +114,7 @@ def test_the_last_rows_of_an_epoch_are_not_always_the_same(cut: Callable[[int, i
 
 def test_an_array_is_permuted_as_a_whole() -> None:
     X = np.arange(20.0).reshape(10, 2)
-    rows = shuffled(X, CPU)
+    rows = shuffled(RowsInMemory(X), CPU)
     assert isinstance(rows, Permutation)
     order = rows.order(torch.Generator().manual_seed(3))
     assert torch.equal(order, torch.randperm(10, generator=torch.Generator().manual_seed(3)))
@@ -123,7 +123,8 @@ def test_an_array_is_permuted_as_a_whole() -> None:
 
 def test_rows_that_stay_on_a_device_come_in_the_same_batches() -> None:
     X, generator = np.arange(60, dtype=np.uint8).reshape(20, 3), torch.Generator().manual_seed(0)
-    sent, resident = Permutation(X, CPU), Resident(X, CPU)
+    rows = RowsInMemory(X)
+    sent, resident = Permutation(rows, CPU), Resident(rows, CPU)
     for order in [sent.order(generator), sent.order(generator)]:
         for start in range(0, 20, 6):
             for first, step in ((0, 1), (1, 2)):
@@ -135,21 +136,21 @@ def test_rows_that_stay_on_a_device_come_in_the_same_batches() -> None:
 def test_what_fits_into_a_gpu_stays_there(monkeypatch: pytest.MonkeyPatch, free: int, kind: type) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10_000))
     monkeypatch.setattr(Resident, "__init__", Permutation.__init__)
-    assert type(shuffled(np.zeros((20, 3), dtype=np.uint8), torch.device("cuda"))) is kind
+    assert type(shuffled(RowsInMemory(np.zeros((20, 3), dtype=np.uint8)), torch.device("cuda"))) is kind
 
 
 @given(n=st.integers(1, 50), most=st.integers(1, 60), more=st.integers(0, 5), seed=st.integers(0, 99))
-def test_drawn_rows_are_different_ones(n: int, most: int, more: int, seed: int) -> None:
-    for X in (np.empty((n, 1)), numbered(n)):
-        first, again = (drawn(X, most, torch.Generator().manual_seed(seed), more=more) for _ in range(2))
+def test_indices_are_of_different_rows(n: int, most: int, more: int, seed: int) -> None:
+    for X in (RowsInMemory(np.empty((n, 1))), numbered(n)):
+        first, again = (sample_indices(X, most, torch.Generator().manual_seed(seed), more=more) for _ in range(2))
         np.testing.assert_array_equal(first, again)
         assert len(set(first.tolist())) == len(first) == min(most, n + more)
         assert first.min() >= 0
         assert first.max() < n + more
 
 
-def test_drawing_from_very_many_rows_takes_no_memory_for_each() -> None:
+def test_choosing_among_very_many_rows_takes_no_memory_for_each() -> None:
     X = RowsOnDisk(io.BytesIO(), 0, (10**13, 2), np.dtype(float), "file")
-    found = drawn(X, 20_000, torch.Generator().manual_seed(0))
+    found = sample_indices(X, 20_000, torch.Generator().manual_seed(0))
     assert len(np.unique(found)) == 20_000
     assert 4.9e12 < found.mean() < 5.1e12

@@ -18,10 +18,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly import VAEDetector, detector
+from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.fitting import batches as shuffling
-from vae_anomaly.fitting import checkpoints
+from vae_anomaly.fitting import checkpoints, fit
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
 from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.run import Recipe, Run
@@ -31,7 +31,7 @@ from vae_anomaly.model.likelihoods import Gaussian
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.storage import model_file
-from vae_anomaly.storage.rows import RowsOnDisk
+from vae_anomaly.storage.rows import RowsInMemory, RowsOnDisk
 
 Make = Callable[..., np.ndarray]
 STEPS = 4 * 5
@@ -60,15 +60,16 @@ def small_run(
     """Five epochs of four steps, the second of which is the best; the patience spares the sixth."""
     rng = np.random.default_rng(0)
     X, X_validation = rng.normal(size=(30, 1)) + np.zeros(5), 1.5 * rng.normal(size=(9, 5))
-    file = RowsOnDisk(io.BytesIO(X.tobytes()), 0, X.shape, X.dtype, "file")
+    on_disk = RowsOnDisk(io.BytesIO(X.tobytes()), 0, X.shape, X.dtype, "file")
+    rows = on_disk if stored else RowsInMemory(X)
     generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):
         encoder, decoder = ARCHITECTURES["mlp"]((5,), 2)
-    vae = VAE(encoder.to_empty(device="cpu"), decoder.to_empty(device="cpu"), Gaussian(), standardize(X))
+    vae = VAE(encoder.to_empty(device="cpu"), decoder.to_empty(device="cpu"), Gaussian(), standardize(rows))
     reset_parameters(vae, generator)
     recipe = Recipe(epochs=6, batch_size=8, learning_rate=3e-2, patience=3, input_noise=0.1)
     noise = torch.randn(2, 1, 2, generator=generator, dtype=dtype)
-    return vae, train(vae.to(dtype), file if stored else X, X_validation, recipe, noise, generator, checkpoints=kept)
+    return vae, train(vae.to(dtype), rows, X_validation, recipe, noise, generator, checkpoints=kept)
 
 
 def same(a: tuple[VAE, list[EpochRecord]], b: tuple[VAE, list[EpochRecord]]) -> bool:
@@ -107,8 +108,8 @@ def test_a_run_killed_anywhere_and_resumed_is_the_same_to_the_bit(
     kills: list[tuple[int, str, bool]], every: int, dtype: torch.dtype, stored: bool
 ) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffling, "BLOCK_ROWS", 3)  # windows of six rows: a batch of eight is of two or three
-        patch.setattr(shuffling, "WINDOW_BLOCKS", 2)
+        patch.setattr(shuffling, "CHUNK_ROWS", 3)  # windows of six rows: a batch of eight is of two or three
+        patch.setattr(shuffling, "WINDOW_CHUNKS", 2)
         for n, method, after in kills:
             with cut(n, Run, method, after=after):
                 small_run(EachFew(Path(folder), every), dtype, stored=stored)
@@ -231,8 +232,8 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
     ("parameters", "owner", "name", "n"),
     [
         ({}, Run, "step", 2),
-        ({"architecture": "conv"}, detector, "settle", 1),
-        ({"architecture": "article", "contamination": 0.1}, detector, "calibrate", 3),
+        ({"architecture": "conv"}, fit, "settle", 1),
+        ({"architecture": "article", "contamination": 0.1}, fit, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
     ],
 )
@@ -249,12 +250,12 @@ def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-@pytest.mark.parametrize(("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (detector, "settle", 1)])
+@pytest.mark.parametrize(("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (fit, "settle", 1)])
 def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
     make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int
 ) -> None:
     monkeypatch.setattr("vae_anomaly.storage.rows.LOADED_BYTES", 0)
-    monkeypatch.setattr(shuffling, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(shuffling, "CHUNK_ROWS", 2)
     np.save(tmp_path / "X.npy", make_table(300))
 
     def fit(**parameters: Any) -> VAEDetector:
@@ -272,9 +273,10 @@ def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
 
 
 def test_the_checkpoints_stay_for_who_wants_to_save_first(make_table: Make, tmp_path: Path) -> None:
-    first = VAEDetector(epochs=1, checkpoint_dir=tmp_path).fit_keeping_checkpoints(make_table())
+    parameters = VAEDetector(epochs=1, checkpoint_dir=tmp_path).get_params()
+    first = fit.fit_model(RowsInMemory(make_table()), parameters)
     assert len(found(tmp_path)) == 1
-    assert VAEDetector(**first.get_params() | {"resume": True}).fit(make_table()).history_ == first.history_
+    assert VAEDetector(**parameters | {"resume": True}).fit(make_table()).history_ == first.history
     assert found(tmp_path) == []
 
 

@@ -80,8 +80,8 @@ def test_the_mean_over_ranks_of_what_each_descends_is_the_gradient_of_the_batch(
 def test_the_parts_of_all_ranks_make_the_batch(tmp_path: Path, monkeypatch, size: int, on_disk: bool) -> None:
     X = np.arange(2_000, dtype=np.float64).reshape(1000, 2)
     X.tofile(tmp_path / "X")
-    monkeypatch.setattr("vae_anomaly.fitting.batches.BLOCK_BYTES", 80)
-    monkeypatch.setattr("vae_anomaly.fitting.batches.WINDOW_BLOCKS", 7)
+    monkeypatch.setattr("vae_anomaly.fitting.batches.CHUNK_BYTES", 80)
+    monkeypatch.setattr("vae_anomaly.fitting.batches.WINDOW_CHUNKS", 7)
     with (tmp_path / "X").open("rb", buffering=0) as file:
         rows = RowsOnDisk(file, 0, X.shape, X.dtype, "X")
         whole, *ranks = (Windows(rows, CPU) if on_disk else Permutation(X, CPU) for _ in range(size + 1))

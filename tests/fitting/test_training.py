@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import vae_anomaly.detector
+import vae_anomaly.fitting.fit
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import TrainingError
 from vae_anomaly.fitting.run import Recipe
@@ -113,7 +113,7 @@ def test_the_recipe_that_is_taken_by_default(
         recipes.append(recipe)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vae_anomaly.detector, "train", stop)
+    monkeypatch.setattr(vae_anomaly.fitting.fit, "train", stop)
     X = np.random.default_rng(0).normal(size=shape)
     for given in ({}, {"batch_size": 512}, {"batch_size": 512, "learning_rate": 0.01, "epochs": 3}):
         with pytest.raises(KeyboardInterrupt):

@@ -17,7 +17,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.storage import rows as module
 from vae_anomaly.storage import spool as spooling
 from vae_anomaly.storage.rows import TYPES
-from vae_anomaly.storage.spool import spooled, stored
+from vae_anomaly.storage.spool import open_rows, spool
 
 PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6)
@@ -38,7 +38,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_a_file_that_shrinks_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "X.npy", np.ones((100, 4)))
-    with stored(tmp_path / "X.npy") as rows:
+    with open_rows(tmp_path / "X.npy") as rows:
         (tmp_path / "X.npy").write_bytes((tmp_path / "X.npy").read_bytes()[:-1])
         np.testing.assert_array_equal(rows[:99], np.ones((99, 4)))
         with pytest.raises(DataError, match="X.npy: was cut short while it was read"):
@@ -48,10 +48,10 @@ def test_a_file_that_shrinks_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["f8", "f4", "u1", "i2", "f2", "?", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(9, 4), (9, 4, 3), (9, 4, 3, 2)])
-def test_any_array_file_can_be_stored(tmp_path: Path, dtype: str, order: str, shape: tuple[int, ...]) -> None:
+def test_any_array_file_can_be_opened(tmp_path: Path, dtype: str, order: str, shape: tuple[int, ...]) -> None:
     X = np.random.default_rng(0).integers(0, 2, shape).astype(dtype, order=order)  # type: ignore[call-overload]
     np.save(tmp_path / "X.npy", X)
-    with stored(tmp_path / "X.npy") as rows:
+    with open_rows(tmp_path / "X.npy") as rows:
         in_place = getattr(rows.file, "name", None) == str(tmp_path / "X.npy")
         assert in_place == (X.dtype in TYPES and order == "C")
         assert rows.dtype == (X.dtype if X.dtype in TYPES else np.float64)
@@ -62,7 +62,7 @@ def test_any_array_file_can_be_stored(tmp_path: Path, dtype: str, order: str, sh
     ("X", "message"),
     [
         (np.zeros(4), "X.npy: needs rows (N, D) or images"),
-        (np.float64(3), "X.npy: needs rows (N, D) or images, got a single value"),
+        (np.float64(3), "X.npy: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got an array of shape ()"),
         (np.zeros((0, 4)), "X.npy: holds no samples"),
         (np.zeros((4, 0)), "X.npy: holds no samples"),
         (np.array([["a"]]), "X.npy: needs real numbers"),
@@ -71,7 +71,7 @@ def test_any_array_file_can_be_stored(tmp_path: Path, dtype: str, order: str, sh
 )
 def test_what_are_no_samples_is_refused(tmp_path: Path, X: np.ndarray, message: str) -> None:
     np.save(tmp_path / "X.npy", X)
-    with pytest.raises(DataError) as refusal, stored(tmp_path / "X.npy"):
+    with pytest.raises(DataError) as refusal, open_rows(tmp_path / "X.npy"):
         pass
     assert message in str(refusal.value)
 
@@ -85,18 +85,18 @@ def test_what_are_no_samples_is_refused(tmp_path: Path, X: np.ndarray, message: 
 def test_what_is_not_finite_is_named_by_row_and_column(
     tmp_path: Path, place: tuple[int, int], value: float, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PIECE_BYTES", 7 * 32)
+    monkeypatch.setattr(module, "CHUNK_BYTES", 7 * 32)
     X = np.zeros((30, 4), dtype=dtype)
     X[place] = value
     np.save(tmp_path / "X.npy", X)
     with (
         pytest.raises(DataError, match=f"X.npy: row {place[0]}, column {place[1]} is {value}: fill"),
-        stored(tmp_path / "X.npy"),
+        open_rows(tmp_path / "X.npy"),
     ):
         pass
     with (
         pytest.raises(DataError, match=f"here: row {place[0]}, column {place[1]} is {value}"),
-        spooled(np.array_split(X, 7), "here"),
+        spool(np.array_split(X, 7), "here"),
     ):
         pass
 
@@ -108,7 +108,7 @@ def test_batches_of_any_lengths_are_the_same_rows(
 ) -> None:
     monkeypatch.setattr(spooling, "SPOOL_BYTES", n_bytes)
     batches = np.split(X, sorted(min(cut, len(X)) for cut in cuts))
-    with spooled((batch for batch in batches), "here") as rows:
+    with spool((batch for batch in batches), "here") as rows:
         assert (rows.shape, rows.dtype) == (X.shape, X.dtype)
         np.testing.assert_array_equal(rows[:], X)
         assert list(own_temporary_folder.iterdir()) == []  # it has no name: even SIGKILL leaves nothing
@@ -119,7 +119,7 @@ def test_batches_of_any_lengths_are_the_same_rows(
     [(["f4", "f4"], "f4"), (["f4", "u1"], "f4"), (["u1", "u1"], "u1"), (["i8", "f4"], "f8"), (["f8", "i8"], "f8")],
 )
 def test_the_first_batch_decides_the_type(dtypes: list[str], expected: str) -> None:
-    with spooled([np.full((2, 3), i, dtype) for i, dtype in enumerate(dtypes)], "here") as rows:
+    with spool([np.full((2, 3), i, dtype) for i, dtype in enumerate(dtypes)], "here") as rows:
         assert rows.dtype == np.dtype(expected)
         np.testing.assert_array_equal(rows[:][:, 0], [0, 0, 1, 1])
 
@@ -143,16 +143,16 @@ def test_the_first_batch_decides_the_type(dtypes: list[str], expected: str) -> N
     ],
 )
 def test_batches_that_do_not_fit_are_refused(batches: list[Any], message: str) -> None:
-    with pytest.raises(DataError, match=message), spooled(batches, "here"):
+    with pytest.raises(DataError, match=message), spool(batches, "here"):
         pass
 
 
 def test_column_names_are_kept_and_told(own_temporary_folder: Path) -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
-    with spooled([frame, frame], "here") as rows:
+    with spool([frame, frame], "here") as rows:
         assert rows.feature_names == ("a", "b")
     frame.loc[1, "b"] = np.nan
-    with pytest.raises(DataError, match="here: row 3, column b is nan"), spooled([frame[:1], frame[:1], frame], "here"):
+    with pytest.raises(DataError, match="here: row 3, column b is nan"), spool([frame[:1], frame[:1], frame], "here"):
         pass
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_is_told_with_its_place(own_temporary_folder: Path, monkeypa
     monkeypatch.setattr("tempfile.SpooledTemporaryFile.write", full)
     with (
         pytest.raises(OSError, match="No space left on device while copying here there: set TMPDIR") as failure,
-        spooled([np.ones((2, 2))], "here"),
+        spool([np.ones((2, 2))], "here"),
     ):
         pass
     assert failure.value.filename == str(own_temporary_folder)
@@ -183,6 +183,6 @@ def test_the_file_is_closed_and_gone_when_reading_fails(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("tempfile.SpooledTemporaryFile", remembered)
     monkeypatch.setattr(spooling, "SPOOL_BYTES", 1)
-    with pytest.raises(KeyboardInterrupt), spooled(batches(), "here"):
+    with pytest.raises(KeyboardInterrupt), spool(batches(), "here"):
         pass
     assert [file.closed for file in files] == [True]

@@ -31,6 +31,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
 from vae_anomaly.registry import PREPROCESSING
+from vae_anomaly.storage.rows import RowsInMemory
 
 SVM_ROWS = 10_000
 
@@ -79,7 +80,7 @@ def scaled_rows(X_train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     deviation; a constant feature is only centred. `VAEDetector` applies the same by itself, from
     `vae_anomaly.registry.PREPROCESSING`.
     """
-    scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](X_train)
+    scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](RowsInMemory(X_train))
 
     def rows(X: np.ndarray) -> np.ndarray:
         flat = torch.from_numpy(X.reshape(len(X), -1).astype(np.float64))

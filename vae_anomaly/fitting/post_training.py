@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_anomaly.fitting.batches import drawn
+from vae_anomaly.fitting.batches import sample_indices
 from vae_anomaly.fitting.normal_statistics import MAX_ROWS, fit_normal_statistics
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.model.likelihoods import Gaussian, squared_distances
@@ -26,7 +26,7 @@ from vae_anomaly.model.networks import Posterior
 from vae_anomaly.model.priors import MIXTURE_ROWS, NEGLIGIBLE, Exemplars, Mixture, fit_mixture
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.storage.rows import Rows, RowsOnDisk
+from vae_anomaly.storage.rows import Rows, RowsInMemory
 
 ENOUGH_ROWS = 100
 ENOUGH_FOR_EXEMPLARS = 10  # which have but two numbers to fit
@@ -45,7 +45,7 @@ VARIANCE_STEPS = 20
 FAR = 1e20  # beyond the squared distances of scaled rows; in single precision it keeps no weight
 
 
-def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor, generator: torch.Generator) -> None:
+def settle(vae: VAE, X: Rows, X_held_out: RowsInMemory, prior: str, noise: Tensor, generator: torch.Generator) -> None:
     """Fit ``vae.prior``, ``vae.likelihood`` and ``vae.normals`` in place.
 
     Parameters
@@ -66,14 +66,14 @@ def settle(vae: VAE, X: Rows, X_held_out: np.ndarray, prior: str, noise: Tensor,
     judges: Rows = X_held_out if len(X_held_out) >= ENOUGH_ROWS else X
     loc = vae.scaling.loc
     if prior == "mixture":
-        rows = X[drawn(X, at_most(X, MIXTURE_ROWS), generator)]
+        rows = X[sample_indices(X, X.max_rows_in_memory(MIXTURE_ROWS), generator)]
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         mu, sigma = by_block(vae, rows, lambda x: vae.encode(x)[:2])
         held_out = by_block(vae, judges, lambda x: (vae.encode(x).mu,))[0]
         vae.prior = fit_mixture(mu, held_out, sigma, seed).to(loc.device, loc.dtype)
 
     def scaled(rows: Rows, most: int) -> Tensor:
-        chosen = drawn(rows, min(at_most(rows, most), MAX_VALUES // rows.shape[1] + 1), generator)
+        chosen = sample_indices(rows, min(rows.max_rows_in_memory(most), MAX_VALUES // rows.shape[1] + 1), generator)
         x: Tensor = vae.scaling(torch.from_numpy(rows[chosen]).to(loc.device, loc.dtype))
         return x
 
@@ -178,11 +178,9 @@ def best_variance(squared: Tensor, n_features: int, floor: float) -> tuple[Tenso
     return variance, float(log_p.mean() - 0.5 * n_features * torch.log(variance))
 
 
-def drawn_of_both(
-    X: Rows, X_held_out: np.ndarray, most: int, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def drawn_of_both(X: Rows, X_held_out: Rows, most: int, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Up to ``most`` rows at random of two sets, which are not brought together for it, and where the first are."""
-    chosen = drawn(X, at_most(X, most), generator, more=len(X_held_out))
+    chosen = sample_indices(X, X.max_rows_in_memory(most), generator, more=len(X_held_out))
     rows = np.empty((len(chosen), X.shape[1]), X.dtype)
     first = chosen < len(X)
     rows[first], rows[~first] = X[chosen[first]], X_held_out[chosen[~first] - len(X)]
@@ -192,8 +190,3 @@ def drawn_of_both(
 def more_of_few_features(most: int, affordable: int) -> int:
     """How many rows to take: ``most``, or as many as are affordable, but no more than 5,000 then."""
     return max(most, min(MORE_ROWS, affordable))
-
-
-def at_most(X: Rows, most: int) -> int:
-    """How many rows to take into memory at once: fewer where large ones come from disk."""
-    return X.most_held(most) if isinstance(X, RowsOnDisk) else most

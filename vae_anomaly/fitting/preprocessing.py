@@ -8,7 +8,7 @@ import torch
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.registry import PREPROCESSING
-from vae_anomaly.storage.rows import Rows, even_sample, extremes, pieces
+from vae_anomaly.storage.rows import Rows
 
 
 @PREPROCESSING.register("standardize")
@@ -21,7 +21,7 @@ def standardize(X: Rows) -> Scaling:
 
     with np.errstate(over="ignore", invalid="ignore"):
         scaler = StandardScaler()
-        for rows in pieces(X):
+        for rows in X.chunks():
             scaler.partial_fit(rows)
     return scaling(scaler.mean_, scaler.scale_)
 
@@ -35,7 +35,7 @@ def unit_range(X: Rows) -> Scaling:
     if X.dtype == np.uint8:
         low, high = 0.0, 255.0
     else:
-        ends = extremes(X)
+        ends = X.extremes()
         low, high = float(ends[0].min()), float(ends[1].max())
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
@@ -50,7 +50,7 @@ def standardize_globally(X: Rows) -> Scaling:
     matters, and a pixel that is the same in all images does not count. Images in [0, 1] have about 1/4. Both numbers
     come from an even sample of about 10,000 rows.
     """
-    x = even_sample(X).astype(np.float64)
+    x = X.even_sample().astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         return scaling(x.mean(), 4 * np.sqrt(x.var(axis=0).mean()))
 
@@ -77,5 +77,5 @@ def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
 
 def rms_deviation(scaling: Scaling, X: Rows) -> float:
     """Root mean square deviation of scaled rows from their mean, over about 10,000 of them: one number."""
-    x = scaling(torch.from_numpy(np.array(even_sample(X))).to(scaling.loc))
+    x = scaling(torch.from_numpy(np.array(X.even_sample())).to(scaling.loc))
     return float(x.double().var(dim=0, correction=0).mean().sqrt())

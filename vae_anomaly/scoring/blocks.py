@@ -21,7 +21,7 @@ from vae_anomaly.storage.rows import Rows
 @torch.inference_mode()
 def by_block(
     vae: VAE,
-    X: Rows,
+    X: np.ndarray | Rows,
     function: Callable[[Tensor], tuple[Tensor, ...]],
     block_rows: int = BLOCK_ROWS,
 ) -> tuple[np.ndarray, ...]:

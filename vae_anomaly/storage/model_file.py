@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.storage.atomic import atomic_write
@@ -37,6 +37,7 @@ ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 
+T = TypeVar("T")
 Layout: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Type, in safetensors' letters, and shape of each tensor in a file."""
 
@@ -92,12 +93,21 @@ def read_config(path: Path) -> dict[str, Any]:
     return head.config
 
 
+def config_of(config: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    """What `read` builds where nothing else is wanted: the configuration itself."""
+    return config
+
+
+@overload
+def read(path: Path, *, kind: str = ...) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+@overload
+def read(path: Path, build: Callable[[dict[str, Any], Layout], T], kind: str = ...) -> tuple[dict[str, Tensor], T]: ...
 def read(
-    path: Path,
-    check: Callable[[dict[str, Any], Layout], None] = lambda config, layout: None,
-    kind: str = "model",
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and configuration; ``check`` may refuse those by a `ModelFileError` before memory is taken for a tensor.
+    path: Path, build: Callable[[dict[str, Any], Layout], Any] = config_of, kind: str = "model"
+) -> tuple[dict[str, Tensor], Any]:
+    """Tensors, and what ``build`` makes of the configuration and the layout before memory is taken for a tensor.
+
+    It may refuse them by a `ModelFileError`.
 
     Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, and for a tensor that
     holds NaN or infinity.
@@ -108,7 +118,7 @@ def read(
 
     with open_regular(path) as file:
         head = read_head(file, path, kind)
-        check(head.config, head.layout)
+        built = build(head.config, head.layout)
         file.seek(0)
         blob = file.read(head.start + head.n_bytes)
     check_digest(head, [memoryview(blob)[head.start :]], path)
@@ -119,7 +129,7 @@ def read(
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelFileError(f"{path} is not usable: its {name} holds NaN or infinity")
-    return tensors, head.config
+    return tensors, built
 
 
 def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:

@@ -1,36 +1,199 @@
-"""Rows that stay on disk: what stands in for an array that memory does not hold.
+"""Rows in memory and rows on disk, under one contract: what fits an array fits what memory does not hold.
 
-`RowsOnDisk` has the length, the shape and the type of an array, and gives rows by slice or by index; it reads them by
-position into buffers, for pages of a mapped file would stay in memory once touched. Rows that lie side by side in the
-file are read at once, so whoever takes whole stretches of them reads at the disk's full speed.
+`Rows` have the length, the shape and the type of an array, and give samples by slice or by index. `RowsInMemory` wrap
+an array. `RowsOnDisk` read by position into buffers, because pages of a mapped file would stay in memory once touched;
+samples that lie side by side in the file are read at once, so long stretches come at the disk's full speed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import warnings
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import IO, Any, Self, TypeAlias
+from typing import IO, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from vae_anomaly.errors import DataError
 
-LOADED_BYTES = 1 << 30  # up to this size rows are loaded, and all is as for an array
-HELD_ROWS, HELD_BYTES = 20_000, 32 << 20  # of rows on disk, the most that is held for one purpose
+LOADED_BYTES = 1 << 30  # up to this size rows on disk are loaded, and all is as for an array
+MEMORY_ROWS, MEMORY_BYTES = 20_000, 32 << 20  # the most of rows on disk that is in memory for one purpose
 SAMPLE_ROWS = 10_000
 HASHED_VALUES = 1 << 22  # at a time
-PIECE_BYTES, PIECE_ROWS = 8 << 20, 1 << 16
-MOST_NAMES = 5  # in a message
+CHUNK_BYTES, CHUNK_ROWS = 8 << 20, 1 << 16
 TYPES = (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.uint8))  # that detectors compute with as they are
 
 
+class RandomSource(Protocol):
+    """Where `Rows.sample_indices` takes its randomness from; a model's fit passes torch's generator in this form."""
+
+    def permutation(self, n: int) -> np.ndarray:
+        """The numbers below ``n`` in random order, ``(n,)``."""
+
+    def seed(self) -> int:
+        """A random number below 2^62."""
+
+
+class Rows(ABC):
+    """Samples of one shape and type; `RowsInMemory` and `RowsOnDisk` give the same values in every way of reading.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Type of the values.
+    feature_names : tuple of str or None
+        Column names, if the samples have them.
+    source : str
+        What messages call the samples.
+    in_memory : bool
+        Whether all samples are in memory. Rows on disk are trained on in another order and for fewer epochs.
+    """
+
+    dtype: np.dtype[Any]
+    feature_names: tuple[str, ...] | None
+    source: str
+    in_memory: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """``(N, D)``, ``(N, H, W)`` or ``(N, H, W, C)``."""
+
+    @abstractmethod
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Samples of a slice, or with these indices ``(n,)`` in any order."""
+
+    @abstractmethod
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Copy samples with these indices ``(n,)``, in any order, into ``out``."""
+
+    @abstractmethod
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All samples in order, a chunk at a time; each chunk is valid until the next one is asked for."""
+
+    @abstractmethod
+    def even_sample(self) -> np.ndarray:
+        """Samples at equal distances, about 10,000 of them."""
+
+    @abstractmethod
+    def max_rows_in_memory(self, most: int | None = None) -> int:
+        """How many samples may be copied into memory for one purpose, of ``most`` that are wanted (None: all)."""
+
+    @abstractmethod
+    def sample_indices(self, n: int, random: RandomSource, *, more: int = 0) -> np.ndarray:
+        """Indices ``(n,)`` of different samples, in random order; fewer where there are fewer.
+
+        With ``more``, the indices are also of that many samples that follow these.
+        """
+
+    @abstractmethod
+    def without(self, rows: np.ndarray) -> Self:
+        """All but the samples with these indices ``(n,)``, in any order."""
+
+    @abstractmethod
+    def flat(self) -> Self:
+        """The samples as rows ``(N, D)``."""
+
+    @abstractmethod
+    def loaded(self) -> Rows:
+        """The same samples, in memory if they are small enough for it (1 GiB)."""
+
+    @abstractmethod
+    def computable(self) -> Rows:
+        """The samples as float64, unless they are float64, float32 or uint8 already.
+
+        Raises
+        ------
+        DataError
+            If double precision does not hold a value.
+        """
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes a sample."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest value of each feature, shaped as a sample."""
+        ends: tuple[np.ndarray, np.ndarray] | None = None
+        for rows in self.chunks():
+            low, high = rows.min(axis=0), rows.max(axis=0)
+            ends = (low, high) if ends is None else (np.minimum(ends[0], low), np.maximum(ends[1], high))
+        assert ends is not None
+        return ends
+
+
+class RowsInMemory(Rows):
+    """Samples in an array, which is not copied.
+
+    Parameters
+    ----------
+    values : ndarray of shape (N, D), (N, H, W) or (N, H, W, C)
+        The samples.
+    feature_names, source
+        As `Rows` has them.
+    """
+
+    in_memory = True
+
+    def __init__(self, values: np.ndarray, feature_names: tuple[str, ...] | None = None, source: str = "X") -> None:
+        self.values, self.dtype = values, values.dtype
+        self.feature_names, self.source = feature_names, source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape: tuple[int, ...] = self.values.shape
+        return shape
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        return self.values[rows]
+
+    def read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        np.take(self.values, rows, axis=0, out=out)
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        yield self.values
+
+    def even_sample(self) -> np.ndarray:
+        return self.values[:: max(1, len(self) // SAMPLE_ROWS)]
+
+    def max_rows_in_memory(self, most: int | None = None) -> int:
+        return len(self) if most is None else most
+
+    def sample_indices(self, n: int, random: RandomSource, *, more: int = 0) -> np.ndarray:
+        return random.permutation(len(self) + more)[:n]
+
+    def without(self, rows: np.ndarray) -> Self:
+        return self._of(self.values[np.setdiff1d(np.arange(len(self)), rows)])
+
+    def flat(self) -> Self:
+        return self._of(self.values.reshape(len(self), -1))
+
+    def loaded(self) -> Self:
+        return self
+
+    def computable(self) -> Self:
+        if self.dtype in TYPES:
+            return self
+        with np.errstate(over="ignore"):  # of extended precision
+            values = self.values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise DataError(f"{self.source}: holds a value too large for double precision")
+        return self._of(values)
+
+    def _of(self, values: np.ndarray) -> Self:
+        return type(self)(values, self.feature_names, self.source)
+
+
 @dataclass(frozen=True, eq=False)
-class RowsOnDisk:
+class RowsOnDisk(Rows):
     """Samples in a file, in C order; `vae_anomaly.storage.spool` makes them.
 
     Parameters
@@ -39,21 +202,21 @@ class RowsOnDisk:
         Open for reading; views share it and its position.
     offset
         Where in it the first sample begins, in bytes.
-    stored
+    file_shape
         Shape of all that the file holds, ``(N, D)``, ``(N, H, W)`` or ``(N, H, W, C)``.
     dtype
         One of `TYPES`.
-    source
-        What to call it in messages.
-    feature_names
-        Column names, if it has them.
+    source, feature_names
+        As `Rows` has them.
     skipped
-        Indices in the file, sorted, of samples that count as not there.
+        Sorted indices in the file of samples that count as absent.
     """
+
+    in_memory = False
 
     file: IO[bytes]
     offset: int
-    stored: tuple[int, ...]
+    file_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     source: str
     feature_names: tuple[str, ...] | None = None
@@ -61,26 +224,17 @@ class RowsOnDisk:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As an array's, without what is skipped."""
-        return (self.stored[0] - len(self.skipped), *self.stored[1:])
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes a sample."""
-        return self.dtype.itemsize * math.prod(self.stored[1:])
+        return (self.file_shape[0] - len(self.skipped), *self.file_shape[1:])
 
     @property
     def small(self) -> bool:
-        """Whether to load it all."""
+        """Whether all samples may be loaded."""
         return len(self) * self.row_bytes <= LOADED_BYTES
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))
-        out = np.empty((len(rows), *self.stored[1:]), self.dtype)
+        out = np.empty((len(rows), *self.file_shape[1:]), self.dtype)
         self.read(rows, out)
         return out
 
@@ -92,48 +246,52 @@ class RowsOnDisk:
         DataError
             If the file has become shorter than it was.
         """
-        places = rows + np.searchsorted(self._skipped_before, rows, side="right")
+        places = rows + np.searchsorted(self._present_before_skipped, rows, side="right")
         for start, stop in pairwise(np.flatnonzero(np.diff(places, prepend=-2, append=-2) != 1)):
             self.file.seek(self.offset + int(places[start]) * self.row_bytes)
             read_into(self.file, out[start:stop], self.source)
 
     @cached_property
-    def _skipped_before(self) -> np.ndarray:
-        """How many samples are not skipped before each that is; sorted."""
+    def _present_before_skipped(self) -> np.ndarray:
+        """For each skipped sample, how many samples that are not skipped come before it; sorted."""
         return self.skipped - np.arange(len(self.skipped))
 
+    def chunks(self) -> Iterator[np.ndarray]:
+        n = max(1, min(CHUNK_BYTES // max(1, self.row_bytes), CHUNK_ROWS, len(self)))
+        buffer = np.empty((n, *self.file_shape[1:]), self.dtype)
+        for start in range(0, len(self), n):
+            rows = np.arange(start, min(start + n, len(self)))
+            self.read(rows, buffer[: len(rows)])
+            yield buffer[: len(rows)]
+
+    def even_sample(self) -> np.ndarray:
+        return self[:: math.ceil(len(self) / self.max_rows_in_memory(SAMPLE_ROWS))]
+
+    def max_rows_in_memory(self, most: int | None = None) -> int:
+        """``most`` (None: 20,000), or as many as 32 MiB hold; at least one."""
+        return max(1, min(MEMORY_ROWS if most is None else most, MEMORY_BYTES // self.row_bytes))
+
+    def sample_indices(self, n: int, random: RandomSource, *, more: int = 0) -> np.ndarray:
+        """Indices of different samples; the memory for this does not grow with the number of samples."""
+        total = len(self) + more
+        return np.random.default_rng(random.seed()).choice(total, min(n, total), replace=False)
+
     def without(self, rows: np.ndarray) -> Self:
-        """All but the samples with these indices ``(n,)``, in any order."""
-        places = rows + np.searchsorted(self._skipped_before, rows, side="right")
+        places = rows + np.searchsorted(self._present_before_skipped, rows, side="right")
         return replace(self, skipped=np.union1d(self.skipped, places))
 
     def flat(self) -> Self:
-        """The samples as rows ``(N, D)``."""
-        return replace(self, stored=(self.stored[0], math.prod(self.stored[1:])))
+        return replace(self, file_shape=(self.file_shape[0], math.prod(self.file_shape[1:])))
 
-    def most_held(self, most: int = HELD_ROWS) -> int:
-        """How many samples may be in memory for one purpose: ``most``, or what 32 MiB hold; at least one."""
-        return max(1, min(most, HELD_BYTES // self.row_bytes))
+    def loaded(self) -> Rows:
+        return RowsInMemory(self[:], self.feature_names, self.source) if self.small else self
 
-
-Rows: TypeAlias = np.ndarray | RowsOnDisk
+    def computable(self) -> Self:
+        return self
 
 
-def pieces(X: Rows) -> Iterator[np.ndarray]:
-    """All rows in order: an array whole; those on disk in pieces, each good until the next is asked for."""
-    if isinstance(X, np.ndarray):
-        yield X
-        return
-    n = max(1, min(PIECE_BYTES // max(1, X.row_bytes), PIECE_ROWS, len(X)))
-    buffer = np.empty((n, *X.stored[1:]), X.dtype)
-    for start in range(0, len(X), n):
-        rows = np.arange(start, min(start + n, len(X)))
-        X.read(rows, buffer[: len(rows)])
-        yield buffer[: len(rows)]
-
-
-def fingerprint(*arrays: Rows) -> str:
-    """SHA-256 of arrays with their types and shapes, in hexadecimal; however they lie in memory or on disk."""
+def fingerprint(*arrays: np.ndarray | Rows) -> str:
+    """SHA-256 of values with their types and shapes, in hexadecimal; the same wherever the values lie."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -141,23 +299,6 @@ def fingerprint(*arrays: Rows) -> str:
         for start in range(0, len(array), step):
             digest.update(array[start : start + step].tobytes())
     return digest.hexdigest()
-
-
-def extremes(X: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest value of each feature, ``(D,)``."""
-    ends: tuple[np.ndarray, np.ndarray] | None = None
-    for rows in pieces(X):
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        ends = (low, high) if ends is None else (np.minimum(ends[0], low), np.maximum(ends[1], high))
-    assert ends is not None
-    return ends
-
-
-def even_sample(X: Rows) -> np.ndarray:
-    """Rows at even distances: up to twice 10,000 of an array; of rows on disk at most as many, nor more than 32 MiB."""
-    if isinstance(X, np.ndarray):
-        return X[:: max(1, len(X) // SAMPLE_ROWS)]
-    return X[:: math.ceil(len(X) / X.most_held(SAMPLE_ROWS))]
 
 
 def read_into(file: IO[bytes], array: np.ndarray, source: str) -> None:
@@ -174,63 +315,3 @@ def read_into(file: IO[bytes], array: np.ndarray, source: str) -> None:
         if not n:
             raise DataError(f"{source}: was cut short while it was read")
         view = view[n:]
-
-
-def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None) -> None:
-    """Refuse what no model can be given: wrong kind or shape, nothing at all, NaN and infinity.
-
-    Raises
-    ------
-    DataError
-        Naming the first row and column at fault; rows count from 0, after any header.
-    """
-    if X.dtype.kind not in "fiub":
-        raise DataError(f"{source}: needs real numbers, got values of type {X.dtype}")
-    if X.ndim not in (2, 3, 4):
-        raise DataError(
-            f"{source}: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got an array of shape {X.shape}"
-        )
-    if X.size == 0:
-        raise DataError(f"{source}: holds no samples (shape {X.shape})")
-    if X.dtype.kind != "f":
-        return
-    step = max(1, 4_000_000 // (X.size // len(X)))
-    for start in range(0, len(X), step):
-        finite = np.isfinite(X[start : start + step])
-        if not finite.all():
-            row, *place = np.argwhere(~finite)[0].tolist()
-            value = X[(start + row, *place)]
-            where = columns[place[0]] if columns is not None else ", ".join(map(str, place))
-            raise DataError(
-                f"{source}: row {first_row + start + row}, column {where} is {value}: "
-                "fill in or drop missing and infinite values first"
-            )
-
-
-def check_feature_names(names: Sequence[str] | None, known: Sequence[str] | None) -> None:
-    """Compare column names with those of the training data, as scikit-learn does; where one side has none, warn.
-
-    Raises
-    ------
-    DataError
-        If they differ, or their order does.
-    """
-    if known is None:
-        if names is not None:
-            warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=3)
-        return
-    if names is None:
-        without = "X does not have valid feature names, but VAEDetector was fitted with feature names"
-        warnings.warn(without, stacklevel=3)
-        return
-    if list(names) == list(known):
-        return
-    message = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
-    for what, some in {"unseen at fit time": unseen, "seen at fit time, yet now missing": missing}.items():
-        if some:
-            shown = some if len(some) <= MOST_NAMES else [*some[:MOST_NAMES], "..."]
-            message += f"Feature names {what}:\n" + "".join(f"- {name}\n" for name in shown)
-    if not unseen and not missing:
-        message += "Feature names must be in the same order as they were in fit.\n"
-    raise DataError(message)

@@ -1,0 +1,187 @@
+"""One validation at every entrance: what one accepts, names or refuses, the others do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_array
+from sklearn.preprocessing import StandardScaler
+
+from vae_anomaly import VAEDetector
+from vae_anomaly.storage import rows as module
+from vae_anomaly.storage.checks import check_feature_names, feature_names_of
+
+TABLE = np.abs(np.random.default_rng(0).normal(size=(60, 3))) * 9
+FRAME = pd.DataFrame(TABLE, columns=list("abc"))
+NAN, INFINITE = TABLE.copy(), TABLE.copy()
+NAN[41, 2], INFINITE[41, 2] = np.nan, -np.inf
+
+GIVEN: dict[str, Any] = {
+    "float64": TABLE,
+    "float32": TABLE.astype("f4"),
+    "uint8": TABLE.astype("u1"),
+    "integers": TABLE.astype(int),
+    "booleans": TABLE > 5,
+    "half precision": TABLE.astype("f2"),
+    "big endian": TABLE.astype(">f8"),
+    "column order": np.asfortranarray(TABLE),
+    "images": TABLE.reshape(20, 3, 3),
+    "images in colour": TABLE.reshape(15, 2, 2, 3),
+    "NaN": NAN,
+    "infinity": INFINITE,
+    "complex": TABLE + 1j,
+    "text": TABLE.astype("U9"),
+    "dates": TABLE.astype("M8[s]"),
+    "one row": TABLE[:1],
+    "two rows": TABLE[:2],
+    "no rows": TABLE[:0],
+    "no columns": TABLE[:, :0],
+    "one dimension": TABLE[:, 0],
+    "five dimensions": TABLE.reshape(5, 3, 2, 2, 3),
+    "names": FRAME,
+    "names of integers": FRAME.set_axis([0, 1, 2], axis=1),
+    "names of integers, out of order": FRAME.set_axis([7, 1, 2], axis=1),
+    "names of both kinds": FRAME.set_axis(["a", 1, "c"], axis=1),
+    "names that come twice": FRAME.set_axis(["a", "b", "a"], axis=1),
+    "nullable Float64": FRAME.astype("Float64"),
+    "nullable Float32": FRAME.astype("Float32"),
+    "nullable Int64": FRAME.round().astype("Int64"),
+    "nullable boolean": (FRAME > 5).astype("boolean"),
+    "nullable with a gap": FRAME.astype("Float64").mask(TABLE[41, 2] == FRAME),
+    "columns of several types": FRAME.astype({"a": "f4", "b": int}),
+    "objects": FRAME.astype(object),
+    "a column of text": FRAME.assign(b="x"),
+    "a column of dates": FRAME.assign(b=pd.Timestamp("2020-01-01")),
+    "categories": FRAME.assign(b=pd.Categorical(["x", "y"] * 30)),
+    "sparse": csr_array(TABLE),
+}
+REFUSED = {
+    "NaN", "infinity", "complex", "text", "dates", "one row", "two rows", "no rows", "no columns", "one dimension",
+    "five dimensions", "names of both kinds", "names that come twice", "nullable with a gap", "a column of text",
+    "a column of dates", "categories", "sparse",
+}  # fmt: skip
+
+Fit = Callable[[VAEDetector, Any], VAEDetector]
+
+
+def by_file(detector: VAEDetector, X: Any) -> VAEDetector:
+    np.save("X.npy", X, allow_pickle=False)
+    return detector.fit_file("X.npy")
+
+
+ENTRANCES: dict[str, Fit] = {
+    "file": by_file,
+    "one batch": lambda detector, X: detector.fit_batches([X]),
+    "batches": lambda detector, X: detector.fit_batches(X[i : i + 25] for i in range(0, max(1, X.shape[0]), 25)),
+}
+
+
+def outcome(fit: Fit, X: Any) -> tuple[Any, ...]:
+    """Names, features and scores of a fit, or the kind of its refusal."""
+    try:
+        detector = fit(VAEDetector(epochs=1, latent_dim=1), X)
+    except (ValueError, TypeError) as error:
+        return ("refused", TypeError if isinstance(error, TypeError) else ValueError, str(error))
+    names = getattr(detector, "feature_names_in_", None)
+    return (None if names is None else names.tolist(), detector.n_features_in_, detector.score_samples(X).tobytes())
+
+
+@cache
+def of_fit(kind: str) -> tuple[Any, ...]:
+    return outcome(VAEDetector.fit, GIVEN[kind])
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+@pytest.mark.parametrize(
+    ("kind", "entrance"),
+    [
+        (kind, entrance)
+        for kind, X in GIVEN.items()
+        for entrance in ENTRANCES
+        if entrance != "file" or isinstance(X, np.ndarray)  # what else there is, no .npy file holds
+    ],
+)
+def test_every_entrance_accepts_names_and_refuses_alike(kind: str, entrance: str) -> None:
+    whole, other = of_fit(kind), outcome(ENTRANCES[entrance], GIVEN[kind])
+    assert whole[:2] == other[:2]
+    assert (whole[0] == "refused") == (kind in REFUSED)
+    if kind not in REFUSED:
+        assert whole[2] == other[2]
+
+
+@pytest.mark.parametrize("kind", ["NaN", "infinity", "nullable with a gap"])
+def test_every_entrance_names_the_row_and_the_column(kind: str) -> None:
+    column = "c" if kind == "nullable with a gap" else "2"
+    value = "-inf" if kind == "infinity" else "nan"
+    scored = VAEDetector(epochs=1).fit(FRAME if column == "c" else TABLE)
+    for fit in (VAEDetector.fit, ENTRANCES["batches"], lambda detector, X: scored.score_samples(X)):
+        assert f"row 41, column {column} is {value}: fill in or drop" in outcome(fit, GIVEN[kind])[2]
+
+
+@pytest.mark.parametrize("entrance", ["file", "batches"])
+@pytest.mark.parametrize("kind", ["float64", "integers", "images", "one row", "two rows"])
+def test_what_stays_on_disk_is_accepted_and_refused_alike(
+    monkeypatch: pytest.MonkeyPatch, kind: str, entrance: str
+) -> None:
+    monkeypatch.setattr(module, "LOADED_BYTES", 0)
+    whole, other = of_fit(kind), outcome(ENTRANCES[entrance], GIVEN[kind])
+    assert whole[:2] == other[:2]
+
+
+@pytest.mark.parametrize("kind", sorted(kind for kind in REFUSED if "row" not in kind))
+def test_scoring_refuses_what_fit_refuses(kind: str) -> None:
+    X = GIVEN[kind]
+    detector = VAEDetector(epochs=1).fit(FRAME if hasattr(X, "columns") else TABLE)
+    with pytest.raises((ValueError, TypeError)):
+        detector.score_samples(X)
+
+
+def said(call: Callable[[], object]) -> str:
+    with pytest.warns() as caught:
+        call()
+    return str(caught[0].message)
+
+
+@pytest.mark.parametrize("columns", [["a", "b", "d"], ["c", "b", "a"], list("pqr"), list("abcd"), ["a"]], ids=str)
+def test_sentences_about_names_are_those_of_scikit_learn(columns: list[str]) -> None:
+    X = pd.DataFrame(np.ones((4, len(columns))), columns=columns)
+    messages = []
+    for estimator, score in ((StandardScaler(), "transform"), (VAEDetector(epochs=1), "score_samples")):
+        with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the message is what is compared
+            getattr(estimator.fit(FRAME), score)(X)
+        messages.append(str(refusal.value))
+    assert messages[0] == messages[1]
+
+
+def test_warnings_about_missing_names_are_those_of_scikit_learn() -> None:
+    for fitted, given in ((FRAME, TABLE), (TABLE, FRAME)):
+        scaler, detector = StandardScaler().fit(fitted), VAEDetector(epochs=1).fit(fitted)
+        theirs = said(lambda: scaler.transform(given))  # noqa: B023 - called at once
+        ours = said(lambda: detector.score_samples(given))  # noqa: B023
+        assert ours == theirs.replace("StandardScaler", "VAEDetector")
+
+
+def test_many_names_are_cut_short() -> None:
+    with pytest.raises(ValueError, match=r"unseen at fit time:\n- c0\n- c1\n- c2\n- c3\n- c4\n- \.\.\.\n"):
+        check_feature_names([f"c{i}" for i in range(7)], ["a"])
+
+
+def test_names_are_text() -> None:
+    assert feature_names_of(FRAME) == ("a", "b", "c")
+    assert feature_names_of(TABLE) is None
+    assert feature_names_of(pd.DataFrame(TABLE)) is None
+    with pytest.raises(TypeError, match="your input also has names of type int: convert them"):
+        feature_names_of(GIVEN["names of both kinds"])
+    with pytest.raises(ValueError, match="column names must differ, but 'a' comes 2 times"):
+        feature_names_of(GIVEN["names that come twice"])

@@ -1,0 +1,120 @@
+"""The attributes that a fitted `VAEDetector` has: views of its `FittedModel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.model.likelihoods import name_of
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import PRIORS
+
+
+class FittedAttributes:
+    """Attributes with a trailing underscore, as scikit-learn has them; the docstring of `VAEDetector` explains each."""
+
+    _fitted: FittedModel
+    score_name: str
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    @property
+    def model_(self) -> FittedModel:
+        """What was fitted, with the score in use."""
+        check_is_fitted(self)
+        return self._fitted.using(self.score_name)
+
+    @property
+    def n_features_in_(self) -> int:
+        """Features a sample."""
+        return self._fitted.n_features
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Column names, where ``fit`` saw some."""
+        if self._fitted.feature_names is None:
+            raise AttributeError("the detector was fitted without feature names")
+        return np.array(self._fitted.feature_names, dtype=object)
+
+    @property
+    def vae_(self) -> VAE:
+        """The fitted module."""
+        return self._fitted.vae
+
+    @property
+    def noise_(self) -> Tensor:
+        """The latent draws of every score."""
+        return self._fitted.noise
+
+    @property
+    def image_shape_(self) -> tuple[int, ...] | None:
+        """Height, width, channels, if samples are images."""
+        return self._fitted.image_shape
+
+    @property
+    def history_(self) -> list[Any]:
+        """One record an epoch."""
+        return self._fitted.history
+
+    @property
+    def metadata_(self) -> dict[str, Any]:
+        """What is kept with the model."""
+        return self._fitted.metadata
+
+    @metadata_.setter
+    def metadata_(self, metadata: dict[str, Any]) -> None:
+        self._fitted.metadata = metadata
+
+    @property
+    def held_out_scores_(self) -> dict[str, np.ndarray]:
+        """Each score of the held-out normals."""
+        return self._fitted.held_out_scores
+
+    @property
+    def calibrations_(self) -> dict[str, Calibration]:
+        """The threshold of each score."""
+        return self._fitted.calibrations
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._fitted.latent_dim
+
+    @property
+    def calibration_(self) -> Calibration:
+        """Threshold on the anomaly score, for the score in use."""
+        return self.model_.calibration
+
+    @property
+    def calibration_scores_(self) -> np.ndarray:
+        """``score_samples`` of the held-out normals, for the score in use."""
+        return self.model_.calibration_scores
+
+    @property
+    def likelihood_(self) -> str:
+        """What ``likelihood`` came to be."""
+        check_is_fitted(self)
+        return name_of(self.vae_.likelihood)
+
+    @property
+    def prior_(self) -> str:
+        """What ``prior`` came to be."""
+        check_is_fitted(self)
+        return PRIORS.name_of(type(self.vae_.prior))
+
+    @property
+    def precision_(self) -> str:
+        """What ``precision`` came to be."""
+        check_is_fitted(self)
+        name: str = self._fitted.parameters.get("precision", "full")
+        return name
+
+    @property
+    def offset_(self) -> float:
+        """``score_samples`` below it means anomaly."""
+        return -self.calibration_.threshold

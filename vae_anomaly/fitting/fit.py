@@ -1,0 +1,224 @@
+r"""The whole fit: from rows and parameters to a `FittedModel`.
+
+1. Split the rows at random into disjoint parts: training rows, validation rows, which stop the training, and
+   calibration rows, which nothing is fitted on.
+2. Fit the scaling to the training rows, draw the weights, and train.
+3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
+4. Score the calibration rows by every score, and set a threshold for each.
+
+Everything random comes from one generator, seeded from ``random_state``, in this order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from vae_anomaly.calibration.methods import calibrate
+from vae_anomaly.errors import DataError
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.fitting.batches import sample_indices
+from vae_anomaly.fitting.checkpoints import Checkpoints
+from vae_anomaly.fitting.distributed import current_ranks
+from vae_anomaly.fitting.post_training import settle
+from vae_anomaly.fitting.precision import resolve_precision
+from vae_anomaly.fitting.recipe import recipe_for
+from vae_anomaly.fitting.training import train
+from vae_anomaly.history import EpochRecord
+from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.model.vae import VAE, reset_parameters
+from vae_anomaly.parameters import check_parameters, stored_parameters
+from vae_anomaly.registry import PREPROCESSING, SCORES
+from vae_anomaly.scoring.scores import antithetic_noise
+from vae_anomaly.scoring.support import check_support
+from vae_anomaly.storage.rows import Rows, RowsInMemory, fingerprint
+
+DEFAULT_FALSE_ALARM_RATE = 0.05
+MAX_ROWS_FOR_SLOW_SCORES = 1_000  # of the calibration rows, for scores that optimise for every row
+MIN_ROWS = 3  # one for each part
+
+
+class Parts(NamedTuple):
+    """Disjoint rows of one data set."""
+
+    training: Rows
+    validation: RowsInMemory
+    calibration: RowsInMemory
+
+
+def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
+    """Train on normal samples, and calibrate.
+
+    Checkpoints stay where they are, for a caller that saves the model before `fitting.checkpoints.remove`.
+
+    Parameters
+    ----------
+    X : Rows of shape (N, D), (N, H, W) or (N, H, W, C)
+        At least 3 samples, checked. float64 is computed in float64, float32 and uint8 in float32, other numbers become
+        float64. Up to 1 GiB of rows on disk are loaded.
+    parameters
+        All of `VAEDetector`'s, by name.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the data cannot be used, the loss stops being finite, or ``checkpoint_dir`` holds checkpoints
+        that are not wanted, of another fit, or damaged.
+    KeyboardInterrupt
+        If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
+    """
+    check_parameters(parameters)
+    sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
+    choices = Choices(parameters, sample_shape)
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    generator = torch.Generator().manual_seed(seed)
+    parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator)
+    dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
+    device = device_of(parameters["device"])
+    stored = parameters_to_store(parameters, precision_of(parameters["precision"], dtype, device))
+    checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed)
+
+    vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
+    noise = antithetic_noise(int(parameters["n_draws"]), choices.latent_dim, generator)
+    history = train(
+        vae,
+        parts.training,
+        parts.validation.values,
+        recipe_for(parameters, choices, vae.scaling, parts.training, stored["precision"]),
+        noise[:2].to(device, dtype),
+        torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
+        progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
+        checkpoints=checkpoints,
+    )
+    settle(vae, parts.training, parts.validation, choices.prior, noise.to(device, dtype), generator)
+    model = uncalibrated(vae, noise, X, choices, stored, history)
+    score_held_out(model, parts.calibration)
+    calibrate_scores(model, rows, parameters["contamination"])
+    return model
+
+
+def split(rows: Rows, validation_fraction: float, calibration_fraction: float, generator: torch.Generator) -> Parts:
+    """Rows to train on, to stop the training with, and to calibrate with; the last two in memory.
+
+    Raises
+    ------
+    DataError
+        If no rows are left to train on.
+    """
+    n = len(rows)
+    if n < MIN_ROWS:
+        raise DataError(f"{rows.source}: has {n} sample(s), and a minimum of {MIN_ROWS} is required")
+    most = rows.max_rows_in_memory()
+    n_validation, n_calibration = (
+        min(most, max(1, round(fraction * n))) for fraction in (validation_fraction, calibration_fraction)
+    )
+    if n_validation + n_calibration >= n:
+        raise DataError(
+            f"of {n} samples, validation_fraction={validation_fraction} and "
+            f"calibration_fraction={calibration_fraction} leave none to train on: lower them"
+        )
+    held_out = sample_indices(rows, n_validation + n_calibration, generator)
+    validation, calibration = (
+        RowsInMemory(rows[np.sort(part)], rows.feature_names, rows.source)
+        for part in np.split(held_out, [n_validation])
+    )
+    return Parts(rows.without(held_out), validation, calibration)
+
+
+def precision_of(precision: str, dtype: torch.dtype, device: torch.device) -> str:
+    """What ``precision`` comes to be: "full" or "bfloat16"; all ranks, each of which measures it, take the first's."""
+    (full,) = current_ranks().broadcast_from_first([resolve_precision(precision, dtype, device) == "full"])
+    return "full" if full else "bfloat16"
+
+
+def parameters_to_store(parameters: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """What the model file keeps of them: it is not bound to one device, and a RandomState in use is no seed."""
+    stored = stored_parameters(parameters) | {"device": "auto", "verbose": False, "precision": precision}
+    if not isinstance(parameters["random_state"], Integral):
+        stored["random_state"] = None
+    return stored
+
+
+def checkpoints_of(
+    parameters: Mapping[str, Any],
+    stored: Mapping[str, Any],
+    rows: Rows,
+    sample_shape: tuple[int, ...],
+    device: torch.device,
+    seed: int,
+) -> Checkpoints | None:
+    """Where this fit keeps its state, if anywhere, and what decides which fit it is."""
+    if parameters["checkpoint_dir"] is None:
+        return None
+    given = parameters["random_state"]
+    identity = {
+        **stored,
+        "device": device.type,
+        "shape of a sample": sample_shape,
+        "random_state": given if isinstance(given, Integral) else seed,
+        "data": fingerprint(rows),
+    }
+    if not rows.in_memory:
+        identity["rows"] = "on disk"
+    folder = Path(parameters["checkpoint_dir"])
+    return Checkpoints(folder, parameters["checkpoint_interval"], identity, resume=bool(parameters["resume"]))
+
+
+def untrained(choices: Choices, rows: Rows, training: Rows, generator: torch.Generator) -> VAE:
+    """The module with its scaling fitted and its weights drawn.
+
+    Raises
+    ------
+    DataError
+        If the likelihood gives no density to some of all ``rows``.
+    """
+    vae = choices.build(PREPROCESSING[choices.preprocessing(rows.dtype)](training))
+    check_support(vae, rows)
+    reset_parameters(vae, generator)
+    return vae
+
+
+def uncalibrated(
+    vae: VAE, noise: Tensor, X: Rows, choices: Choices, stored: dict[str, Any], history: list[EpochRecord]
+) -> FittedModel:
+    """The model before it has thresholds."""
+    return FittedModel(
+        vae=vae,
+        noise=noise,
+        sample_shape=X.shape[1:],
+        image_shape=choices.image_shape,
+        feature_names=X.feature_names,
+        held_out_scores={},
+        calibrations={},
+        score=stored["score"],
+        parameters=stored,
+        history=list(history),
+        metadata={},
+    )
+
+
+def score_held_out(model: FittedModel, calibration: Rows) -> None:
+    """Fill ``model.held_out_scores``: each score of the calibration rows, slow ones of at most 1,000 of them."""
+    some = calibration[:: math.ceil(len(calibration) / MAX_ROWS_FOR_SLOW_SCORES)]
+    slow = SCORES.where(slow=True)
+    for name in SCORES:
+        model.held_out_scores[name] = model.score_samples(some if name in slow else calibration, name)
+
+
+def calibrate_scores(model: FittedModel, rows: Rows, contamination: str | float) -> None:
+    """Fill ``model.calibrations`` from the held-out scores, or for a contamination from those of all ``rows``."""
+    for name, held_out in model.held_out_scores.items():
+        if isinstance(contamination, str):
+            rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
+            model.calibrations[name] = calibrate("conformal", -held_out, rate=rate)
+        else:
+            scores = model.score_samples(rows, name)
+            model.calibrations[name] = calibrate("contamination", -scores, rate=float(contamination))

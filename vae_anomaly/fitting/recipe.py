@@ -1,0 +1,77 @@
+r"""How to train, where the parameters leave it to the program: numbers that follow from the data's size.
+
+For ``n`` training rows:
+
+- batch size: 128; 256 for many rows, which are 25,000 of a table or 2,500 images;
+- learning rate: :math:`0.001 \sqrt{b / 128}` for a batch of b rows (the square-root rule of adaptive optimisers);
+- epochs: as many as take 256,000 rows, but at least 30 and at most 200; for rows on disk at most 100,000 steps;
+- patience: a third of the epochs;
+- input noise: a multiple, given by the kind of samples, of the scaled rows' root mean square deviation.
+
+References
+----------
+On the SDEs and Scaling Rules for Adaptive Gradient Algorithms (Malladi et al., 2022), https://arxiv.org/abs/2205.10287
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vae_anomaly.fitting.preprocessing import rms_deviation
+from vae_anomaly.fitting.run import Recipe
+from vae_anomaly.model.build import Choices
+from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.storage.rows import Rows
+
+BATCH_SIZE, BATCH_SIZE_FOR_MANY = 128, 256
+MANY_ROWS, MANY_IMAGES = 25_000, 2_500
+LEARNING_RATE = 1e-3  # of a batch of 128 rows
+ROWS_TO_TAKE = 256_000
+MIN_EPOCHS, MAX_EPOCHS = 30, 200
+MAX_STEPS_FROM_DISK = 100_000
+
+
+def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling, rows: Rows, precision: str) -> Recipe:
+    """The recipe for training rows ``(n, D)``: what the parameters say, and for the rest what the module says.
+
+    Parameters
+    ----------
+    parameters
+        Those of `VAEDetector` by name, checked.
+    choices
+        What they come to be for samples of this shape.
+    scaling
+        Fitted to the rows.
+    rows
+        To train on.
+    precision
+        "full" or "bfloat16".
+    """
+    batch_size = parameters["batch_size"]
+    if batch_size is None:
+        many = len(rows) >= (MANY_ROWS if choices.image_shape is None else MANY_IMAGES)
+        batch_size = BATCH_SIZE_FOR_MANY if many else BATCH_SIZE
+    learning_rate = parameters["learning_rate"]
+    if learning_rate is None:
+        learning_rate = LEARNING_RATE * math.sqrt(batch_size / BATCH_SIZE)
+    epochs = default_epochs(rows, int(batch_size)) if parameters["epochs"] is None else int(parameters["epochs"])
+    patience = parameters["patience"]
+    return Recipe(
+        epochs=epochs,
+        batch_size=int(batch_size),
+        learning_rate=float(learning_rate),
+        patience=math.ceil(epochs / 3) if patience is None else int(patience),
+        input_noise=choices.input_noise * rms_deviation(scaling, rows),
+        precision=precision,
+    )
+
+
+def default_epochs(rows: Rows, batch_size: int) -> int:
+    """Passes over training rows that are taken where their number is not given."""
+    epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(ROWS_TO_TAKE / len(rows))))
+    if rows.in_memory:
+        return epochs
+    steps = math.ceil(len(rows) / batch_size)
+    return min(epochs, math.ceil(MAX_STEPS_FROM_DISK / steps))

@@ -1,0 +1,191 @@
+"""What a model file holds of a `FittedModel`, and how one is built from it.
+
+The description (parameters, shapes, thresholds, history) is JSON; the weights, the latent draws and the held-out scores
+are tensors. All that the description says is checked, and compared with the types and shapes of the tensors, before
+memory is taken for a single tensor: what is built first has no memory of its own.
+
+A file holds the scores that it was calibrated for, each as a calibration and a tensor of held-out scores. A version
+that knows further scores does not offer them for this file; one that does not know a score of the file keeps it, and
+writes it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.errors import ModelFileError
+from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.model.priors import prior_of
+from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.parameters import parameters_in
+from vae_anomaly.scoring.normal_statistics import checked_statistics
+from vae_anomaly.storage import model_file
+from vae_anomaly.storage.model_file import Layout
+from vae_anomaly.storage.model_schema import check_config
+
+if TYPE_CHECKING:
+    from vae_anomaly.fitted_model import FittedModel
+
+KINDS = {"float32": "F32", "float64": "F64"}
+
+
+def write(model: FittedModel, path: Path) -> None:
+    """Write a model to one file, all or nothing.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    config = {
+        "parameters": model.parameters | {"score": model.score},
+        "sample_shape": list(model.sample_shape),
+        "feature_names": None if model.feature_names is None else list(model.feature_names),
+        "dtype": str(model.vae.scaling.loc.dtype).removeprefix("torch."),
+        "calibrations": {name: vars(calibration) for name, calibration in model.calibrations.items()},
+        "history": model.history,
+        "metadata": model.metadata,
+    }
+    tensors = {f"vae.{name}": value for name, value in model.vae.state_dict().items()}
+    tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in model.held_out_scores.items()}
+    tensors["noise"] = model.noise
+    model_file.write(path, tensors, config)
+
+
+def read(path: Path, device: str) -> dict[str, Any]:
+    """The fields of the `FittedModel` that `write` wrote, by name, with the module on the device.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not a model file, is damaged, or comes from a later version.
+    OSError
+        If it cannot be read.
+    """
+
+    def build(config: dict[str, Any], layout: Layout) -> Described:
+        try:
+            check_config(config)
+            return Described.of(config, layout, device)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            why = str(error).partition("\n")[0]
+            raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
+
+    tensors, described = model_file.read(path, build)
+    try:
+        return described.fields(tensors, device)
+    except ValueError as error:
+        raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model as its file describes it, before any tensor is read.
+
+    Parameters
+    ----------
+    vae
+        On the meta device, where tensors have shapes but no values.
+    image_shape, calibrations, score
+        As `FittedModel` has them.
+    config
+        The description in the file, checked.
+    """
+
+    vae: VAE
+    image_shape: tuple[int, ...] | None
+    calibrations: dict[str, Calibration]
+    score: str
+    config: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: dict[str, Any], layout: Layout, device: str) -> Described:
+        """Build the module that a description needs, and compare it with the layout of the file's tensors."""
+        parameters = parameters_in(config["parameters"], device)
+        choices = Choices(parameters, tuple(config["sample_shape"]))
+        # building takes time in proportion to the sides of an image, and every module has a tensor of all features
+        if max(math.prod(shape) for _, shape in layout.values()) < choices.n_features:
+            raise ValueError("its sample_shape does not fit the rest")
+        described = cls(
+            vae=vae_of(choices, layout),
+            image_shape=choices.image_shape,
+            calibrations={name: Calibration(**fields) for name, fields in config["calibrations"].items()},
+            score=parameters["score_name"],
+            config=config,
+        )
+        described.check_layout(layout, (parameters["n_draws"], 1, choices.latent_dim), choices.n_features)
+        return described
+
+    def check_layout(self, layout: Layout, noise: tuple[int, ...], n_features: int) -> None:
+        """Compare types and shapes of a file's tensors with those of the module that is to hold them."""
+        kind = KINDS[self.config["dtype"]]
+        expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
+        expected["noise"] = "F64", noise
+        for name in self.calibrations:  # of any length: calibrating anew changes that of one score
+            expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
+        for name in sorted(expected.keys() | layout.keys()):
+            if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
+                raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
+        if expected["vae.scaling.loc"][1] not in ((), (n_features,)):
+            raise ValueError("its scaling does not fit the rest")
+
+    def fields(self, tensors: dict[str, Tensor], device: str) -> dict[str, Any]:
+        """All fields of the `FittedModel`, once the tensors are read."""
+        state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
+        check_positive(state)
+        self.vae.load_state_dict(state, assign=True)
+        names = self.config["feature_names"]
+        return {
+            "vae": self.vae.to(device_of(device)),
+            "noise": tensors["noise"],
+            "sample_shape": tuple(self.config["sample_shape"]),
+            "image_shape": self.image_shape,
+            "feature_names": None if names is None else tuple(names),
+            "held_out_scores": {name: tensors[f"held_out.{name}"].numpy() for name in self.calibrations},
+            "calibrations": self.calibrations,
+            "score": self.score,
+            "parameters": self.config["parameters"],
+            "history": self.config["history"],
+            "metadata": self.config["metadata"],
+        }
+
+
+def vae_of(choices: Choices, layout: Layout) -> VAE:
+    """The module that has the tensors of this layout, on the meta device."""
+    with torch.device("meta"):
+        state = {
+            name.removeprefix("vae."): torch.empty(shape)
+            for name, (_, shape) in layout.items()
+            if name.startswith("vae.")
+        }
+        vae = choices.build(Scaling(state["scaling.loc"], state["scaling.scale"]))
+        prior, normals = (
+            {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+            for start in ("prior.", "normals.")
+        )
+        sizes = choices.latent_dim, choices.n_features
+        vae.prior = prior_of(choices.prior, prior, *sizes)
+        vae.normals = checked_statistics(normals, *sizes)
+    return vae
+
+
+def check_positive(state: Mapping[str, Tensor]) -> None:
+    """Refuse weights and buffers that are divided by, or whose logarithm is taken, where they are not above 0.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them.
+    """
+    for name, value in state.items():
+        if name.endswith(("scale", "variance", "sigma", "std", "floor")) and not (value > 0).all():
+            raise ValueError(f"its {name} must be above 0")

@@ -1,0 +1,130 @@
+"""What may be given to a model: kind, shape and finiteness of the values, and the columns' names.
+
+Every entrance comes through here, for training and for scoring, so that all accept the same and say the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.rows import RowsInMemory
+
+MAX_NAMES = 5  # in a message
+
+
+def checked(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMemory:
+    """Arrays and plain DataFrames as rows in memory; `vae_anomaly.fitting.samples.samples_of` takes more kinds.
+
+    Parameters
+    ----------
+    X : array-like of shape (N, D), (N, H, W) or (N, H, W, C)
+        Real numbers of any type.
+    source
+        What messages call it.
+    first_row
+        The number of its first sample in messages.
+
+    Raises
+    ------
+    DataError
+        If these are no samples of finite numbers, or a column name comes twice.
+    TypeError
+        If some column names are text and others are not.
+    """
+    rows = RowsInMemory(np.asarray(X), feature_names_of(X), source)
+    check_samples(rows.values, source, first_row, rows.feature_names)
+    return rows
+
+
+def feature_names_of(X: Any) -> tuple[str, ...] | None:
+    """Column names of samples, by scikit-learn's rule: those of a DataFrame, where all of them are text.
+
+    Raises
+    ------
+    TypeError
+        If some names are text and others are not.
+    DataError
+        If a name comes twice.
+    """
+    columns = getattr(X, "columns", None)
+    names = () if columns is None else tuple(columns)
+    kinds = sorted({type(name).__name__ for name in names if not isinstance(name, str)})
+    if not any(isinstance(name, str) for name in names):
+        return None
+    if kinds:
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your input also has names "
+            f"of type {', '.join(kinds)}: convert them with X.columns = X.columns.astype(str)"
+        )
+    names = tuple(map(str, names))
+    if len(set(names)) < len(names):
+        name, times = Counter(names).most_common(1)[0]
+        raise DataError(f"column names must differ, but {name!r} comes {times} times")
+    return names
+
+
+def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None) -> None:
+    """Refuse what no model can be given: wrong kind or shape, no values, NaN and infinity.
+
+    Raises
+    ------
+    DataError
+        With the first row and column at fault; rows count from 0, after any header.
+    """
+    if X.dtype.kind not in "fiub":
+        raise DataError(f"{source}: needs real numbers, got values of type {X.dtype}")
+    if X.ndim not in (2, 3, 4):
+        raise DataError(
+            f"{source}: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got an array of shape {X.shape}"
+        )
+    if X.size == 0:
+        raise DataError(f"{source}: holds no samples (shape {X.shape})")
+    if X.dtype.kind != "f":
+        return
+    step = max(1, 4_000_000 // (X.size // len(X)))
+    for start in range(0, len(X), step):
+        finite = np.isfinite(X[start : start + step])
+        if not finite.all():
+            row, *place = np.argwhere(~finite)[0].tolist()
+            value = X[(start + row, *place)]
+            where = columns[place[0]] if columns is not None else ", ".join(map(str, place))
+            raise DataError(
+                f"{source}: row {first_row + start + row}, column {where} is {value}: "
+                "fill in or drop missing and infinite values first"
+            )
+
+
+def check_feature_names(names: Sequence[str] | None, known: Sequence[str] | None) -> None:
+    """Compare column names with those of the training data, as scikit-learn does; where one side has none, warn.
+
+    Raises
+    ------
+    DataError
+        If they differ, or their order does.
+    """
+    if known is None:
+        if names is not None:
+            warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=3)
+        return
+    if names is None:
+        without = "X does not have valid feature names, but VAEDetector was fitted with feature names"
+        warnings.warn(without, stacklevel=3)
+        return
+    if list(names) == list(known):
+        return
+    message = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
+    for what, some in {"unseen at fit time": unseen, "seen at fit time, yet now missing": missing}.items():
+        if some:
+            shown = some if len(some) <= MAX_NAMES else [*some[:MAX_NAMES], "..."]
+            message += f"Feature names {what}:\n" + "".join(f"- {name}\n" for name in shown)
+    if not unseen and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    raise DataError(message)
