@@ -219,6 +219,7 @@ def fit(
     if resume and checkpoint_dir is None:
         raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
     from vae_anomaly.reports import SCORE_SUFFIXES, check_report_folder
+    from vae_anomaly.storage.atomic import check_writable
 
     scores = scores or output.with_suffix(".scores.csv")
     if scores.suffix not in SCORE_SUFFIXES:
@@ -320,6 +321,7 @@ def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
         return
     from vae_anomaly.errors import CheckpointWarning
     from vae_anomaly.fitting import checkpoints
+    from vae_anomaly.storage.atomic import check_writable
 
     if not resume:
         checkpoints.refuse_existing(folder)
@@ -340,17 +342,6 @@ def resumable(folder: Path | None, resume: bool, rank: int) -> Iterator[None]:
         raise
     if not rank:
         checkpoints.remove(folder)
-
-
-def check_writable(path: Path) -> None:
-    """Find out before the training, not after it, that a file cannot be written."""
-    from vae_anomaly.storage.atomic import atomic_write
-
-    try:
-        with atomic_write(path):
-            raise InterruptedError
-    except InterruptedError:
-        pass
 
 
 def gather(

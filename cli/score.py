@@ -17,6 +17,7 @@ from vae_anomaly.storage.safe_reading import printable
 if TYPE_CHECKING:
     from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.reports import Columns, ScoreTable
+    from vae_anomaly.storage.run_identity import RunIdentity
 
 ANOMALY_EXIT_CODE = 3
 RESUME_ROWS = 1 << 14  # as many can be lost to a kill
@@ -102,7 +103,7 @@ def score(
         raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")
     fitted = options.load_model(model, device, score_name)
     if resume and output is not None:
-        with open_resumable_table(output, made_of(fitted, model, data, label_column)) as table:
+        with open_resumable_table(output, identity_of(fitted, data, label_column)) as table:
             for piece in score_chunks(fitted, data, label_column, table.n_rows, RESUME_ROWS):
                 table.write(piece)
         n_flagged = table.n_flagged
@@ -165,28 +166,25 @@ def score_shards(
     return done.n_flagged
 
 
-def made_of(fitted: FittedModel, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
-    """All that the bits of a score table depend on."""
-    import hashlib
-
+def identity_of(fitted: FittedModel, data: Path, label_column: str | None) -> RunIdentity:
+    """What the bits of a score table depend on."""
     import torch
 
     from vae_anomaly import __version__
+    from vae_anomaly.datasets import stamp
+    from vae_anomaly.storage.run_identity import RunIdentity
 
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(data.rglob("*")) if data.is_dir() else [data]
-    states = [(path.stat(), str(path.relative_to(data))) for path in files if path.is_file()]
-    known = repr([(name, state.st_size, state.st_mtime_ns) for state, name in states])
-    return {
-        "model": digest,
-        "data": hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest(),
-        "score": fitted.score,
-        "label column": label_column,
-        "device": str(fitted.vae.scaling.loc.device),
-        "number of threads": torch.get_num_threads(),
-        "version": f"{__version__}, torch {torch.__version__}",
-    }
+    return RunIdentity(
+        {
+            "model": fitted.file_digest,
+            "data": stamp(str(data)),
+            "score": fitted.score,
+            "label column": label_column,
+            "device": str(fitted.vae.scaling.loc.device),
+            "number of threads": torch.get_num_threads(),
+            "version": f"{__version__}, torch {torch.__version__}",
+        }
+    )
 
 
 def presentable(columns: Columns) -> Columns:

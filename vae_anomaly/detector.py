@@ -655,7 +655,9 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
         OSError
             If the file cannot be written.
         """
-        self.model_.save(path)
+        model = self.model_
+        model.save(path)
+        self._fitted.file_digest = model.file_digest
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:

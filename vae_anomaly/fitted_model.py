@@ -72,6 +72,8 @@ class FittedModel:
         One record an epoch.
     metadata : dict
         Anything JSON can hold.
+    file_digest : str or None
+        SHA-256 of the file that it was loaded from or last saved to: of the bytes that were read or written.
 
     Raises
     ------
@@ -90,6 +92,7 @@ class FittedModel:
     parameters: dict[str, Any]
     history: list[Any]
     metadata: dict[str, Any]
+    file_digest: str | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -243,7 +246,7 @@ class FittedModel:
         tensors = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
         tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in self.held_out_scores.items()}
         tensors["noise"] = self.noise
-        model_file.write(Path(path), tensors, config)
+        self.file_digest = model_file.write(Path(path), tensors, config)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
@@ -273,9 +276,11 @@ class FittedModel:
                 why = str(error).partition("\n")[0]
                 raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
 
-        tensors, _ = model_file.read(Path(path), build)
+        contents = model_file.read(Path(path), build)
         try:
-            return described[0]._filled(tensors, device)
+            model = described[0]._filled(contents.tensors, device)
+            model.file_digest = contents.file_digest
+            return model
         except ValueError as error:
             raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
 

@@ -257,7 +257,7 @@ def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
     path.write_bytes(whole[:5])
     assert RecordLog(path, {"quick": False}).records == []
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=re.escape("(there: quick True; now: quick False)")):
+    with pytest.raises(DataError, match=re.escape("quick (True there, False here): give another")):
         RecordLog(path, {"quick": False})
     assert path.read_bytes() == whole
     assert RecordLog(path, {"quick": False}, fresh=True).records == []
@@ -415,7 +415,10 @@ def test_other_settings_in_the_same_folder_are_refused() -> None:
     assert command(*arguments, "--quick").exit_code == 0
     result = command(*arguments)
     assert result.exit_code == 1
-    assert "holds records of other settings (there: quick True; now: quick False)" in result.stderr
+    assert (
+        "belongs to another run, which differs in quick (True there, False here): give another --output"
+        in result.stderr
+    )
     assert "--fresh" in result.stderr
     assert command(*arguments, "--fresh").exit_code == 0
 

@@ -6,6 +6,9 @@ shapes, and their bytes: it finds damage, but it is no signature, and whoever ca
 The same model gives the same bytes. A checkpoint of a fit is such a file under another key, so that
 neither is ever taken for the other.
 
+Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: what stands for the model in a
+`vae_anomaly.storage.run_identity.RunIdentity`.
+
 References
 ----------
 https://github.com/huggingface/safetensors
@@ -14,17 +17,17 @@ https://github.com/huggingface/safetensors
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.storage.atomic import atomic_write
-from vae_anomaly.storage.safe_reading import LARGEST, loads, open_regular
+from vae_anomaly.storage.safe_reading import LARGEST, open_regular
+from vae_anomaly.storage.strict_json import dumps, loads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +44,21 @@ Layout: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Type, in safetensors' letters, and shape of each tensor in a file."""
 
 
+class Contents(NamedTuple):
+    """What a file holds, and the SHA-256, in hexadecimal, of the bytes that it was read from."""
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    file_digest: str
+
+
+class Description(NamedTuple):
+    """A file's configuration, and the SHA-256, in hexadecimal, of the bytes that it was read from."""
+
+    config: dict[str, Any]
+    file_digest: str
+
+
 @dataclass(frozen=True)
 class Head:
     """What a file says before its tensors."""
@@ -53,8 +71,13 @@ class Head:
     n_bytes: int
 
 
-def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: str = "model") -> None:
+def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: str = "model") -> str:
     """Write a file of this kind, all or nothing; the configuration may hold what JSON can, and gains ``versions``.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, in hexadecimal.
 
     Raises
     ------
@@ -74,9 +97,10 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path) as file:
         file.write(blob)
+    return hashlib.sha256(blob).hexdigest()
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Description:
     """The configuration alone, after checking the whole file a mebibyte at a time; needs neither torch nor NumPy.
 
     Raises
@@ -88,19 +112,17 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     with open_regular(path) as file:
         head = read_head(file, path)
-        check_digest(head, iter(lambda: file.read(BLOCK), b""), path)
-    return head.config
+        file.seek(0)
+        whole = hashlib.sha256(file.read(head.start))
+        check_digest(head, hashed(iter(lambda: file.read(BLOCK), b""), whole), path)
+    return Description(head.config, whole.hexdigest())
 
 
-def read(
-    path: Path,
-    check: Callable[[dict[str, Any], Layout], None] = lambda config, layout: None,
-    kind: str = "model",
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and configuration; ``check`` may refuse those by a `ModelFileError` before memory is taken for a tensor.
+def read(path: Path, check: Callable[[dict[str, Any], Layout], None] | None = None, kind: str = "model") -> Contents:
+    """Everything in a file; ``check`` may refuse configuration and layout before memory is taken for a tensor.
 
-    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, and for a tensor that
-    holds NaN or infinity.
+    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``check`` raises, and
+    a `ModelFileError` for a tensor that holds NaN or infinity.
     """
     import torch
     from safetensors import SafetensorError
@@ -108,7 +130,8 @@ def read(
 
     with open_regular(path) as file:
         head = read_head(file, path, kind)
-        check(head.config, head.layout)
+        if check is not None:
+            check(head.config, head.layout)
         file.seek(0)
         blob = file.read(head.start + head.n_bytes)
     check_digest(head, [memoryview(blob)[head.start :]], path)
@@ -119,7 +142,7 @@ def read(
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelFileError(f"{path} is not usable: its {name} holds NaN or infinity")
-    return tensors, head.config
+    return Contents(tensors, head.config, hashlib.sha256(blob).hexdigest())
 
 
 def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:
@@ -201,6 +224,13 @@ def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {head.sha256[:64]}")
 
 
+def hashed(blocks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
+    """The blocks, each added to a hash as it passes."""
+    for block in blocks:
+        sha.update(block)
+        yield block
+
+
 def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryview]) -> str:
     """SHA-256 over configuration, tensor table and tensor bytes, in hexadecimal."""
     table = {name: entry for name, entry in table.items() if name != "__metadata__"}
@@ -209,11 +239,6 @@ def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryvi
     for block in blocks:
         sha.update(block)
     return sha.hexdigest()
-
-
-def dumps(value: Any) -> str:
-    """JSON in one canonical form, NumPy's numbers included; floats come back to the bit."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda v: v.item())
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_anomaly.errors import ModelFileError
-from vae_anomaly.storage.model_file import read_config
+from vae_anomaly.storage.model_file import Description, read_config
 
 MAX_FEATURES = 1 << 24
 
@@ -138,7 +138,7 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError("its score has no calibration")
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def read_checked(path: Path) -> Description:
     """What a model file says about itself, checked against its hash and field by field; no tensor is loaded.
 
     Raises
@@ -148,9 +148,14 @@ def read_description(path: Path) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
-    config = read_config(path)
+    description = read_config(path)
     try:
-        check_config(config)
+        check_config(description.config)
     except ValueError as error:
         raise ModelFileError(f"{path} does not describe a model that this version can build: {error}") from error
-    return config
+    return description
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The configuration in `read_checked`."""
+    return read_checked(path).config

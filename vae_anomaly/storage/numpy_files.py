@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.safe_reading import LARGEST, Sips, loads, open_data, parsing
+from vae_anomaly.storage.safe_reading import LARGEST, SmallReads, open_data, parsing
+from vae_anomaly.storage.strict_json import loads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +107,7 @@ def read_npz(path: Path, *names: str) -> dict[str, np.ndarray]:
     DataError
         If the archive or an array is malformed or larger, or none of the names is there.
     """
-    with Sips(open_data(path).detach()) as file, parsing(f"{path}: not a readable NumPy file"):
+    with SmallReads(open_data(path).detach()) as file, parsing(f"{path}: not a readable NumPy file"):
         if not zipfile.is_zipfile(file):
             raise DataError(f"{path}: {PICKLED}")
         with zipfile.ZipFile(file) as archive:
@@ -132,7 +133,7 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) ->
         start = min(len(head) - layout.offset, layout.n_bytes)
         data[:start] = np.frombuffer(head, np.uint8, start, layout.offset)
         while start < len(data):
-            piece = file.read(min(Sips.largest, len(data) - start))
+            piece = file.read(min(SmallReads.largest, len(data) - start))
             if not piece:
                 raise DataError(f"{source}: cut short after {start:,} of {len(data):,} bytes")
             data[start : start + len(piece)] = np.frombuffer(piece, np.uint8)

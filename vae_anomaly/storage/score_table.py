@@ -17,7 +17,8 @@ import numpy as np
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.atomic import atomic_write
 from vae_anomaly.storage.numpy_files import open_npy, parquet_frames
-from vae_anomaly.storage.safe_reading import loads, open_data, parsing
+from vae_anomaly.storage.safe_reading import open_data, parsing
+from vae_anomaly.storage.strict_json import loads
 
 if TYPE_CHECKING:
     import pandas as pd
