@@ -231,7 +231,7 @@ def write_batch(pieces: Iterator[Columns], write: ScoreTable, fdr: float) -> int
     import numpy as np
 
     from vae_anomaly.calibration.conformal import benjamini_hochberg
-    from vae_anomaly.storage.score_table import records
+    from vae_anomaly.storage.score_formats import records
 
     with tempfile.TemporaryFile() as spool:
         p_values = []

@@ -24,7 +24,8 @@ from vae_anomaly.datasets.images import image_chunks
 from vae_anomaly.datasets.tables import csv_chunks, is_number, table
 from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.numpy_files import open_npy, parquet_frames, parquet_length, read_npz
+from vae_anomaly.storage.numpy_files import open_npy, read_npz
+from vae_anomaly.storage.parquet_files import parquet_frames, parquet_length
 from vae_anomaly.storage.rows import check_samples, read_into
 from vae_anomaly.storage.safe_reading import LARGEST, parsing, read_data
 

@@ -22,7 +22,8 @@ from vae_anomaly.datasets.files import refuse_label_column, unchecked_chunks
 from vae_anomaly.datasets.tables import table
 from vae_anomaly.datasets.zarr_arrays import open_zarr, zarr_pieces
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.numpy_files import HEADER_BYTES, Layout, npy_layout, parquet_frames, parquet_groups
+from vae_anomaly.storage.numpy_files import HEADER_BYTES, NpyHeader, read_npy_header
+from vae_anomaly.storage.parquet_files import parquet_frames, parquet_groups
 from vae_anomaly.storage.rows import check_samples, read_into
 from vae_anomaly.storage.safe_reading import LARGEST, open_data, parsing
 
@@ -136,12 +137,12 @@ def opened(location: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def npy_head(file: IO[bytes], source: str) -> Layout:
+def npy_head(file: IO[bytes], source: str) -> NpyHeader:
     """What a ``.npy`` file begins with."""
     head = file.read(HEADER_BYTES)
     with parsing(f"{source} cannot be read"):
         size = file.seek(0, os.SEEK_END)
-    layout = npy_layout(head, size, source)
+    layout = read_npy_header(head, size, source)
     if not layout.shape:
         raise DataError(f"{source}: needs rows (N, D) or images, got a single value")
     return layout

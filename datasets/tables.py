@@ -13,8 +13,7 @@ import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.numpy_files import CELLS, COLUMNS
-from vae_anomaly.storage.safe_reading import open_data, parsing
+from vae_anomaly.storage.safe_reading import MAX_CELLS, MAX_COLUMNS, open_data, parsing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +35,7 @@ def csv_chunks(
     with open_data(source) if isinstance(source, Path) else source as stream:
         first = stream.readline(FIRST_LINE)
         names, has_header = header_of(first, name)
-        n_rows = max(1, min(n_rows, CELLS // len(names)))
+        n_rows = max(1, min(n_rows, MAX_CELLS // len(names)))
         rest = Metered(b"" if has_header else first.removeprefix(b"\xef\xbb\xbf"), stream, n_rows * len(names), name)
         try:
             with warnings.catch_warnings():
@@ -69,9 +68,9 @@ def csv_chunks(
 
 def header_of(first: bytes, source: str) -> tuple[list[str], bool]:
     """Column names, and whether the first line gave them."""
-    if len(first) == FIRST_LINE or first.count(b",") >= COLUMNS:
+    if len(first) == FIRST_LINE or first.count(b",") >= MAX_COLUMNS:
         raise DataError(
-            f"{source}: not a CSV file: its first line has over {FIRST_LINE:,} bytes or {COLUMNS:,} columns"
+            f"{source}: not a CSV file: its first line has over {FIRST_LINE:,} bytes or {MAX_COLUMNS:,} columns"
         )
     with parsing(f"{source}: not a CSV file in UTF-8"):
         header = next(csv.reader([first.decode("utf-8-sig")]), [])

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vae_anomaly.reports.plots.style import to_png, to_svg
     from vae_anomaly.storage.record_log import RecordLog
     from vae_anomaly.storage.resumable_table import RESUMABLE_SUFFIXES, ResumableTable, open_resumable_table
-    from vae_anomaly.storage.score_table import SCORE_SUFFIXES, Columns, ScoreTable, open_score_table, read_score_table
+    from vae_anomaly.storage.score_formats import Columns, ScoreTable
+    from vae_anomaly.storage.score_table import SCORE_SUFFIXES, open_score_table, read_score_table
 
 _MODULES = {
     "vae_anomaly.reports.benchmark_table": ("record_frame", "summary_table", "write_benchmark"),
@@ -40,13 +41,8 @@ _MODULES = {
     "vae_anomaly.reports.page.write": ("write_report",),
     "vae_anomaly.storage.record_log": ("RecordLog",),
     "vae_anomaly.storage.resumable_table": ("RESUMABLE_SUFFIXES", "ResumableTable", "open_resumable_table"),
-    "vae_anomaly.storage.score_table": (
-        "SCORE_SUFFIXES",
-        "Columns",
-        "ScoreTable",
-        "open_score_table",
-        "read_score_table",
-    ),
+    "vae_anomaly.storage.score_formats": ("Columns", "ScoreTable"),
+    "vae_anomaly.storage.score_table": ("SCORE_SUFFIXES", "open_score_table", "read_score_table"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

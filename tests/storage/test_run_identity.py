@@ -44,9 +44,7 @@ def test_two_runs_are_the_same_only_if_all_facts_are(facts: dict[str, object], o
 def test_the_sentence_names_all_that_differs_and_shows_no_hash() -> None:
     identity = RunIdentity({"rows": np.int64(3), "shape": (2, 2), "model": "0" * 64, "same": 1})
     with pytest.raises(DataError) as caught:
-        identity.check(
-            {"rows": 4, "shape": [2], "model": "f" * 64, "same": 1, "old": None, "more": "x"}, "x", "y", DataError
-        )
+        identity.check({"rows": 4, "shape": [2], "model": "f" * 64, "same": 1, "more": "x"}, "x", "y", DataError)
     assert str(caught.value) == (
         "x belongs to another run, which differs in model, more ('x' there, None here), rows (4 there, 3 here), "
         "shape ([2] there, [2, 2] here): y"

@@ -20,10 +20,10 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.storage.atomic import atomic_write, sync
 from vae_anomaly.storage.run_identity import RunIdentity
 from vae_anomaly.storage.safe_reading import read_data
-from vae_anomaly.storage.score_table import Columns, text_table
+from vae_anomaly.storage.score_formats import TABLE_FORMATS, Columns
 from vae_anomaly.storage.strict_json import loads
 
-RESUMABLE_SUFFIXES = (".csv", ".jsonl")
+RESUMABLE_SUFFIXES = tuple(suffix for suffix, known in TABLE_FORMATS.items() if known.to_text is not None)
 
 
 class ResumableTable:
@@ -70,7 +70,9 @@ class ResumableTable:
 
     def write(self, columns: Columns) -> None:
         """Append rows; once this returns they are on disk and count."""
-        self.file.write(text_table(columns, self.path.suffix, header=self.n_rows == 0).encode())
+        to_text = TABLE_FORMATS[self.path.suffix].to_text
+        assert to_text is not None, "open_resumable_table refuses other formats"
+        self.file.write(to_text(columns, first=self.n_rows == 0).encode())
         self.file.flush()
         self.n_rows += len(columns["decision"])
         self.n_flagged += int(columns["decision"].sum())

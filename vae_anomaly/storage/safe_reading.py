@@ -20,6 +20,10 @@ from vae_anomaly.errors import DataError, ModelFileError
 
 LARGEST = 4 << 30
 """Bytes that one array, table or model may take once it is held in memory."""
+MAX_CELLS = 1 << 24
+"""Cells of a table that are held at a time."""
+MAX_COLUMNS = 1 << 17
+"""Columns of a table."""
 
 
 @contextlib.contextmanager
