@@ -18,6 +18,7 @@ import click
 from vae_anomaly.cli import options
 from vae_anomaly.cli.data import data_to_fit, is_normal, listed, named_parts, take
 from vae_anomaly.cli.evaluate import describe_evaluation
+from vae_anomaly.datasets import suffixes_help
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -42,9 +43,7 @@ CONSTRAINTS: dict[str, Any] = {parameter.name: parameter.constraint for paramete
     help="Data set by name.  [default: mnist, or digits offline]",
 )
 @options.data_dir_option
-@click.option(
-    "--data", type=options.data_path, help="Your own data: .npy, .npz, .csv, .parquet, .zarr or a folder of images."
-)
+@click.option("--data", type=options.data_path, help=f"Your own data: {suffixes_help()}.")
 @options.labels_option
 @options.label_column_option
 @click.option(

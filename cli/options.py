@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vae_anomaly.datasets import NAMED
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.safe_reading import printable
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitted_model import FittedModel
 
-DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+DATASETS = tuple(NAMED)
 
 ENGINES = ("processes", "ray")
 
