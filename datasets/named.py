@@ -46,7 +46,7 @@ def load_named(name: str, data_dir: Path | None = None, *, progress: bool = Fals
     folder = locate(name, data_dir)
     if folder is None:
         folder = cache_dir() / name
-        missing = [file for file in FILES if stored(folder, file) is None]
+        missing = [file for file in FILES if find_file(folder, file) is None]
         try:
             from vae_anomaly.datasets.download import download  # a quarter of a second, seldom needed
 
@@ -85,7 +85,7 @@ def locate(name: str, data_dir: Path | None = None) -> Path | None:
         origin = "--data-dir" if data_dir else DATA_DIR_VARIABLE
         raise DataError(f"{origin} names {root}, which is not a folder")
     for folder in (*([root / name] if root else []), cache_dir() / name):
-        if all(stored(folder, file) for file in FILES):
+        if all(find_file(folder, file) for file in FILES):
             return folder
     return None
 
@@ -100,7 +100,7 @@ def cache_dir() -> Path:
     return Path(os_cache("vae-anomaly"))
 
 
-def stored(folder: Path, file: str) -> Path | None:
+def find_file(folder: Path, file: str) -> Path | None:
     """A file of a data set, compressed or plain, if it is there."""
     for path in (folder / f"{file}.gz", folder / file):
         if path.is_file():
@@ -110,7 +110,7 @@ def stored(folder: Path, file: str) -> Path | None:
 
 def read_file(named: Named, folder: Path, file: str, ndim: int) -> np.ndarray:
     """A file of a named data set, after making sure that it is the one its name says."""
-    path = stored(folder, file)
+    path = find_file(folder, file)
     if path is None:
         raise DataUnavailableError(f"{folder / file}.gz is missing")
     data = idx.read_bytes(path)

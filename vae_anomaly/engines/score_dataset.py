@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vae_anomaly.storage.run_identity import RunIdentity
 from vae_anomaly.storage.safe_reading import read_data
 from vae_anomaly.storage.strict_json import loads
 
+ENGINES = ("processes", "ray")
 RUN, SUMMARY = "_run.json", "_summary.json"
 LEFTOVER = re.compile(r"\.(part-\d{6,}\.parquet)\.([0-9a-f]{8}\.part|attempts)")
 NO_PART = "its part is missing or cut short"
@@ -126,14 +128,7 @@ def score_dataset(
     EngineError
         If the engine is missing, cannot be reached, or its workers do not start.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
-    if address is not None and engine != "ray":
-        raise ValueError(f"address is for engine='ray', got engine={engine!r}")
-    for name, value in {"workers": workers, "shard_rows": shard_rows}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    require_parquet()
+    check_options(engine, address, workers=workers, shard_rows=shard_rows)
     model, output = Path(model).absolute(), Path(output).absolute()
     config, digest = read_checked(model)
     task = Task(str(model), digest, str(output), score or config["parameters"]["score"], device, label_column)
@@ -143,12 +138,27 @@ def score_dataset(
     left = [shard for shard in plan.shards if not is_whole(output / shard.part, shard.n_rows)]
     errors: dict[int, str] = {}
     try:
-        for record in progress(run(engine, task, left, workers, address), plan, left, verbose):
+        for record in progress(run(engine, task, left, workers, address), plan, left, verbose=verbose):
             if record["error"] is not None:
                 errors[int(record["number"])] = record["error"]
     finally:
         remove_leftovers(output)
     return summarise(output, plan, errors)
+
+
+def check_options(engine: str, address: str | None, **counts: int | None) -> None:
+    """Refuse options of `score_dataset` that do not go together, and missing pyarrow, with which parts are written."""
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
+    if address is not None and engine != "ray":
+        raise ValueError(f"address is for engine='ray', got engine={engine!r}")
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    try:
+        import pyarrow  # noqa: F401 - whether it is there
+    except ImportError:
+        raise DataError("an engine writes parquet, which needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
 
 
 def run(
@@ -163,17 +173,6 @@ def run(
         yield from run_on_ray(task, shards, workers, address)
     else:
         yield from run_on_processes(task, shards, workers or n_cpus())
-
-
-ENGINES = ("processes", "ray")
-
-
-def require_parquet() -> None:
-    """Raise `DataError` without pyarrow: parts are parquet files."""
-    try:
-        import pyarrow  # noqa: F401 - whether it is there
-    except ImportError:
-        raise DataError("an engine writes parquet, which needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
 
 
 def absolute(data: str | Path) -> str:
@@ -236,7 +235,7 @@ def remove_leftovers(output: Path) -> None:
 
 
 def progress(
-    records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], verbose: bool
+    records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], *, verbose: bool
 ) -> Iterator[dict[str, Any]]:
     """The records, with a progress bar on stderr that also counts the rows of earlier runs."""
     from tqdm import tqdm
@@ -256,7 +255,7 @@ def summarise(output: Path, plan: Manifest, errors: dict[int, str]) -> ScoredDat
     whole = [is_whole(output / shard.part, shard.n_rows) for shard in plan.shards]
     parts = [output / shard.part for shard, there in zip(plan.shards, whole, strict=True) if there]
     n_rows, n_flagged = count(parts)
-    values = quantiles(lambda: columns(parts, "anomaly_score"), n_rows) if n_rows else []
+    values = quantiles(partial(columns, parts, "anomaly_score"), n_rows) if n_rows else []
     result = ScoredDataset(
         output=output,
         n_parts=len(parts),

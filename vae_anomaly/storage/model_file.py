@@ -21,6 +21,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -114,7 +115,7 @@ def read_config(path: Path) -> Description:
         head = read_head(file, path)
         file.seek(0)
         whole = hashlib.sha256(file.read(head.start))
-        check_digest(head, hashed(iter(lambda: file.read(BLOCK), b""), whole), path)
+        check_digest(head, hashed(iter(partial(file.read, BLOCK), b""), whole), path)
     return Description(head.config, whole.hexdigest())
 
 
@@ -146,7 +147,7 @@ def read(path: Path, check: Callable[[dict[str, Any], Layout], None] | None = No
 
 
 def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:
-    """What comes before the tensors, and whether the file is as long as it says; reads as far as the first tensor."""
+    """Read what comes before the tensors, and check that the file is as long as it says."""
     n_file = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")
     if n_file < 8 or not 2 <= size <= n_file - 8:
