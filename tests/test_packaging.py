@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("cli", "datasets", "reports", "reports/page", "reports/plots")
+SHIPPED = ("cli", "datasets", "datasets/formats", "reports", "reports/page", "reports/plots")
 MAPPED = {f"vae_anomaly.{name.replace('/', '.')}": name for name in SHIPPED}
 ROOMS = ("benchmark", "calibration", "engines", "evaluation", "fitting", "model", "scoring", "storage")
 FOLDERS = {"vae_anomaly": "vae_anomaly"} | {f"vae_anomaly.{room}": f"vae_anomaly/{room}" for room in ROOMS} | MAPPED

@@ -1,8 +1,8 @@
 """The manifest: data cut into shards, each a range of rows that one worker scores at a time.
 
 A shard is a range of rows of a ``.npy`` file, one or more row groups of a parquet file, or whole chunks of a Zarr
-array. The files of a folder follow each other in order of their names. The cuts depend only on the data, not on the number of
-workers, so that a second run finds the parts of the first.
+array. The files of a folder follow each other in order of their names. The cuts depend only on the data, not on the
+number of workers, so that a second run finds the parts of the first.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
 def check_writable(path: Path) -> None:
     """Find out whether `atomic_write` could write a file, without touching what stands there; raises as it does."""
     refuse_special(path)
-    with naming(path), part_of(path):
+    with naming(path), part_of(path) as part, part.open("wb"):
         pass
 
 
