@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.storage.rows import RowsOnDisk
 
-SPOOLED_ROWS, SPOOLED_IMAGES = 4_096, 256  # at a time
+SPOOLED_ROWS = 4_096  # at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,31 +98,30 @@ def load_data_to_fit(
     """
     import numpy as np
 
-    from vae_anomaly.datasets import Dataset, chunks
-    from vae_anomaly.datasets.files import STDIN, refuse_label_column
+    from vae_anomaly.datasets import STDIN, Dataset, chunks, facts_of
+    from vae_anomaly.datasets.files import check_label_column
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
     from vae_anomaly.storage.spool import open_rows, spool
 
-    is_array = path.suffix in (".npy", ".npz") and path != STDIN
-    if is_array and (path.suffix == ".npz" or open_npy(path).nbytes <= LOADED_BYTES):
+    facts = facts_of(path)
+    stays_on_disk = facts.get("stays_on_disk", False)
+    if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
         data = load_own_data(path, labels, label_column)
         return data, data.labels
     parts: list[Dataset] = []
 
     def batches() -> Iterator[Any]:
         with row_bar(path, "reading") as bar:
-            for part in chunks(
-                path, SPOOLED_IMAGES if path.is_dir() and path.suffix != ".zarr" else SPOOLED_ROWS, label_column
-            ):
+            for part in chunks(path, facts.get("chunk_rows", SPOOLED_ROWS), label_column):
                 yield part.to_frame()
                 parts.append(replace(part, X=part.X[:0]))
                 bar.update(len(part))
 
-    if is_array:
-        refuse_label_column(path, label_column)
+    if stays_on_disk:
+        check_label_column(path, label_column)
     source = "standard input" if path == STDIN else str(path)
-    rows = click.get_current_context().with_resource(open_rows(path) if is_array else spool(batches(), source))
+    rows = click.get_current_context().with_resource(open_rows(path) if stays_on_disk else spool(batches(), source))
     found = [part.labels for part in parts if part.labels is not None]
     names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
     if not rows.small:

@@ -14,6 +14,7 @@ from vae_anomaly.cli.fit_run import FitOutputs, run_fit
 from vae_anomaly.cli.fit_summary import summary_text
 from vae_anomaly.cli.parameter_options import detector_options
 from vae_anomaly.cli.resuming import fit_on_ray, is_worker
+from vae_anomaly.datasets import suffixes_help
 
 
 @click.command()
@@ -24,11 +25,7 @@ from vae_anomaly.cli.resuming import fit_on_ray, is_worker
 )
 @options.dataset_option
 @options.data_dir_option
-@click.option(
-    "--data",
-    type=click_types.data_path,
-    help="Your own data: .npy, .npz, .csv, .parquet, .zarr or a folder of images.",
-)
+@click.option("--data", type=click_types.data_path, help=f"Your own data: {suffixes_help()}.")
 @options.labels_option
 @options.label_column_option
 @click.option(

@@ -11,7 +11,7 @@ import click
 
 from vae_anomaly.cli.data import DataOptions, even_rows, is_normal, load_data_to_fit, load_named_parts, take_samples
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
-from vae_anomaly.cli.resuming import check_writable, keeping_checkpoints
+from vae_anomaly.cli.resuming import keeping_checkpoints
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,7 @@ class FitOutputs:
     def check(self) -> None:
         """Find out before the training, not after it, what cannot be written."""
         from vae_anomaly.reports import check_report_folder
+        from vae_anomaly.storage.atomic import check_writable
         from vae_anomaly.storage.score_table import SCORE_SUFFIXES
 
         if self.scores.suffix not in SCORE_SUFFIXES:

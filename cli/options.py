@@ -10,6 +10,7 @@ import click
 
 from vae_anomaly.cli import click_types
 from vae_anomaly.cli.parameter_options import parameter_option
+from vae_anomaly.datasets import NAMED
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitted_model import FittedModel
 
-DATASETS = ("mnist", "fashion-mnist", "kmnist", "digits")
+DATASETS = tuple(NAMED)
 
 ALARM_EXIT_CODE = 3  # of --fail-on-anomaly and --fail-on-drift
 CHUNK_BYTES = 32 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import time
 from pathlib import Path
@@ -174,9 +173,6 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
     from vae_anomaly.storage.model_file import versions
     from vae_anomaly.storage.rows import fingerprint
 
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-
     source, normal = training_data_of(detector.metadata_)
     parameters = {
         name: value for name, value in detector.get_params().items() if value is not None and name not in NOT_KEPT
@@ -186,7 +182,7 @@ def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str
         "data SHA-256": fingerprint(samples.X, *(() if samples.labels is None else (samples.labels,))),
         "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {samples.X.dtype}",
         "model": str(model),
-        "model SHA-256": digest,
+        "model SHA-256": str(detector.model_.file_digest),
         "trained on": (source or "not recorded") + (f", normal: {comma_separated(normal)}" if normal else ""),
         "seed": str(detector.random_state),
         "parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),

@@ -34,6 +34,7 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
         yield
         return
     from vae_anomaly.fitting import checkpoints
+    from vae_anomaly.storage.atomic import check_writable
 
     if not resume:
         checkpoints.refuse_existing(folder)
@@ -71,17 +72,6 @@ def arguments_to_resume() -> list[str]:
     """The arguments of the running command, with --resume."""
     typed = typed_arguments()
     return typed if "--resume" in typed else [*typed, "--resume"]
-
-
-def check_writable(path: Path) -> None:
-    """Raise an OSError if a file cannot be written; nothing is left behind."""
-    from vae_anomaly.storage.atomic import atomic_write
-
-    try:
-        with atomic_write(path):
-            raise InterruptedError
-    except InterruptedError:
-        pass
 
 
 def fit_on_ray(checkpoint_dir: Path, *, resume: bool, address: str | None, workers: int | None) -> str:

@@ -82,7 +82,7 @@ def score(
         assert isinstance(data, Path)
         fitted = options.load_model(model, device, score_name)
         if resume and output is not None:
-            n_flagged = score_to_table_resumably(fitted, model, data, output, label_column)
+            n_flagged = score_to_table_resumably(fitted, data, output, label_column)
         else:
             n_flagged = score_to_table(fitted, data, output or sys.stdout, label_column, fdr)
     if fail_on_anomaly and n_flagged:

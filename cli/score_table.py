@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
@@ -13,7 +13,8 @@ from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
     from vae_anomaly.fitted_model import FittedModel
-    from vae_anomaly.storage.score_table import Columns, ScoreTable
+    from vae_anomaly.storage.run_identity import RunIdentity
+    from vae_anomaly.storage.score_formats import Columns, ScoreTable
 
 RESUMABLE_CHUNK_ROWS = 1 << 14  # so many rows are lost to a kill, at most
 
@@ -31,40 +32,35 @@ def score_to_table(
         return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
 
 
-def score_to_table_resumably(
-    fitted: FittedModel, model: Path, data: Path, output: Path, label_column: str | None
-) -> int:
+def score_to_table_resumably(fitted: FittedModel, data: Path, output: Path, label_column: str | None) -> int:
     """Score a file into a table, continuing one that was cut; returns how many samples are flagged in all of it."""
     from vae_anomaly.storage.resumable_table import open_resumable_table
 
-    with open_resumable_table(output, table_identity(fitted, model, data, label_column)) as table:
+    with open_resumable_table(output, identity_of(fitted, data, label_column)) as table:
         for columns in score_chunks(fitted, data, label_column, table.n_rows, RESUMABLE_CHUNK_ROWS):
             table.write(columns)
     return table.n_flagged
 
 
-def table_identity(fitted: FittedModel, model: Path, data: Path, label_column: str | None) -> dict[str, Any]:
-    """All that the bits of a score table depend on, by names for messages."""
-    import hashlib
-
+def identity_of(fitted: FittedModel, data: Path, label_column: str | None) -> RunIdentity:
+    """What the bits of a score table depend on."""
     import torch
 
     from vae_anomaly import __version__
+    from vae_anomaly.datasets import stamp
+    from vae_anomaly.storage.run_identity import RunIdentity
 
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(data.rglob("*")) if data.is_dir() else [data]
-    states = [(path.stat(), str(path.relative_to(data))) for path in files if path.is_file()]
-    known = repr([(name, state.st_size, state.st_mtime_ns) for state, name in states])
-    return {
-        "model": digest,
-        "data": hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest(),
-        "score": fitted.score,
-        "label column": label_column,
-        "device": str(fitted.vae.scaling.loc.device),
-        "number of threads": torch.get_num_threads(),
-        "version": f"{__version__}, torch {torch.__version__}",
-    }
+    return RunIdentity(
+        {
+            "model": fitted.file_digest,
+            "data": stamp(str(data)),
+            "score": fitted.score,
+            "label column": label_column,
+            "device": str(fitted.vae.scaling.loc.device),
+            "number of threads": torch.get_num_threads(),
+            "version": f"{__version__}, torch {torch.__version__}",
+        }
+    )
 
 
 def printable_names(columns: Columns) -> Columns:
@@ -111,7 +107,7 @@ def write_decided_together(chunks: Iterator[Columns], write: ScoreTable, fdr: fl
     import numpy as np
 
     from vae_anomaly.calibration.conformal import benjamini_hochberg
-    from vae_anomaly.storage.score_table import records
+    from vae_anomaly.storage.score_formats import records
 
     with tempfile.TemporaryFile() as spool:
         p_values = []

@@ -1,4 +1,4 @@
-"""What every source of data gives: an array, perhaps labels, and where it came from."""
+"""What every source of data gives: an array, its source, and labels and names if there are some."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples with what is known about them.
+    """Samples, and what is known about them.
 
     Parameters
     ----------
     X
         Rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``; finite numbers.
     source
-        Where they came from, for people: a data set's name, or a path.
+        Where they came from, for messages: a data set's name, or a path.
     labels
         Class names ``(N,)`` of str, if any.
     feature_names

@@ -363,7 +363,9 @@ class VAEDetector(
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector to one safetensors file, all or nothing; one that is there is replaced."""
-        self.model_.save(path)
+        model = self.model_
+        model.save(path)
+        self._fitted.file_digest = model.file_digest
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:

@@ -74,6 +74,8 @@ class FittedModel:
         One record an epoch.
     metadata : dict
         Anything JSON can hold.
+    file_digest : str or None
+        SHA-256 of the file that it was loaded from or last saved to: of the bytes that were read or written.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class FittedModel:
     parameters: dict[str, Any]
     history: list[Any]
     metadata: dict[str, Any]
+    file_digest: str | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -354,7 +357,7 @@ class FittedModel:
         OSError
             If the file cannot be written.
         """
-        saved_model.write(self, Path(path))
+        self.file_digest = saved_model.write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 KINDS = {"float32": "F32", "float64": "F64"}
 
 
-def write(model: FittedModel, path: Path) -> None:
-    """Write a model to one file, all or nothing.
+def write(model: FittedModel, path: Path) -> str:
+    """Write a model to one file, all or nothing; returns the file's SHA-256 in hexadecimal.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def write(model: FittedModel, path: Path) -> None:
     tensors = {f"vae.{name}": value for name, value in model.vae.state_dict().items()}
     tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in model.held_out_scores.items()}
     tensors["noise"] = model.noise
-    model_file.write(path, tensors, config)
+    return model_file.write(path, tensors, config)
 
 
 def read(path: Path, device: str) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def read(path: Path, device: str) -> dict[str, Any]:
             why = str(error).partition("\n")[0]
             raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
 
-    tensors, described = model_file.read(path, build)
+    contents = model_file.read(path, build)
     try:
-        return described.fields(tensors, device)
+        return contents.built.fields(contents.tensors, device) | {"file_digest": contents.file_digest}
     except ValueError as error:
         raise ModelFileError(f"{path} does not hold a model that can be used: {error}") from error
 

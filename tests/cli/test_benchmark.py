@@ -177,7 +177,10 @@ def test_other_settings_in_the_same_folder_are_refused() -> None:
     assert command(*arguments, "--quick").exit_code == 0
     result = command(*arguments)
     assert result.exit_code == 1
-    assert "holds records of other settings (there: quick True; now: quick False)" in result.stderr
+    assert (
+        "belongs to another run, which differs in quick (True there, False here): give another --output"
+        in result.stderr
+    )
     assert "--fresh" in result.stderr
     assert command(*arguments, "--fresh").exit_code == 0
 

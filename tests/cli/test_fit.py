@@ -112,5 +112,5 @@ def test_an_unwritable_folder_is_noticed_before_training(monkeypatch: pytest.Mon
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(VAEDetector, "fit_keeping_checkpoints", lambda *args: pytest.fail("trained for nothing"))
+    monkeypatch.setattr("vae_anomaly.fitting.fit.fit_model", lambda *args: pytest.fail("trained for nothing"))
     assert fails(1, "fit", "--normal", "0", "--dataset", "digits") == "Error: model.vae: Permission denied"

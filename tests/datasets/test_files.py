@@ -260,7 +260,7 @@ def test_parquet_with_gaps_or_text_is_refused(tmp_path: Path) -> None:
 
 def test_unknown_and_missing_paths(tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").write_bytes(b"")
-    with pytest.raises(DataError, match="no known kind of data: give .npy"):
+    with pytest.raises(DataError, match="no known kind of data: give .csv, .npy, .*.zarr or a folder of images"):
         load_file(tmp_path / "x.xlsx")
     for name in ("none.npy", "none.csv"):
         with pytest.raises(DataError, match="does not exist"):

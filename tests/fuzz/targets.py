@@ -27,8 +27,8 @@ from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import read_description
 from vae_anomaly.storage.record_log import RecordLog
-from vae_anomaly.storage.safe_reading import loads
 from vae_anomaly.storage.score_table import read_score_table
+from vae_anomaly.storage.strict_json import loads
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
@@ -168,7 +168,7 @@ def model_seeds() -> list[bytes]:
 
 
 def config_seeds() -> list[bytes]:
-    config = model_file.read_config(small_model())
+    config = model_file.read_config(small_model()).config
     return [json.dumps(config).encode(), json.dumps(config | {"history": [], "metadata": {"data": 5}}).encode()]
 
 

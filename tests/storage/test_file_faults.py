@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import main
 from vae_anomaly.reports import record_frame, write_benchmark
-from vae_anomaly.storage.atomic import atomic_folder, atomic_write
+from vae_anomaly.storage.atomic import atomic_folder, atomic_write, check_writable
 from vae_anomaly.storage.score_table import open_score_table
 
 FAULTS = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS, errno.EDQUOT)
@@ -183,6 +183,29 @@ def test_pipes_and_devices_are_not_replaced(tmp_path: Path, make: Callable[[Path
     with pytest.raises(OSError, match="not a file that could be replaced"), atomic_write(tmp_path / "a"):
         pass
     assert (tmp_path / "a").lstat().st_ino == before
+
+
+def test_asking_whether_a_file_can_be_written_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    for name in ("a", "b"):
+        check_writable(tmp_path / name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
+    with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file"):
+        check_writable(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        check_writable(tmp_path / "none" / "a")
+
+
+@pytest.mark.parametrize("call", ["touch", "open"])
+def test_a_file_that_cannot_be_written_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(path: Path, *args: object, **kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(OSError, match="Permission denied") as caught:
+        check_writable(tmp_path / "a")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:

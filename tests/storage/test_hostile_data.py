@@ -23,7 +23,7 @@ from PIL import Image
 
 from vae_anomaly.datasets import chunks, idx, load_file, load_labels
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.safe_reading import loads
+from vae_anomaly.storage.strict_json import loads
 
 GIB = 1 << 30
 MAKERS: dict[str, tuple[Callable[[Path], object], str]] = {}

@@ -19,6 +19,7 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices
+from vae_anomaly.parameters import PARAMETERS, Parameter
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import CALIBRATION, read_description
@@ -101,7 +102,7 @@ def test_a_header_that_lies_is_refused(saved: Path, tmp_path: Path, name: str, r
 
 def rewritten(saved: Path, path: Path, change) -> Path:
     """Another configuration or other tensors, with a hash that fits them."""
-    tensors, config = model_file.read(saved)
+    tensors, config, _ = model_file.read(saved)
     change(config, tensors)
     model_file.write(path, tensors, config)
     return path
@@ -144,6 +145,26 @@ def test_a_configuration_is_checked_before_a_tensor_is_read(saved, tmp_path, mon
     monkeypatch.setattr("safetensors.torch.load", lambda blob: pytest.fail("read the tensors"))
     with pytest.raises(ModelFileError, match="does not describe a model"):
         VAEDetector.load(path)
+
+
+STORED = [parameter for parameter in PARAMETERS if parameter.kept]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [["x"]], -1, "os.system", 2**62], ids=str)
+@pytest.mark.parametrize("parameter", STORED, ids=lambda parameter: parameter.name)
+def test_a_parameter_is_what_the_table_of_parameters_allows(saved, tmp_path, parameter: Parameter, value) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", inside("parameters", parameter.stored_as, value=value))
+    if parameter.constraint.allows(value) and parameter.name != "random_state":
+        assert read_description(path)["parameters"][parameter.stored_as] == value
+        return
+    with pytest.raises(ModelFileError, match=parameter.name):
+        read_description(path)
+
+
+def test_an_unknown_parameter_is_refused(saved: Path, tmp_path: Path) -> None:
+    path = rewritten(saved, tmp_path / "m.vae", inside("parameters", "more", value=1))
+    with pytest.raises(ModelFileError, match="its parameter 'more' is unknown"):
+        read_description(path)
 
 
 @pytest.mark.parametrize("shape", [[2**24, 1, 1], [2**24], [2**13, 2**11]])

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.storage import model_file
+from vae_anomaly.storage.strict_json import dumps
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_the_same_fit_gives_the_same_file(make_table, tmp_path: Path) -> None:
 
 
 def test_configuration_is_readable_without_the_tensors(saved: Path) -> None:
-    config = model_file.read_config(saved)
+    config = model_file.read_config(saved).config
     assert config["metadata"] == {"data": {"source": "here"}}
     assert VAEDetector.load(saved).metadata_ == config["metadata"]
     assert set(config["versions"]) == {"python", "vae-anomaly", "torch", "numpy", "scikit-learn"}
@@ -126,7 +127,7 @@ def test_any_truncation_is_noticed(saved: Path, tmp_path_factory: pytest.TempPat
 
 def rewrite(saved: Path, path: Path, change) -> Path:
     """A file with a changed configuration and a hash that fits it: what an attacker would write."""
-    tensors, config = model_file.read(saved)
+    tensors, config, _ = model_file.read(saved)
     change(config, tensors)
     model_file.write(path, tensors, config)
     return path
@@ -200,7 +201,7 @@ def test_a_wrong_description_is_refused(saved: Path, tmp_path: Path, change) -> 
         (
             save(
                 {"a": torch.zeros(2)},
-                {"vae_anomaly": model_file.dumps({"format_version": 3, "sha256": "", "config": {}})},
+                {"vae_anomaly": dumps({"format_version": 3, "sha256": "", "config": {}})},
             ),
             "does not describe a model .* its fields calibrations, dtype",
         ),

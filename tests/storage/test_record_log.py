@@ -26,7 +26,7 @@ def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
     path.write_bytes(whole[:5])
     assert RecordLog(path, {"quick": False}).records == []
     path.write_bytes(whole)
-    with pytest.raises(DataError, match=re.escape("(there: quick True; now: quick False)")):
+    with pytest.raises(DataError, match=re.escape("quick (True there, False here): give another")):
         RecordLog(path, {"quick": False})
     assert path.read_bytes() == whole
     assert RecordLog(path, {"quick": False}, fresh=True).records == []

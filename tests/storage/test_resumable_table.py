@@ -19,6 +19,7 @@ from vae_anomaly.cli import main, options
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.storage.resumable_table import open_resumable_table
+from vae_anomaly.storage.run_identity import RunIdentity
 
 SUFFIXES = (".csv", ".jsonl")
 
@@ -98,10 +99,10 @@ def test_a_folder_of_images_goes_on_too(tmp_path: Path, monkeypatch, image_detec
 
 def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
     """Leave what the command would, killed after its first rows."""
-    from vae_anomaly.cli.score_table import table_identity
+    from vae_anomaly.cli.score_table import identity_of
 
-    known = table_identity(FittedModel.load(words[3]), Path(words[3]), Path(words[1]), None)
-    with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), known) as table:
+    identity = identity_of(FittedModel.load(words[3]), Path(words[1]), None)
+    with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), identity) as table:
         table.write(frame)
         raise Killed
 
@@ -123,25 +124,28 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(scored: Path, monkeypatch,
     before = Path("s.csv.partial").read_bytes()
     result = run(*words)
     assert result.exit_code == 1
-    assert f"s.csv was begun with another {change}" in result.stderr
+    assert f"s.csv belongs to another run, which differs in {change}" in result.stderr
     assert "remove s.csv.partial.json to begin anew" in result.stderr
     assert Path("s.csv.partial").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"rows": 1}', "[" * 9999, '{"rows":1,"flagged":0,"bytes":99,"made_of":{}}']
+    "content", ["", "[]", "{", '{"rows": 1}', "[" * 9999, '{"rows":1,"flagged":0,"bytes":99,"identity":{}}']
 )
 def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.csv.partial").write_bytes(b"12345")
     (tmp_path / "s.csv.partial.json").write_text(content)
-    with pytest.raises(DataError, match="partial.json to begin anew"), open_resumable_table(tmp_path / "s.csv", {}):
+    with (
+        pytest.raises(DataError, match="partial.json to begin anew"),
+        open_resumable_table(tmp_path / "s.csv", RunIdentity({})),
+    ):
         pass
     assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
 
 
 def test_progress_without_its_rows_begins_anew(tmp_path: Path) -> None:
-    (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "made_of": {}}')
-    with open_resumable_table(tmp_path / "s.csv", {}) as table:
+    (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "identity": {}}')
+    with open_resumable_table(tmp_path / "s.csv", RunIdentity({})) as table:
         assert table.n_rows == 0
         table.write(frame_of(0, 2))
     assert len(pd.read_csv(tmp_path / "s.csv")) == 2
@@ -149,9 +153,12 @@ def test_progress_without_its_rows_begins_anew(tmp_path: Path) -> None:
 
 def test_two_runs_do_not_write_one_table(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    with open_resumable_table(path, {}) as table:
+    with open_resumable_table(path, RunIdentity({})) as table:
         table.write(frame_of(0, 2))
-        with pytest.raises(DataError, match="is being written by another run"), open_resumable_table(path, {}):
+        with (
+            pytest.raises(DataError, match="is being written by another run"),
+            open_resumable_table(path, RunIdentity({})),
+        ):
             pass
         table.write(frame_of(2, 2))
     assert len(pd.read_csv(path)) == 4
@@ -187,7 +194,8 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_resumable_table import frame_of
 from vae_anomaly.storage.resumable_table import open_resumable_table
-with open_resumable_table(Path(sys.argv[1]), {"a": 1}) as table:
+from vae_anomaly.storage.run_identity import RunIdentity
+with open_resumable_table(Path(sys.argv[1]), RunIdentity({"a": 1})) as table:
     print(table.n_rows, flush=True)
     for first in range(table.n_rows, 300, 10):
         table.write(frame_of(first, 10))
@@ -237,7 +245,7 @@ def survive_kills(command: list[str], output: Path, whole: Path, n_kills: int) -
 
 
 def test_tables_survive_real_kills(tmp_path: Path) -> None:
-    with open_resumable_table(tmp_path / "whole.jsonl", {"a": 1}) as table:
+    with open_resumable_table(tmp_path / "whole.jsonl", RunIdentity({"a": 1})) as table:
         for first in range(0, 300, 10):
             table.write(frame_of(first, 10))
     path = tmp_path / "s.jsonl"

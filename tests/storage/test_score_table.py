@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.score_table import open_score_table, text_table
+from vae_anomaly.storage.score_formats import csv_text, json_lines_text
+from vae_anomaly.storage.score_table import open_score_table
 
 FRAMES = [
     pd.DataFrame({"index": [0, 1], "anomaly_score": [1 / 3, -2e-300], "decision": [1, 0]}),
@@ -65,9 +66,9 @@ def test_csv_and_json_lines_are_those_of_pandas(numbers: list[float], data: st.D
     frame = pd.DataFrame(columns)
     for header in (True, False):
         expected = frame.to_csv(index=False, header=header, lineterminator="\n")
-        assert text_table(columns, ".csv", header=header) == text_table(frame, ".csv", header=header) == expected
+        assert csv_text(columns, first=header) == csv_text(frame, first=header) == expected
     expected = "".join(json.dumps(row) + "\n" for row in frame.to_dict("records"))
-    assert text_table(columns, ".jsonl", header=True) == expected
+    assert json_lines_text(columns) == expected
 
 
 def test_a_stream_gets_csv() -> None:

@@ -1,6 +1,6 @@
-"""Past one process and past one machine, on engines that exist: the only part of the library that knows of them.
+"""Scoring on several processes or machines, by engines that exist: worker processes, or a Ray cluster.
 
-Besides the command line, nothing else reads data, scores it and writes the result.
+Only this package knows of engines, and beside the command line only it reads data, scores them and writes the result.
 """
 
 ENGINES = ("processes", "ray")

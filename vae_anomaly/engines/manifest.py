@@ -1,8 +1,8 @@
 """The manifest: data cut into shards, each a range of rows that one worker scores at a time.
 
-Shards are ranges of rows of a ``.npy`` file, one or more row groups of a parquet file, or whole chunks of a Zarr array;
-of a folder the files follow each other in order of their names. The cuts depend on the data alone, not on how many
-workers there are, so that a second run finds the parts of the first.
+A shard is a range of rows of a ``.npy`` file, one or more row groups of a parquet file, or whole chunks of a Zarr
+array. The files of a folder follow each other in order of their names. The cuts depend only on the data, not on the
+number of workers, so that a second run finds the parts of the first.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Shard(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """All shards in order, and what tells their data from other data."""
+    """All shards in order, and a fingerprint of their data."""
 
     shards: tuple[Shard, ...]
     fingerprint: str
 
     @property
     def n_rows(self) -> int:
-        """Of all shards."""
+        """Rows of all shards."""
         return self.shards[-1].start + self.shards[-1].n_rows
 
 
@@ -70,8 +70,7 @@ def manifest(data: str, shard_rows: int | None = None) -> Manifest:
     data
         Path or URL of a ``.npy``, parquet or Zarr file, or of a folder of such.
     shard_rows
-        Most rows a shard; one of row groups or chunks that are larger has more. None: a 64th of the data, at most
-        262,144.
+        Most rows of a shard, unless a row group or chunk has more. None: a 64th of the data, at most 262,144.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def manifest(data: str, shard_rows: int | None = None) -> Manifest:
 
 
 def ranges(known: Extent, most: int) -> Iterator[tuple[int, int]]:
-    """First row and number of rows of each shard of a file: at most so many rows, but no group or chunk is cut."""
+    """First row and number of rows of each shard of a file: at most ``most`` rows, unless a group or chunk has more."""
     first = 0
     if known.groups is None:
         step = max(1, most // known.unit) * known.unit

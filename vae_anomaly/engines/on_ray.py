@@ -1,7 +1,7 @@
-"""The engine for many machines: Ray (https://docs.ray.io), used thinly; nothing else in the library imports it.
+"""The engine for many machines: Ray (https://docs.ray.io). Nothing else in the library imports it.
 
-The manifest travels, and a record a shard comes back; rows and scores do not. Ray's own readers and writers stay out
-of it.
+Ray carries the manifest to the workers and a record for each shard back, but no rows and no scores; its own readers and
+writers are not used.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vae_anomaly.engines.processes import ONE_THREAD, n_cpus
 from vae_anomaly.engines.shard import ShardScorer, Task
 from vae_anomaly.errors import EngineError
 
-# set before Ray is imported, and only where the user has not: no usage reports, no token looked for at home, no
-# news of every step and of every node that dies
+# set before Ray is imported, unless the user has set them: no usage reports, no search for a token in the home folder,
+# no message for every step and for every node that dies
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
@@ -31,12 +31,12 @@ SETTINGS = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }
-MOST_FAILURES = 8  # of one fit: a worker that dies, or an error
+MAX_FAILURES = 8  # of one fit: a worker that dies, or an error
 LONGEST = 40  # characters of a folder in which Ray can make its sockets
 
 
 class RayScorer:
-    """`ShardScorer` as an actor: built where it runs, from a task; takes and gives rows of Ray Data."""
+    """`ShardScorer` as an actor, built from a task where it runs; takes and gives rows of Ray Data."""
 
     def __init__(self, task: Sequence[Any]) -> None:
         self.scorer = ShardScorer(Task(*task))
@@ -49,9 +49,9 @@ class RayScorer:
 def run_on_ray(
     task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
 ) -> Iterator[dict[str, Any]]:
-    """Score shards by actors of one CPU each; their records, as they come.
+    """Score shards by actors of one CPU each, and yield a record for each as it is done.
 
-    Ray begins anew whatever a dead worker or node had under way.
+    Ray starts again the shards of a worker or node that died.
 
     Raises
     ------
@@ -80,25 +80,25 @@ def run_on_ray(
 def train_on_ray(
     loop: Callable[[dict[str, Any]], str], given: dict[str, Any], workers: int | None, address: str | None, folder: Path
 ) -> str:
-    """Run a training loop on workers of one CPU each, by Ray Train; what the first of them returned.
+    """Run a training loop on workers of one CPU each, by Ray Train, and return what the first of them returned.
 
     Parameters
     ----------
     loop
-        A function of a module, which finds a process group of torch there, and goes on from checkpoints of its own.
+        A function of a module. It finds a process group of torch set up, and resumes from its own checkpoints.
     given
         What it is called with.
     workers
-        At most so many; as many as there are room for take part, at least one. None: one for each CPU.
+        The most workers; as many take part as there is room for, at least one. None: one for each CPU.
     address
         As `connected` has it.
     folder
-        That all workers see, for what Ray Train keeps while it runs.
+        A folder that all workers see, where Ray Train keeps its files while it runs.
 
     Raises
     ------
     EngineError
-        If Ray is missing, its cluster cannot be reached, or the loop failed again and again.
+        If Ray is missing, its cluster cannot be reached, or the loop failed more than eight times.
     """
     with connected(address, workers) as ray:
         from ray.train.torch import TorchTrainer
@@ -115,7 +115,7 @@ def train_on_ray(
             run_config=ray.train.RunConfig(
                 name=secrets.token_hex(4),  # one that is there already would be taken for this run
                 storage_path=str(place),
-                failure_config=ray.train.FailureConfig(max_failures=MOST_FAILURES),
+                failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
                 worker_runtime_env={"env_vars": ONE_THREAD},
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
@@ -141,7 +141,7 @@ def reporting(config: dict[str, Any]) -> None:
 
 
 def probe(address: str) -> None:
-    """Find out at once what Ray takes a minute to find out: that nobody answers at HOST:PORT."""
+    """Raise `EngineError` at once if nothing answers at HOST:PORT; Ray takes a minute to notice."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise EngineError(f"the address of a Ray cluster is HOST:PORT, such as 10.0.0.1:6379, got {address!r}")
@@ -153,10 +153,10 @@ def probe(address: str) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
-    """The module ray, with a cluster: that at an address, one that is connected already, or one on this machine alone.
+    """The module ray, connected to a cluster: at an address, one that is connected already, or a new one here.
 
-    The last takes orders from nobody without a token that this process alone knows, for Ray listens beyond the
-    machine; it keeps its files in a temporary folder, and goes with the block.
+    Ray listens beyond this machine, so a new cluster obeys only a token that no other process knows. It keeps its files
+    in a temporary folder, and ends with the block.
 
     Raises
     ------

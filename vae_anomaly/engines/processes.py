@@ -1,4 +1,4 @@
-"""The engine that needs nothing else: worker processes on this machine, each with one thread."""
+"""The engine without dependencies: worker processes on this machine, each with one thread."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def n_cpus() -> int:
 
 
 class Worker:
-    """A process that scores shards; another takes its place when it dies."""
+    """A process that scores shards; when it dies, another takes its place."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.stopped = False
-        self.process = self.started()
+        self.process = self.start()
 
-    def started(self) -> subprocess.Popen[str]:
-        """A process that has the model and waits for shards."""
+    def start(self) -> subprocess.Popen[str]:
+        """Start a process, and wait until it has loaded the model."""
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "vae_anomaly.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | ONE_THREAD,
-            start_new_session=True,  # Ctrl-C is for the process that gives out the shards
+            start_new_session=True,  # Ctrl-C reaches only the process that hands out the shards
         )
         self.process = process
         if (answer := self.ask(self.task)) != "ready":
@@ -50,7 +50,7 @@ class Worker:
         return process
 
     def ask(self, question: object) -> Any:
-        """What the process answers, or None if it dies of it."""
+        """The answer of the process, or None if it dies."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -59,26 +59,26 @@ class Worker:
         return json.loads(line) if line.endswith("\n") else None
 
     def score(self, shard: Shard) -> Any:
-        """A shard's record; a process that dies is replaced, and the shard itself keeps count of how often."""
+        """A shard's record; a process that dies is replaced, and the shard's file of attempts counts how often."""
         record = self.ask(shard)
         while record is None and not self.stopped:
             self.close()
-            self.process = self.started()
+            self.process = self.start()
             record = None if self.stopped else self.ask(shard)
         return record
 
     def stop(self) -> None:
-        """End the process, in the middle of a shard too; another thread may be waiting for it."""
+        """End the process even in the middle of a shard, which another thread may be waiting for."""
         self.stopped = True
         self.process.kill()
 
     def close(self) -> None:
-        """End the process and let go of its pipes."""
+        """End the process and close its pipes."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):  # of what it did not take
+            with contextlib.suppress(BrokenPipeError):  # for what it did not read
                 pipe.close()
 
     def __enter__(self) -> Self:
@@ -89,7 +89,7 @@ class Worker:
 
 
 def run_on_processes(task: Task, shards: Sequence[Shard], n_workers: int) -> Iterator[dict[str, Any]]:
-    """Score shards on so many processes; their records, as they come.
+    """Score shards on ``n_workers`` processes, and yield a record for each as it is done.
 
     Raises
     ------
@@ -97,9 +97,13 @@ def run_on_processes(task: Task, shards: Sequence[Shard], n_workers: int) -> Ite
         If a process cannot start.
     """
     left = iter(shards)
+
+    def start(_: int) -> Worker:  # closed at the end, also when another does not start
+        return stack.enter_context(Worker(task))
+
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(n_workers) as pool:
         n_workers = min(n_workers, len(shards))
-        workers = list(pool.map(lambda _: stack.enter_context(Worker(task)), range(n_workers)))
+        workers = list(pool.map(start, range(n_workers)))
         busy: dict[Future[Any], Worker] = {}
         for worker, shard in zip(workers, left, strict=False):
             busy[pool.submit(worker.score, shard)] = worker

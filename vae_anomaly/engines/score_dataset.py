@@ -1,8 +1,8 @@
 """Scores of data of any size, on many processes or machines: ``score_dataset``.
 
-The output folder holds ``part-000000.parquet`` and so on, a score table a shard, in order; ``_run.json``, what they are
-made of; and ``_summary.json``, written last. Names that begin with an underscore are no data to readers of parquet
-folders.
+The output folder holds ``part-000000.parquet`` and so on, one score table for each shard, in order; ``_run.json``, the
+identity of the run; and ``_summary.json``, written last. Readers of parquet folders skip names that begin with an
+underscore.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.engines.manifest import Manifest, Shard, manifest
 from vae_anomaly.engines.processes import n_cpus, run_on_processes
-from vae_anomaly.engines.shard import Task, file_digest, is_whole
+from vae_anomaly.engines.shard import Task, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
 from vae_anomaly.errors import DataError
 from vae_anomaly.progress import progress_bar
 from vae_anomaly.storage.atomic import atomic_write, remove_stale
-from vae_anomaly.storage.model_schema import read_description
-from vae_anomaly.storage.safe_reading import loads, read_data
+from vae_anomaly.storage.model_schema import read_checked
+from vae_anomaly.storage.run_identity import RunIdentity
+from vae_anomaly.storage.safe_reading import read_data
+from vae_anomaly.storage.strict_json import loads
 
 RUN, SUMMARY = "_run.json", "_summary.json"
 LEFTOVER = re.compile(r"\.(part-\d{6,}\.parquet)\.([0-9a-f]{8}\.part|attempts)")
@@ -37,9 +40,9 @@ class Failure:
     Parameters
     ----------
     shard
-        Which rows of which file.
+        The rows, and their file.
     error
-        Why, on one line.
+        The reason, on one line.
     """
 
     shard: Shard
@@ -48,7 +51,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ScoredDataset:
-    """What came out of `score_dataset`.
+    """The result of `score_dataset`.
 
     Parameters
     ----------
@@ -59,7 +62,7 @@ class ScoredDataset:
     quantiles
         Of the anomaly scores, by share.
     failures
-        Shards without scores; a second run tries these alone.
+        Shards without scores; a second run tries only these.
     """
 
     output: Path
@@ -91,17 +94,18 @@ def score_dataset(
     Parameters
     ----------
     data : str or Path
-        A ``.npy``, parquet or Zarr file, a folder of such, or a URL that fsspec knows. Every worker must see it there.
+        A ``.npy``, parquet or Zarr file, a folder of such, or a URL that fsspec knows. Every worker must see the data,
+        the model and the output under these names.
     model : str or Path
-        A model file; likewise.
+        A model file.
     output : str or Path
-        Folder for the parts; likewise. Made if it is not there.
+        Folder for the parts; made if it is not there.
     engine : {"processes", "ray"}
         Worker processes on this machine, or a Ray cluster.
     workers : int, optional
         How many, of one thread each. None: one for each CPU of this machine, or of the cluster.
     address : str, optional
-        HOST:PORT of a Ray cluster. None: one is started on this machine, and ended.
+        HOST:PORT of a Ray cluster. None: one is started on this machine for this call.
     score : str, optional
         A key of `vae_anomaly.registry.SCORES`. None: the model's own.
     label_column : str, optional
@@ -111,7 +115,7 @@ def score_dataset(
     shard_rows : int, optional
         Most rows a shard; row groups and chunks are never cut. None: a 64th of the data, at most 262,144.
     verbose : bool
-        Show a progress bar on stderr, on a terminal only.
+        Show a progress bar on stderr, if that is a terminal.
 
     Returns
     -------
@@ -125,35 +129,43 @@ def score_dataset(
     EngineError
         If the engine is missing, cannot be reached, or its workers do not start.
     """
+    check_options(engine, address, workers=workers, shard_rows=shard_rows)
+    model, output = Path(model).absolute(), Path(output).absolute()
+    config, digest = read_checked(model)
+    task = Task(str(model), digest, str(output), score or config["parameters"]["score"], device, label_column)
+    plan = manifest(absolute(data), shard_rows)
+    claim(output, identity_of(task, plan))
+    remove_leftovers(output)
+    left = [shard for shard in plan.shards if not is_whole(output / shard.part, shard.n_rows)]
+    errors: dict[int, str] = {}
+    try:
+        for record in progress(run(engine, task, left, workers, address), plan, left, verbose=verbose):
+            if record["error"] is not None:
+                errors[int(record["number"])] = record["error"]
+    finally:
+        remove_leftovers(output)
+    return summarise(output, plan, errors)
+
+
+def check_options(engine: str, address: str | None, **counts: int | None) -> None:
+    """Refuse options of `score_dataset` that do not go together, and missing pyarrow, with which parts are written."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
     if address is not None and engine != "ray":
         raise ValueError(f"address is for engine='ray', got engine={engine!r}")
-    for name, value in {"workers": workers, "shard_rows": shard_rows}.items():
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    need_parquet()
-    model, output = Path(model).absolute(), Path(output).absolute()
-    score = score or read_description(model)["parameters"]["score"]
-    task = Task(str(model), file_digest(model), str(output), score, device, label_column)
-    plan = manifest(located(data), shard_rows)
-    begin(output, made_of(task, plan))
-    sweep(output)
-    left = [shard for shard in plan.shards if not is_whole(output / shard.part, shard.n_rows)]
-    errors: dict[int, str] = {}
     try:
-        for record in progress(run(engine, task, left, workers, address), plan, left, verbose):
-            if record["error"] is not None:
-                errors[int(record["number"])] = record["error"]
-    finally:
-        sweep(output)
-    return summarised(output, plan, errors)
+        import pyarrow  # noqa: F401 - whether it is there
+    except ImportError:
+        raise DataError("an engine writes parquet, which needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
 
 
 def run(
     engine: str, task: Task, shards: Sequence[Shard], workers: int | None, address: str | None
 ) -> Iterator[dict[str, Any]]:
-    """Have an engine score shards, if there are any; their records."""
+    """Let an engine score shards, if there are any, and pass on their records."""
     if not shards:
         return
     if engine == "ray":
@@ -164,40 +176,34 @@ def run(
         yield from run_on_processes(task, shards, workers or n_cpus())
 
 
-def need_parquet() -> None:
-    """Parts are parquet files."""
-    try:
-        import pyarrow  # noqa: F401 - whether it is there
-    except ImportError:
-        raise DataError("an engine writes parquet, which needs pyarrow: pip install 'vae-anomaly[parquet]'") from None
-
-
-def located(data: str | Path) -> str:
-    """A URL as it is, a path so that other processes find it."""
+def absolute(data: str | Path) -> str:
+    """A path that other processes find too; a URL as it is."""
     from vae_anomaly.datasets import is_url
 
     text = str(data)
     return text if is_url(text) else str(Path(text).absolute())
 
 
-def made_of(task: Task, plan: Manifest) -> dict[str, Any]:
-    """All that the bits of the parts depend on, and where they are cut."""
+def identity_of(task: Task, plan: Manifest) -> RunIdentity:
+    """What the bits of the parts depend on, and where they are cut."""
     from vae_anomaly import __version__
     from vae_anomaly.storage.model_file import versions
 
-    return {
-        "model": task.digest,
-        "data": plan.fingerprint,
-        "number of shards": len(plan.shards),
-        "score": task.score,
-        "label column": task.label_column,
-        "device": task.device,
-        "version": f"{__version__}, torch {versions()['torch']}",
-    }
+    return RunIdentity(
+        {
+            "model": task.digest,
+            "data": plan.fingerprint,
+            "number of shards": len(plan.shards),
+            "score": task.score,
+            "label column": task.label_column,
+            "device": task.device,
+            "version": f"{__version__}, torch {versions()['torch']}",
+        }
+    )
 
 
-def begin(output: Path, ours: dict[str, Any]) -> None:
-    """Take a folder that is new, or that a run of the same began with; the summary of that one goes.
+def claim(output: Path, identity: RunIdentity) -> None:
+    """Take a folder that is new, or that the same run began; the summary of the earlier run is removed.
 
     Raises
     ------
@@ -210,21 +216,17 @@ def begin(output: Path, ours: dict[str, Any]) -> None:
         if any(not name.name.startswith(f".{RUN}.") for name in output.iterdir()):
             raise DataError(f"{output} holds other files: give a folder that is empty or not there yet")
         with atomic_write(run, "w", encoding="utf-8") as file:
-            json.dump(ours, file, indent=2)
+            json.dump(identity.facts, file, indent=2)
     try:
-        theirs = dict(loads(read_data(run, 1 << 20)))
+        written = dict(loads(read_data(run, 1 << 20)))
     except (ValueError, TypeError) as error:
         raise DataError(f"{run} is damaged: give another folder for the scores") from error
-    differ = [name for name, value in ours.items() if theirs.get(name) != value]
-    if differ:
-        raise DataError(
-            f"{output} holds scores of another run, which differs in {', '.join(differ)}: give another folder"
-        )
+    identity.check(written, output, "give another folder", DataError)
     (output / SUMMARY).unlink(missing_ok=True)
 
 
-def sweep(output: Path) -> None:
-    """Remove what killed workers left behind; what living ones are writing stays."""
+def remove_leftovers(output: Path) -> None:
+    """Remove what killed workers left behind, but nothing that a living one is writing."""
     for path in list(output.iterdir()):
         if found := LEFTOVER.fullmatch(path.name):
             if found[2] == "attempts":
@@ -234,9 +236,9 @@ def sweep(output: Path) -> None:
 
 
 def progress(
-    records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], verbose: bool
+    records: Iterator[dict[str, Any]], plan: Manifest, left: Sequence[Shard], *, verbose: bool
 ) -> Iterator[dict[str, Any]]:
-    """The records, with a bar on stderr over the rows, those of earlier runs among them."""
+    """The records, with a progress bar on stderr that also counts the rows of earlier runs."""
     done = plan.n_rows - sum(shard.n_rows for shard in left)
     with progress_bar("scoring", plan.n_rows, done=done, shown=verbose) as bar:
         for record in records:
@@ -244,12 +246,12 @@ def progress(
             yield record
 
 
-def summarised(output: Path, plan: Manifest, errors: dict[int, str]) -> ScoredDataset:
-    """Look at what is there, and write the summary."""
+def summarise(output: Path, plan: Manifest, errors: dict[int, str]) -> ScoredDataset:
+    """Count what the parts hold, and write the summary."""
     whole = [is_whole(output / shard.part, shard.n_rows) for shard in plan.shards]
     parts = [output / shard.part for shard, there in zip(plan.shards, whole, strict=True) if there]
     n_rows, n_flagged = count(parts)
-    values = quantiles(lambda: columns(parts, "anomaly_score"), n_rows) if n_rows else []
+    values = quantiles(partial(columns, parts, "anomaly_score"), n_rows) if n_rows else []
     result = ScoredDataset(
         output=output,
         n_parts=len(parts),

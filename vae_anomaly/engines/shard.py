@@ -1,12 +1,11 @@
-"""The function of a shard: read its rows, score them, write its part; the same on every engine.
+"""What every engine does with a shard: read its rows, score them, write its part.
 
-It is idempotent: a part appears whole or not at all, a second call finds it and does nothing, and of two that run side
-by side either's part is the same to the bit. So an engine may call it again whenever it is in doubt.
+It is idempotent: a part appears whole or not at all, a second call finds it and does nothing, and two calls that run at
+the same time write the same bits. So an engine may call it again whenever it is in doubt.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +17,16 @@ from vae_anomaly.storage.safe_reading import printable
 from vae_anomaly.storage.score_table import open_score_table
 
 CHUNK_BYTES = 32 << 20  # of rows in double precision, held at a time
-MOST_ATTEMPTS = 5  # that may die on one shard before it is left alone
+MAX_ATTEMPTS = 5  # workers that may die on one shard before it is given up
 
 
 class Task(NamedTuple):
-    """What to score with and where the parts go; nothing but text, so that any engine can carry it.
+    """What to score with and where the parts go; nothing but text, so that any engine can send it.
 
     Parameters
     ----------
     model, digest
-        The model file, and its SHA-256: every worker reads the same.
+        The model file and its SHA-256, with which each worker compares what it loaded.
     output
         Folder of the parts.
     score, device
@@ -45,14 +44,14 @@ class Task(NamedTuple):
 
 
 class ShardScorer:
-    """Scores shards one after the other, with a model that is loaded once; for a worker's process alone.
+    """Scores shards one after the other with a model that is loaded once; only for a process that is a worker.
 
-    The process computes with one thread from now on: several workers of several threads each starve each other.
+    The process computes with one thread from then on: several workers of several threads each slow each other down.
 
     Raises
     ------
     ModelFileError
-        If the model is another than the task's, or none.
+        If the file is not the task's model, or no model.
     """
 
     def __init__(self, task: Task) -> None:
@@ -62,12 +61,13 @@ class ShardScorer:
 
         torch.set_num_threads(1)
         self.task = task
-        self.model = FittedModel.load(task.model, device=task.device).using(task.score)
-        if file_digest(Path(task.model)) != task.digest:
+        model = FittedModel.load(task.model, device=task.device)
+        if model.file_digest != task.digest:
             raise ModelFileError(f"{task.model} is another model than the one that the run began with")
+        self.model = model.using(task.score)
 
     def __call__(self, shard: Shard) -> dict[str, Any]:
-        """A record: the shard's number, and why it has no part, or None; never raises an exception."""
+        """Score a shard, and give a record: its number, and why it has no part, or None. Never raises an exception."""
         part = Path(self.task.output, shard.part)
         attempts = attempts_at(part)
         error = None
@@ -76,8 +76,8 @@ class ShardScorer:
                 with attempts.open("ab") as file:
                     file.write(b".")
                     n_attempts = file.tell()
-                if n_attempts > MOST_ATTEMPTS:
-                    error = f"its worker died {MOST_ATTEMPTS} times"
+                if n_attempts > MAX_ATTEMPTS:
+                    error = f"its worker died {MAX_ATTEMPTS} times"
                 else:
                     self.write(shard, part)
             attempts.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class ShardScorer:
         return {"number": shard.number, "error": error if error is None else printable(error)}
 
     def write(self, shard: Shard, part: Path) -> None:
-        """Score the rows, a piece at a time."""
+        """Score the rows, a chunk at a time."""
         import numpy as np
 
         step = max(1, CHUNK_BYTES // (8 * self.model.n_features * BLOCK_ROWS)) * BLOCK_ROWS
@@ -100,7 +100,7 @@ class ShardScorer:
 
 
 def attempts_at(part: Path) -> Path:
-    """Holds a byte for each attempt at a part that has not ended."""
+    """The file that holds a byte for each attempt at a part that did not end."""
     return part.with_name(f".{part.name}.attempts")
 
 
@@ -112,12 +112,6 @@ def is_whole(part: Path, n_rows: int) -> bool:
         return False
     try:
         found: int = pq.read_metadata(part).num_rows
-    except Exception:  # whatever a damaged one makes of the parser
+    except Exception:  # a damaged file can make the parser raise anything
         return False
     return found == n_rows
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,8 @@
-"""What came out of a run over shards: how many rows, how many flagged, and exact quantiles of the scores.
+"""The summary of a run over shards: how many rows, how many flagged, and exact quantiles of the scores.
 
-The scores are never held: their quantiles are found digit by digit, 16 bits of the number at a time, in four passes
-over the parts that take constant memory.
+The q-quantile of n scores is the one of rank max(1, ceil(q n)) in ascending order. The scores are never held in memory:
+a float64's bits, all flipped if it is negative and otherwise the sign alone, are a 64-bit whole number of the same
+order, and the one of a rank is found by radix selection, 16 bits at a time, in four passes over the parts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ DIGIT = 16  # bits
 
 
 def count(parts: Sequence[Path]) -> tuple[int, int]:
-    """Rows in these parts, and how many have decision 1."""
+    """The number of rows in these parts, and how many have decision 1."""
     n_rows = n_flagged = 0
     for decisions in columns(parts, "decision"):
         n_rows += len(decisions)
@@ -36,12 +37,12 @@ def columns(parts: Sequence[Path], name: str) -> Iterator[np.ndarray]:
 
 
 def quantiles(values: Callable[[], Iterator[np.ndarray]], n: int, shares: Sequence[float] = SHARES) -> list[float]:
-    """For each share the least value that so many of all do not exceed: np.quantile's "inverted_cdf".
+    """For each share, the smallest value that this share of all values does not exceed: np.quantile's "inverted_cdf".
 
     Parameters
     ----------
     values
-        Gives all values, float64 and none of them NaN, in pieces; called four times.
+        Gives all values, float64 without NaN, in chunks; called four times.
     n
         How many there are, at least 1.
     shares
@@ -51,8 +52,8 @@ def quantiles(values: Callable[[], Iterator[np.ndarray]], n: int, shares: Sequen
     found = {rank: (0, rank) for rank in ranks}  # the digits known, and the rank among the values that begin so
     for shift in range(64 - DIGIT, -1, -DIGIT):
         counts = {known: np.zeros(1 << DIGIT, dtype=np.int64) for known, _ in found.values()}
-        for piece in values():
-            keys = ordered(piece) >> np.uint64(shift)
+        for chunk in values():
+            keys = ordered(chunk) >> np.uint64(shift)
             begins = keys >> np.uint64(DIGIT)
             for known, digits in counts.items():
                 these = (keys[begins == known] & np.uint64((1 << DIGIT) - 1)).astype(np.int64)
@@ -66,13 +67,13 @@ def quantiles(values: Callable[[], Iterator[np.ndarray]], n: int, shares: Sequen
 
 
 def ordered(values: np.ndarray) -> np.ndarray:
-    """Whole numbers ``(N,)`` of 64 bits in the order of the float64 values: their bits, all flipped if negative."""
+    """Whole numbers ``(N,)`` of 64 bits in the order of the float64 values."""
     bits = np.ascontiguousarray(values, np.float64).view(np.uint64)
     sign = np.uint64(1 << 63)
     return np.where(bits & sign, ~bits, bits | sign)
 
 
 def restored(key: int) -> float:
-    """The float64 of such a number."""
+    """The float64 that `ordered` turned into this number."""
     bits = key & ~(1 << 63) if key >> 63 else key ^ ((1 << 64) - 1)
     return float(np.array(bits, dtype=np.uint64).view(np.float64))

@@ -1,6 +1,6 @@
-"""A worker process: a task on standard input, then a shard a line; a record on standard output for each.
+"""A worker process: reads a task and then one shard a line from standard input, and answers each with a record.
 
-It ends with its standard input, so none outlives who started it by more than the shard under way.
+It ends when its standard input ends, so it outlives the process that started it by at most one shard.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from vae_anomaly.engines.shard import ShardScorer, Task
 
 
 def main() -> None:
-    """Serve until there are no more shards."""
+    """Score shards until there are no more."""
     answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not an answer
 
     def answer(value: Any) -> None:
         os.write(answers, f"{json.dumps(value)}\n".encode())
 
-    with contextlib.suppress(BrokenPipeError):  # who asked is gone
+    with contextlib.suppress(BrokenPipeError):  # the other process is gone
         try:
             scorer = ShardScorer(Task(*json.loads(sys.stdin.readline())))
         except (ValueError, OSError) as error:

@@ -1,8 +1,8 @@
-"""Checkpoints: what a fit that was killed goes on from.
+"""Checkpoints: the state from which a fit that was killed is resumed.
 
-A checkpoint is everything that the next training step depends on, written between two steps, beside an *identity*:
-what decides which fit this is (the rows' hash, the parameters, the seed, the device, the libraries' versions). Going on
-from it gives the weights of a fit that was never interrupted, to the bit; so only a fit of the same identity may.
+A checkpoint is everything that the next training step depends on, written between two steps, beside the identity of the
+fit (the rows' hash, the parameters, the seed, the device, the libraries' versions). A fit that is resumed ends with the
+weights of one that was never interrupted, to the bit; so only a fit of the same identity may resume.
 
 The files are of the kind that `storage.model_file` writes: whole or not there, and with a hash. The last two are
 kept, in case the newest is damaged all the same.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.storage import model_file
-from vae_anomaly.storage.safe_reading import loads
+from vae_anomaly.storage.run_identity import RunIdentity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class Checkpoints:
     interval
         Seconds between two of them.
     identity
-        What decides which fit this is; anything JSON can hold.
+        What the fit depends on, beside the libraries' versions; anything JSON can hold.
     resume
         Whether `latest` is wanted. If not, a folder with checkpoints is refused rather than overwritten.
 
@@ -51,7 +51,7 @@ class Checkpoints:
     def __init__(self, folder: Path, interval: float, identity: dict[str, Any], *, resume: bool) -> None:
         self.folder = folder
         self.interval = interval
-        self.identity = canonical(identity | {"checkpoint format": FORMAT_VERSION})
+        self.identity = RunIdentity(identity | model_file.versions() | {"checkpoint format": FORMAT_VERSION})
         self.resume = resume
         self.newest: Path | None = None
         self.written = time.monotonic()
@@ -69,40 +69,28 @@ class Checkpoints:
         Raises
         ------
         CheckpointError
-            If it is of another fit, or all there are are damaged.
+            If it is of another fit, or every one is damaged.
         """
         error: ModelFileError | None = None
         for path in found(self.folder) if self.resume else []:
             try:
-                tensors, config = model_file.read(path, kind="checkpoint")
+                tensors, config, _ = model_file.read(path, kind="checkpoint")
             except ModelFileError as unreadable:
                 error = unreadable
                 continue
             if error is not None:
                 warnings.warn(f"{error}; going on from the one before, {path.name}", CheckpointWarning, stacklevel=2)
-            self.check_identity(config["identity"], config["versions"])
+            self.identity.check(
+                config["identity"], self.folder, "make these the same, or use another folder", CheckpointError
+            )
             self.newest = path
             return tensors, config["state"]
         if error is not None:
             raise CheckpointError(f"{error}, and no other is whole: to begin anew, empty {self.folder}") from error
         return None
 
-    def check_identity(self, identity: dict[str, Any], versions: dict[str, str]) -> None:
-        """Refuse a checkpoint of another fit, and say what differs."""
-        theirs, ours = versions | identity, model_file.versions() | self.identity
-        differences = [
-            "the training rows" if name == "data" else f"{name} ({theirs.get(name)!r} there, {ours.get(name)!r} here)"
-            for name in sorted(theirs.keys() | ours.keys())
-            if theirs.get(name) != ours.get(name)
-        ]
-        if differences:
-            raise CheckpointError(
-                f"{self.folder} holds a checkpoint of another fit, which differs in {', '.join(differences)}: "
-                "make these the same, or use another folder"
-            )
-
     def write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Add a checkpoint and leave no other but the one before; does nothing if this step has one.
+        """Add a checkpoint and keep only the one before it; does nothing if this step has one.
 
         Raises
         ------
@@ -112,7 +100,7 @@ class Checkpoints:
         path = self.folder / f"{step:012d}{SUFFIX}"
         if path == self.newest:
             return
-        model_file.write(path, tensors, {"identity": self.identity, "state": state}, "checkpoint")
+        model_file.write(path, tensors, {"identity": self.identity.facts, "state": state}, "checkpoint")
         remove(self.folder, keep=(path, self.newest))
         self.newest = path
         self.written = time.monotonic()
@@ -133,13 +121,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def remove(folder: Path, keep: tuple[Path | None, ...] = ()) -> None:
-    """Delete the folder's checkpoints, and what writing one has left behind when it was killed; the folder stays."""
+    """Delete the folder's checkpoints, and unfinished ones that a kill left behind; the folder stays."""
     for path in [*found(folder), *folder.glob(f".*{SUFFIX}.*.part")]:
         if path not in keep:
             path.unlink(missing_ok=True)
-
-
-def canonical(identity: dict[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file."""
-    result: dict[str, Any] = loads(model_file.dumps(identity))
-    return result

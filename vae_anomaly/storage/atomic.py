@@ -1,9 +1,9 @@
 """Files and folders that appear complete or not at all.
 
 Each is written beside its place under a hidden name, ``.NAME.*.part``, forced to disk, and then renamed: a reader
-sees the old one or the new one, two writers never mix, and a crash leaves the old one. Who is killed outright leaves
-the hidden one. Each writer holds a lock on its own for as long as it lives, so the next writer of the same name can
-tell those that nobody owns any more, and removes them.
+sees the old one or the new one, two writers never mix, and a crash leaves the old one. A writer that is killed outright
+leaves its hidden file behind. Every writer locks its own for as long as it lives, so the next writer of the same name
+recognises those without an owner, and removes them.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         Naming ``path``, if it is no regular file, the folder cannot be written to, or the disk is full: what stood
         there is then untouched.
     """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is a pipe or a device, not a file that could be replaced")
+    refuse_special(path)
     with naming(path), part_of(path) as part:
         with part.open(mode, **options) as file:
             yield file
@@ -46,11 +43,26 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         sync(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Find out whether `atomic_write` could write a file, without touching what stands there; raises as it does."""
+    refuse_special(path)
+    with naming(path), part_of(path) as part, part.open("wb"):
+        pass
+
+
+def refuse_special(path: Path) -> None:
+    """Raise an `OSError` if there is something at ``path`` that no file can replace."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a pipe or a device, not a file that could be replaced")
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A new folder beside ``path``; moved there once the block ends well, removed otherwise.
 
-    What stood at ``path`` goes only after the new folder is complete; there is a moment in which neither is there.
+    What stood at ``path`` is removed only after the new folder is complete; for a moment neither is there.
 
     Raises
     ------
@@ -77,7 +89,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have errors about the hidden file name what it was to become."""
+    """Let errors about the hidden file name the file that it was to become."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
     try:
@@ -97,14 +109,14 @@ def part_of(path: Path, *, folder: bool = False) -> Iterator[Path]:
     remove_stale(path)
     while True:
         part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-        with claimed(part, folder) as ours:
+        with claimed(part, folder=folder) as ours:
             if ours:
                 yield part
                 return
 
 
 @contextlib.contextmanager
-def claimed(part: Path, folder: bool) -> Iterator[bool]:
+def claimed(part: Path, *, folder: bool) -> Iterator[bool]:
     """Make a file or folder and lock it; false if another writer took it for stale before the lock was there."""
     descriptor = None
     try:  # before it exists: an interruption at any moment finds what to remove
@@ -127,7 +139,7 @@ def claimed(part: Path, folder: bool) -> Iterator[bool]:
 
 def remove_stale(path: Path) -> None:
     """Remove what killed writers of ``path`` left behind."""
-    if sys.platform == "win32":  # without locks nobody can tell what is stale
+    if sys.platform == "win32":  # without locks nothing says what is stale
         return
     for part in path.parent.iterdir():
         if not re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(part|old)", part.name):

@@ -6,6 +6,9 @@ shapes, and their bytes: it finds damage, but it is no signature, and whoever ca
 The same model gives the same bytes. A checkpoint of a fit is such a file under another key, so that
 neither is ever taken for the other.
 
+Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: what stands for the model in a
+`vae_anomaly.storage.run_identity.RunIdentity`.
+
 References
 ----------
 https://github.com/huggingface/safetensors
@@ -14,17 +17,18 @@ https://github.com/huggingface/safetensors
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar, overload
 
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.storage.atomic import atomic_write
-from vae_anomaly.storage.safe_reading import LARGEST, loads, open_regular
+from vae_anomaly.storage.safe_reading import LARGEST, open_regular
+from vae_anomaly.storage.strict_json import dumps, loads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +46,21 @@ Layout: TypeAlias = dict[str, tuple[str, tuple[int, ...]]]
 """Type, in safetensors' letters, and shape of each tensor in a file."""
 
 
+class Contents(NamedTuple, Generic[T]):
+    """What a file holds, and the SHA-256, in hexadecimal, of the bytes that it was read from."""
+
+    tensors: dict[str, Tensor]
+    built: T
+    file_digest: str
+
+
+class Description(NamedTuple):
+    """A file's configuration, and the SHA-256, in hexadecimal, of the bytes that it was read from."""
+
+    config: dict[str, Any]
+    file_digest: str
+
+
 @dataclass(frozen=True)
 class Head:
     """What a file says before its tensors."""
@@ -54,8 +73,13 @@ class Head:
     n_bytes: int
 
 
-def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: str = "model") -> None:
+def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: str = "model") -> str:
     """Write a file of this kind, all or nothing; the configuration may hold what JSON can, and gains ``versions``.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file, in hexadecimal.
 
     Raises
     ------
@@ -75,9 +99,10 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path) as file:
         file.write(blob)
+    return hashlib.sha256(blob).hexdigest()
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> Description:
     """The configuration alone, after checking the whole file a mebibyte at a time; needs neither torch nor NumPy.
 
     Raises
@@ -89,8 +114,10 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     with open_regular(path) as file:
         head = read_head(file, path)
-        check_digest(head, iter(lambda: file.read(BLOCK), b""), path)
-    return head.config
+        file.seek(0)
+        whole = hashlib.sha256(file.read(head.start))
+        check_digest(head, hashed(iter(partial(file.read, BLOCK), b""), whole), path)
+    return Description(head.config, whole.hexdigest())
 
 
 def config_of(config: dict[str, Any], layout: Layout) -> dict[str, Any]:
@@ -99,18 +126,16 @@ def config_of(config: dict[str, Any], layout: Layout) -> dict[str, Any]:
 
 
 @overload
-def read(path: Path, *, kind: str = ...) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+def read(path: Path, *, kind: str = ...) -> Contents[dict[str, Any]]: ...
 @overload
-def read(path: Path, build: Callable[[dict[str, Any], Layout], T], kind: str = ...) -> tuple[dict[str, Tensor], T]: ...
-def read(
-    path: Path, build: Callable[[dict[str, Any], Layout], Any] = config_of, kind: str = "model"
-) -> tuple[dict[str, Tensor], Any]:
-    """Tensors, and what ``build`` makes of the configuration and the layout before memory is taken for a tensor.
+def read(path: Path, build: Callable[[dict[str, Any], Layout], T], kind: str = ...) -> Contents[T]: ...
+def read(path: Path, build: Callable[[dict[str, Any], Layout], Any] = config_of, kind: str = "model") -> Contents[Any]:
+    """Everything in a file; ``build`` gets configuration and layout before memory is taken for a tensor.
 
     It may refuse them by a `ModelFileError`.
 
-    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, and for a tensor that
-    holds NaN or infinity.
+    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``check`` raises, and
+    a `ModelFileError` for a tensor that holds NaN or infinity.
     """
     import torch
     from safetensors import SafetensorError
@@ -129,11 +154,11 @@ def read(
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelFileError(f"{path} is not usable: its {name} holds NaN or infinity")
-    return tensors, built
+    return Contents(tensors, built, hashlib.sha256(blob).hexdigest())
 
 
 def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:
-    """What comes before the tensors, and whether the file is as long as it says; reads as far as the first tensor."""
+    """Read what comes before the tensors, and check that the file is as long as it says."""
     n_file = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")
     if n_file < 8 or not 2 <= size <= n_file - 8:
@@ -211,6 +236,13 @@ def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {head.sha256[:64]}")
 
 
+def hashed(blocks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
+    """The blocks, each added to a hash as it passes."""
+    for block in blocks:
+        sha.update(block)
+        yield block
+
+
 def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryview]) -> str:
     """SHA-256 over configuration, tensor table and tensor bytes, in hexadecimal."""
     table = {name: entry for name, entry in table.items() if name != "__metadata__"}
@@ -219,11 +251,6 @@ def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryvi
     for block in blocks:
         sha.update(block)
     return sha.hexdigest()
-
-
-def dumps(value: Any) -> str:
-    """JSON in one canonical form, NumPy's numbers included; floats come back to the bit."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=lambda v: v.item())
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a model file may say about itself, field by field: types and ranges, before anything is built from it.
 
-Values of the detector's parameters are checked where they are known, in `vae_anomaly.parameters`; here they only have
-to be there. Needs neither torch nor NumPy, so that ``inspect`` can trust what it prints.
+What a parameter may be is read from `vae_anomaly.parameters`, and nothing is repeated here. Needs neither torch nor
+NumPy, so that ``inspect`` can trust what it prints.
 """
 
 from __future__ import annotations
@@ -12,34 +12,55 @@ from pathlib import Path
 from typing import Any
 
 from vae_anomaly.errors import ModelFileError
-from vae_anomaly.storage.model_file import read_config
+from vae_anomaly.parameters import Constraint, Integer, Number, Optional, is_integer, is_real, parameters_in
+from vae_anomaly.storage.model_file import Description, read_config
 
 MAX_FEATURES = 1 << 24
+MAX_SEED = 1 << 32
 
 
-def is_number(value: Any) -> bool:
-    """A finite number, and not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+class Text(Constraint):
+    """Any text."""
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, str)
+
+    def __str__(self) -> str:
+        return "text"
 
 
-def is_share(value: Any) -> bool:
-    """A number from 0 to 1."""
-    return is_number(value) and 0 <= value <= 1
+NUMBER = Number(-math.inf)
+SHARE = Number(0, 1, high_open=False)
+COUNT = Integer(0)
+
+CALIBRATION: dict[str, Constraint] = {
+    "method": Text(),
+    "threshold": NUMBER,
+    "threshold_low": NUMBER,
+    "threshold_high": NUMBER,
+    "rate": Optional(SHARE),
+    "delta": Optional(SHARE),
+    "false_alarm_rate": SHARE,
+    "false_alarm_low": SHARE,
+    "false_alarm_high": SHARE,
+    "detection_rate": Optional(SHARE),
+    "detection_low": Optional(SHARE),
+    "detection_high": Optional(SHARE),
+    "n_normal": COUNT,
+    "n_anomalous": COUNT,
+    "note": Optional(Text()),
+}
+"""The fields of `vae_anomaly.calibration.result.Calibration`."""
 
 
-def is_count(value: Any) -> bool:
-    """A whole number of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def is_text(value: Any) -> bool:
-    """Text."""
-    return isinstance(value, str)
-
-
-def optional(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Nothing, or what ``holds`` says."""
-    return lambda value: value is None or holds(value)
+def is_calibrations(value: Any) -> bool:
+    """An object of objects that have every field of a calibration and no other."""
+    return isinstance(value, dict) and all(
+        isinstance(fields, dict)
+        and fields.keys() == CALIBRATION.keys()
+        and all(constraint.allows(fields[name]) for name, constraint in CALIBRATION.items())
+        for fields in value.values()
+    )
 
 
 def is_shape(value: Any) -> bool:
@@ -47,9 +68,14 @@ def is_shape(value: Any) -> bool:
     return (
         isinstance(value, list)
         and 1 <= len(value) <= 3
-        and all(is_count(side) and 1 <= side <= MAX_FEATURES for side in value)
+        and all(is_integer(side) and 1 <= side <= MAX_FEATURES for side in value)
         and math.prod(value) <= MAX_FEATURES
     )
+
+
+def is_names(value: Any) -> bool:
+    """None, or a list of text."""
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
 def is_history(value: Any) -> bool:
@@ -57,61 +83,51 @@ def is_history(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) > 0
-        and all(isinstance(epoch, dict) and all(map(is_number, epoch.values())) for epoch in value)
+        and all(isinstance(epoch, dict) and all(map(is_real, epoch.values())) for epoch in value)
     )
 
 
-def is_object_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """An object whose every value is such."""
-    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+def is_versions(value: Any) -> bool:
+    """An object that holds text."""
+    return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
 
 
-CALIBRATION: dict[str, Callable[[Any], bool]] = {
-    "method": is_text,
-    "threshold": is_number,
-    "threshold_low": is_number,
-    "threshold_high": is_number,
-    "rate": optional(is_share),
-    "delta": optional(is_share),
-    "false_alarm_rate": is_share,
-    "false_alarm_low": is_share,
-    "false_alarm_high": is_share,
-    "detection_rate": optional(is_share),
-    "detection_low": optional(is_share),
-    "detection_high": optional(is_share),
-    "n_normal": is_count,
-    "n_anomalous": is_count,
-    "note": optional(is_text),
-}
+def is_dtype(value: Any) -> bool:
+    """A precision that a model computes in."""
+    return value in ("float32", "float64")
 
 
-def is_calibration(value: Any) -> bool:
-    """The fields of `vae_anomaly.calibration.result.Calibration`, each in its range."""
-    return (
-        isinstance(value, dict)
-        and value.keys() == CALIBRATION.keys()
-        and all(holds(value[name]) for name, holds in CALIBRATION.items())
-    )
-
-
-def is_parameters(value: Any) -> bool:
-    """Parameters by name: text, finite numbers, truth values, nothing, or a list of sizes."""
-    kinds = str | int | float | bool | None
-    return isinstance(value, dict) and all(
-        isinstance(v, kinds) or (name == "image_shape" and is_shape(v)) for name, v in value.items()
-    )
+def is_object(value: Any) -> bool:
+    """An object of anything."""
+    return isinstance(value, dict)
 
 
 CONFIG: dict[str, Callable[[Any], bool]] = {
-    "parameters": is_parameters,
+    "parameters": is_object,
     "sample_shape": is_shape,
-    "feature_names": optional(lambda names: isinstance(names, list) and all(map(is_text, names))),
-    "dtype": lambda dtype: dtype in ("float32", "float64"),
-    "calibrations": is_object_of(is_calibration),
+    "feature_names": is_names,
+    "dtype": is_dtype,
+    "calibrations": is_calibrations,
     "history": is_history,
-    "metadata": lambda metadata: isinstance(metadata, dict),
-    "versions": is_object_of(is_text),
+    "metadata": is_object,
+    "versions": is_versions,
 }
+
+
+def check_stored_parameters(stored: dict[str, Any]) -> None:
+    """Refuse parameters that no detector has, and what JSON can hold but a fit cannot write.
+
+    Raises
+    ------
+    ValueError
+        Naming the first parameter at fault.
+    """
+    parameters_in(stored, stored.get("device", "auto"))
+    seed, image_shape = stored.get("random_state"), stored.get("image_shape")
+    if seed is not None and not (is_integer(seed) and 0 <= seed < MAX_SEED):
+        raise ValueError(f"its random_state does not fit: {seed!r}")
+    if image_shape is not None and not is_shape(image_shape):
+        raise ValueError("its image_shape does not fit")
 
 
 def check_config(config: dict[str, Any]) -> None:
@@ -125,12 +141,10 @@ def check_config(config: dict[str, Any]) -> None:
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")
-    for name, holds in CONFIG.items():
-        if not holds(config[name]):
+    for name, fits in CONFIG.items():
+        if not fits(config[name]):
             raise ValueError(f"its {name} does not fit")
-    seed = config["parameters"].get("random_state")
-    if seed is not None and not (is_count(seed) and seed < 1 << 32):
-        raise ValueError(f"its random_state does not fit: {seed!r}")
+    check_stored_parameters(config["parameters"])
     names, score = config["feature_names"], config["parameters"].get("score")
     if names is not None and len(names) != math.prod(config["sample_shape"]):
         raise ValueError(f"its feature_names do not fit: there are {len(names)}")
@@ -138,7 +152,7 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError("its score has no calibration")
 
 
-def read_description(path: Path) -> dict[str, Any]:
+def read_checked(path: Path) -> Description:
     """What a model file says about itself, checked against its hash and field by field; no tensor is loaded.
 
     Raises
@@ -148,9 +162,14 @@ def read_description(path: Path) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
-    config = read_config(path)
+    description = read_config(path)
     try:
-        check_config(config)
+        check_config(description.config)
     except ValueError as error:
         raise ModelFileError(f"{path} does not describe a model that this version can build: {error}") from error
-    return config
+    return description
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """The configuration in `read_checked`."""
+    return read_checked(path).config

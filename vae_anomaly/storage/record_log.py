@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.safe_reading import loads, read_data
+from vae_anomaly.storage.run_identity import RunIdentity
+from vae_anomaly.storage.safe_reading import read_data
+from vae_anomaly.storage.strict_json import loads
 
 LARGEST_LOG = 1 << 28
 
 
 class RecordLog:
-    """JSON lines: the settings that all records share, then a record a line, each on disk before the next is made.
+    """JSON lines: the settings that all records share, then one record a line, each on disk before the next is made.
 
     A last line that was cut off counts as never written.
 
@@ -42,10 +44,11 @@ class RecordLog:
     def __init__(self, path: Path, settings: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.path = path
         self.records: list[dict[str, Any]] = []
+        identity = RunIdentity(settings)
         *lines, torn = read_data(path, LARGEST_LOG).split(b"\n") if path.exists() and not fresh else [b""]
         if not lines:
             path.write_bytes(b"")
-            self._write({"settings": settings})
+            self._write({"settings": identity.facts})
             return
         try:
             header, *self.records = map(loads, lines)
@@ -54,14 +57,7 @@ class RecordLog:
                 raise ValueError("not every line is an object")
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: not a record file of ours, or damaged: --fresh begins anew") from error
-        wanted = json.loads(json.dumps(settings))
-        if written != wanted:
-            keys = [key for key in wanted | written if written.get(key) != wanted.get(key)]
-            was, now = (", ".join(f"{key} {values.get(key)}" for key in keys) for values in (written, wanted))
-            raise DataError(
-                f"{path} holds records of other settings (there: {was}; now: {now}): "
-                "give another --output, or --fresh to begin anew"
-            )
+        identity.check(written, path, "give another --output, or --fresh to begin anew", DataError)
         os.truncate(path, path.stat().st_size - len(torn))
 
     def append(self, record: dict[str, Any]) -> None:

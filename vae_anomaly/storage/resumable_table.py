@@ -1,9 +1,9 @@
 """Score tables that survive being killed: rows on disk as they come, and how many of them count.
 
 While ``scores.csv`` is being written there are ``scores.csv.partial``, its rows so far, and, in
-``scores.csv.partial.json``, how many rows and bytes of it count and what they were made of. A piece is on disk before
-the second file says so; what a kill left behind that is cut off on resuming. The table itself appears once it is
-whole, and the two go.
+``scores.csv.partial.json``, how many rows and bytes of it count and the identity of the run that writes it. A chunk is
+on disk before the second file counts it; what a kill left beyond that is cut off on resuming. The table itself appears
+once it is whole, and the other two are removed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.atomic import atomic_write, sync
-from vae_anomaly.storage.safe_reading import loads, read_data
-from vae_anomaly.storage.score_table import Columns, text_table
+from vae_anomaly.storage.run_identity import RunIdentity
+from vae_anomaly.storage.safe_reading import read_data
+from vae_anomaly.storage.score_formats import TABLE_FORMATS, Columns
+from vae_anomaly.storage.strict_json import loads
 
-RESUMABLE_SUFFIXES = (".csv", ".jsonl")
+RESUMABLE_SUFFIXES = tuple(suffix for suffix, known in TABLE_FORMATS.items() if known.to_text is not None)
 
 
 class ResumableTable:
@@ -33,11 +35,11 @@ class ResumableTable:
         Rows on disk, and how many of them have decision 1.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, made_of: Mapping[str, Any], *, fresh: bool) -> None:
+    def __init__(self, file: IO[bytes], path: Path, identity: RunIdentity, *, fresh: bool) -> None:
         self.file = file
         self.path = path
         self.progress = progress_path(path)
-        self.made_of = json.loads(json.dumps(made_of))
+        self.identity = identity
         self.n_rows = self.n_flagged = n_bytes = 0
         if self.progress.exists() and not fresh:
             self.n_rows, self.n_flagged, n_bytes = self.recorded()
@@ -46,18 +48,17 @@ class ResumableTable:
         self.record()
 
     def recorded(self) -> tuple[int, int, int]:
-        """Rows, flagged rows and bytes that count, if they were made of the same."""
-        again = f"remove {self.progress} to begin anew"
+        """Rows, flagged rows and bytes that count, if the same run wrote them."""
+        advice = f"remove {self.progress} to begin anew"
         try:
             known = loads(read_data(self.progress, 1 << 20))
             n_rows, n_flagged, n_bytes = (int(known[name]) for name in ("rows", "flagged", "bytes"))
-            differ = sorted(name for name, value in self.made_of.items() if known["made_of"].get(name) != value)
+            written = dict(known["identity"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{self.progress}: no progress of ours, or damaged: {again}") from error
-        if differ:
-            raise DataError(f"{self.path} was begun with another {', '.join(differ)}: {again}")
+            raise DataError(f"{self.progress}: no progress of ours, or damaged: {advice}") from error
+        self.identity.check(written, self.path, advice, DataError)
         if not 0 <= n_bytes <= os.fstat(self.file.fileno()).st_size or not 0 <= n_flagged <= n_rows:
-            raise DataError(f"{self.progress} does not fit what is there of {self.path}: {again}")
+            raise DataError(f"{self.progress} does not fit what is there of {self.path}: {advice}")
         return n_rows, n_flagged, n_bytes
 
     def record(self) -> None:
@@ -65,11 +66,13 @@ class ResumableTable:
         os.fsync(self.file.fileno())
         counts = {"rows": self.n_rows, "flagged": self.n_flagged, "bytes": self.file.tell()}
         with atomic_write(self.progress, "w", encoding="utf-8") as file:
-            json.dump(counts | {"made_of": self.made_of}, file)
+            json.dump(counts | {"identity": self.identity.facts}, file)
 
     def write(self, columns: Columns) -> None:
         """Append rows; once this returns they are on disk and count."""
-        self.file.write(text_table(columns, self.path.suffix, header=self.n_rows == 0).encode())
+        to_text = TABLE_FORMATS[self.path.suffix].to_text
+        assert to_text is not None, "open_resumable_table refuses other formats"
+        self.file.write(to_text(columns, first=self.n_rows == 0).encode())
         self.file.flush()
         self.n_rows += len(columns["decision"])
         self.n_flagged += int(columns["decision"].sum())
@@ -77,20 +80,20 @@ class ResumableTable:
 
 
 @contextlib.contextmanager
-def open_resumable_table(path: Path, made_of: Mapping[str, Any]) -> Iterator[ResumableTable]:
+def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[ResumableTable]:
     """A table that goes on where an earlier run was cut, and appears at ``path`` once the block has ended well.
 
     Parameters
     ----------
     path
         A ``.csv`` or ``.jsonl`` file.
-    made_of
-        What its rows are made of, ready for JSON; the same of two runs means the same rows.
+    identity
+        What the rows depend on.
 
     Raises
     ------
     DataError
-        If the suffix is another, an earlier run had something else in ``made_of``, or another run is at it.
+        If the suffix is another, an earlier run had another identity, or another run is writing it.
     OSError
         If a file cannot be written.
     """
@@ -102,7 +105,7 @@ def open_resumable_table(path: Path, made_of: Mapping[str, Any]) -> Iterator[Res
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         with open(descriptor, "r+b") as file:
             lock(file, partial)
-            yield ResumableTable(file, path, made_of, fresh=fresh)
+            yield ResumableTable(file, path, identity, fresh=fresh)
             partial.replace(path)
             progress_path(path).unlink()
             sync(path.parent)

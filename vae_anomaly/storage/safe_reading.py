@@ -1,8 +1,8 @@
-"""Bytes from anywhere: opened without waiting, read within bounds, parsed strictly, and told as one error.
+"""Bytes from anywhere: opened without waiting, read within bounds, and every failure reported as one error.
 
-A parser that meets hostile bytes may raise anything, its own errors and `MemoryError` or `RecursionError` alike:
-`parsing` makes one sentence of it. What is read whole is bounded before it is read, by what the bytes on disk can
-hold and by `LARGEST`, never by what a header claims.
+A parser that meets hostile bytes may raise anything: its own errors, `MemoryError` or `RecursionError`. `parsing`
+turns them all into one sentence. The size of what is read whole is bounded before reading, by the size of the file and
+by `LARGEST`, never by what a header claims.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import json
-import math
 import os
 import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vae_anomaly.errors import DataError, ModelFileError
 
 LARGEST = 4 << 30
 """Bytes that one array, table or model may take once it is held in memory."""
-LARGEST_INTEGER = 1 << 63
+MAX_CELLS = 1 << 24
+"""Cells of a table that are held at a time."""
+MAX_COLUMNS = 1 << 17
+"""Columns of a table."""
 
 
 @contextlib.contextmanager
@@ -83,47 +83,23 @@ def read_data(path: Path, limit: int) -> bytes:
     return data
 
 
-class Sips(io.BufferedReader):
-    """A file that refuses to be read in large pieces: no parser allocates what a header claims."""
+class SmallReads(io.BufferedReader):
+    """A file that refuses to be read in large pieces, so that no parser allocates what a header claims."""
 
     largest = 1 << 20
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """At most a mebibyte."""
+        """At most a mebibyte.
+
+        Raises
+        ------
+        ValueError
+            If there is more of what was asked for.
+        """
         data = super().read(self.largest + 1 if size is None or size < 0 else min(size, self.largest + 1))
         if len(data) > self.largest:
             raise ValueError("a directory or header above a mebibyte")
         return data
-
-
-def loads(text: str | bytes | bytearray) -> Any:
-    """Strict JSON: no number but finite ones, no integer beyond 64 bits, no key twice in an object.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else, or nested too deeply.
-    """
-
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
-            raise ValueError(f"{number[:40]} is no finite number")
-        return value
-
-    def integer(number: str) -> int:
-        if len(number) > 20 or not -LARGEST_INTEGER <= (value := int(number)) < LARGEST_INTEGER:
-            raise ValueError(f"{number[:40]} is beyond 64 bits")
-        return value
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(values := dict(pairs)) < len(pairs):
-            raise ValueError("a key comes twice in one object")
-        return values
-
-    try:
-        return json.loads(text, parse_constant=finite, parse_float=finite, parse_int=integer, object_pairs_hook=unique)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def printable(text: object) -> str:

@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 from vae_anomaly.datasets import chunks, count_rows, load_file
-from vae_anomaly.datasets.zarr_arrays import CODECS
 from vae_anomaly.errors import DataError
+from vae_anomaly.storage.zarr_files import CODECS
 
 X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""A folder of images: flat, or one subfolder a class."""
+"""A folder of images: directly in it, or in one subfolder for each class."""
 
 from __future__ import annotations
 
@@ -11,18 +11,28 @@ from pathlib import Path
 import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset
+from vae_anomaly.datasets.formats.base import Format
 from vae_anomaly.errors import DataError
+from vae_anomaly.registry import FORMATS
 from vae_anomaly.storage.safe_reading import open_data, parsing
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+PILLOW_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 1 << 26
 CHUNK_BYTES = 1 << 28
 GREY, COLOUR = ("1", "L"), ("RGB", "P", "CMYK", "YCbCr")
 
 
+@FORMATS.register("image_folder", suffixes=(), folder=True, shown="a folder of images", chunk_rows=256)
+class ImageFolder(Format):
+    """A folder of images of one size."""
+
+    def chunks(self, n_rows: int, first_row: int = 0, label_column: str | None = None) -> Iterator[Dataset]:
+        return image_chunks(self.path, n_rows, first_row)
+
+
 def image_chunks(folder: Path, n_rows: int, first_row: int = 0) -> Iterator[Dataset]:
-    """Images as uint8, ``(N, H, W)`` grey or ``(N, H, W, 3)`` colour, in the order of their names.
+    """The images as uint8, ``(N, H, W)`` grey or ``(N, H, W, 3)`` colour, in the order of their names.
 
     Raises
     ------
@@ -88,7 +98,7 @@ def read(file: Path) -> np.ndarray:
     with open_data(file) as data, parsing(f"{file} cannot be read as an image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # only these: Pillow also knows formats that it hands to other programs
-        with Image.open(data, formats=FORMATS) as image:
+        with Image.open(data, formats=PILLOW_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{file} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
             if image.mode not in GREY + COLOUR:

@@ -1,6 +1,6 @@
 """Zarr arrays on disk, formats 2 and 3: rows or images in compressed chunks.
 
-A codec may run what is in the data (numcodecs has one for pickles), so only those known to decompress are let near it.
+A codec may run code from the data (numcodecs has one for pickles), so only those known to decompress are used.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def names(value: Any) -> set[str]:
     return own.union(*(names(inner) for inner in value.values()))
 
 
-def zarr_pieces(path: Path | str, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
+def zarr_chunks(path: Path | str, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
     """Rows from ``first_row`` on, at most ``n_rows`` at a time; a whole number of the array's chunks, if it can be."""
     with open_zarr(path) as array:
         step = n_rows // array.chunks[0] * array.chunks[0] or n_rows

@@ -1,0 +1,89 @@
+"""The formats of data, one a file: a class registered in `vae_anomaly.registry.FORMATS`.
+
+A format's facts say how it is recognised and what it can do; they are read without importing it, so that ``--help`` and
+messages list what there is at no cost:
+
+``suffixes``
+    Of its files.
+``folder``
+    True if its data lie in a folder: one with such a suffix, or, of a format without suffixes, any folder.
+``shown``
+    What to call a format without suffixes.
+``columns``
+    True if it is a table, whose labels may be one of its columns.
+``shardable``
+    True if ranges of rows can be read by several workers, also by URL: it has an ``extent``.
+``stays_on_disk``
+    True if rows are read in place, without a copy.
+``read_whole``
+    True if it can only be read into memory as a whole.
+``chunk_rows``
+    How many rows to copy at a time, if few of them are large.
+
+A new format is a module here, and one in `vae_anomaly.storage` if its files need a reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from vae_anomaly.datasets.locations import STDIN, Location, location_of
+from vae_anomaly.errors import DataError
+from vae_anomaly.registry import FORMATS
+
+if TYPE_CHECKING:
+    from vae_anomaly.datasets.formats.base import Format
+
+
+def suffixes(**facts: Any) -> tuple[str, ...]:
+    """Suffixes of the formats that have these facts."""
+    return tuple(suffix for name in FORMATS.where(**facts) for suffix in FORMATS.entry(name).facts["suffixes"])
+
+
+def suffixes_help(**facts: Any) -> str:
+    """The formats that have these facts, for messages and help: suffixes, then those that have none."""
+    others = [shown for name in FORMATS.where(**facts) if (shown := FORMATS.entry(name).facts.get("shown"))]
+    return " or ".join([", ".join(suffixes(**facts)), *others])
+
+
+def format_of(location: Location) -> str:
+    """The name of the format at a path or URL.
+
+    Raises
+    ------
+    DataError
+        If no format is known by such a name.
+    """
+    place = location_of(location)
+    suffix = PurePosixPath(place).suffix
+    in_folder = isinstance(place, Path) and place.is_dir()
+    for name in FORMATS:
+        facts = FORMATS.entry(name).facts
+        if suffix in facts["suffixes"] and (facts.get("folder") or not in_folder):
+            return name
+    if in_folder:
+        for name in FORMATS.where(folder=True, suffixes=()):
+            return name
+    raise DataError(f"{location}: no known kind of data: give {suffixes_help()}")
+
+
+def facts_of(location: Location) -> Mapping[str, Any]:
+    """The facts of the format at a path or URL; standard input has none."""
+    return {} if location == STDIN else FORMATS.entry(format_of(location)).facts
+
+
+def open_format(location: Location) -> Format:
+    """The data at a path or URL, in the format that its name says.
+
+    Raises
+    ------
+    DataError
+        If there is no such path, or no format is known by such a name.
+    """
+    place = location_of(location)
+    if isinstance(place, Path) and not place.exists():
+        raise DataError(f"{place} does not exist")
+    data: Format = FORMATS[format_of(place)](place)
+    return data
