@@ -420,10 +420,11 @@ def look(
 def write_findings(seen: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:
     """Write a score table and a report, where they are wanted; returns what stands where."""
     from vae_anomaly import reports
+    from vae_anomaly.storage.score_table import open_score_table
 
     files = {}
     if scores is not None:
-        with reports.open_score_table(scores) as write:
+        with open_score_table(scores) as write:
             write(seen.frame())
         files["scores"] = str(scores)
     if folder is not None:
