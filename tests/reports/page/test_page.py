@@ -77,7 +77,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     check_report_folder(tmp_path / "empty")
     check_report_folder(tmp_path / "new")
     for name in ("mine", "file"):
-        with pytest.raises(DataError, match="exists and is no report"):
+        with pytest.raises(DataError, match="exists and is not a report"):
             write_report(make_report(n=40), tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "mine"]
 
