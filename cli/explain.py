@@ -59,7 +59,7 @@ def explain(
     detector = options.load_detector(model, device, score_name)
     evidence = gather(detector, one_sample(data, row, label_column, detector.n_features_in_), row)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
-    text = render(evidence, top)
+    text = render(evidence, top, detector.vae_.prior.shares_of)
     if output is not None:
         if output.suffix in (".png", ".svg"):
             figure = draw(evidence, top)
@@ -97,7 +97,6 @@ def gather(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
     parts, terms = detector.explain(frame), detector.elbo_terms(frame)
     score = detector.score_samples(frame)
     held_out = detector.held_out_scores_
-    by_exemplar = detector.prior_ == "exemplars"
     return {
         "data": sample.source,
         "row": row,
@@ -117,7 +116,7 @@ def gather(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
             "observed": np.asarray(sample.X, dtype=np.float64).ravel().tolist(),
         }
         | {name: getattr(parts, name)[0].tolist() for name in ("expected", "spread", "reconstruction", "excess")},
-        "exemplars" if by_exemplar else "latents": parts.kl[0].tolist(),
+        detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
 
 
@@ -184,8 +183,8 @@ def verdict(evidence: dict[str, Any]) -> str:
     return f"{decision}, anomaly score {evidence['anomaly_score']:.2f}, threshold {evidence['threshold']:.2f}"
 
 
-def render(evidence: dict[str, Any], top: int) -> str:
-    """The evidence as text."""
+def render(evidence: dict[str, Any], top: int, shares_of: str) -> str:
+    """The evidence as text; ``shares_of`` are what has shares of the KL term."""
     e = evidence
     lines = [
         *options.column("sample", [printable(heading(e))]),
@@ -195,7 +194,7 @@ def render(evidence: dict[str, Any], top: int) -> str:
         ),
         *options.column("ELBO", [term("reconstruction", e["reconstruction"]), term("KL", e["kl"])]),
         *options.column("pixels" if e["image_shape"] else "features", worst_features(e, top)),
-        *options.column("exemplars" if "exemplars" in e else "latents", worst_latents(e, top)),
+        *options.column(shares_of, largest_shares(e[shares_of], top)),
     ]
     return "\n".join(lines)
 
@@ -233,10 +232,8 @@ def worst_features(evidence: dict[str, Any], top: int) -> list[str]:
     ]
 
 
-def worst_latents(evidence: dict[str, Any], top: int) -> list[str]:
+def largest_shares(shares: list[float], top: int) -> list[str]:
     """The largest shares of the KL term."""
-    kind = "exemplars" if "exemplars" in evidence else "latents"
-    shares = evidence[kind]
     order = sorted((i for i, share in enumerate(shares) if share >= 0.005), key=lambda i: -shares[i])[:top]
     listed = ", ".join(f"{i}: {shares[i]:.2f}" for i in order)
     return [f"nats of the KL term, the {len(order):,} largest shares of {len(shares):,}", *textwrap.wrap(listed, 100)]

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = ("cli", "datasets", "reports", "reports/page", "reports/plots")
 MAPPED = {f"vae_anomaly.{name.replace('/', '.')}": name for name in SHIPPED}
 ROOMS = ("benchmark", "calibration", "engines", "evaluation", "fitting", "model", "scoring", "storage")
-FOLDERS = {"vae_anomaly": "vae_anomaly"} | {f"vae_anomaly.{room}": f"vae_anomaly/{room}" for room in ROOMS} | MAPPED
+PARTS = ("model/likelihoods", "model/networks", "model/priors")
+OWN = {f"vae_anomaly.{folder.replace('/', '.')}": f"vae_anomaly/{folder}" for folder in ROOMS + PARTS}
+FOLDERS = {"vae_anomaly": "vae_anomaly"} | OWN | MAPPED
 
 
 @pytest.fixture(scope="module")

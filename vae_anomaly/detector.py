@@ -24,16 +24,15 @@ from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.batches import drawn
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import team
-from vae_anomaly.fitting.post_training import settle
+from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolved
 from vae_anomaly.fitting.preprocessing import rms_deviation
 from vae_anomaly.fitting.training import Recipe, train
 from vae_anomaly.model.build import Choices, device_of
-from vae_anomaly.model.likelihoods import name_of
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, is_integer, parameters_in, stored_parameters
-from vae_anomaly.registry import PREPROCESSING, PRIORS, SCORES
+from vae_anomaly.registry import LIKELIHOODS, PREPROCESSING, PRIORS, SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.storage.rows import Rows, RowsOnDisk, fingerprint
@@ -330,7 +329,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
             progress=self.verbose and team().rank == 0,
             checkpoints=kept,
         )
-        settle(vae, training, validation, choices.prior, noise.to(device, dtype), generator)
+        fit_after_training(vae, training, validation, choices.prior, noise.to(device, dtype), generator)
         names = getattr(self, "feature_names_in_", None)
         model = FittedModel(
             vae=vae,
@@ -425,7 +424,7 @@ class VAEDetector(ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixi
     def likelihood_(self) -> str:
         """What ``likelihood`` came to be."""
         check_is_fitted(self)
-        return name_of(self.vae_.likelihood)
+        return LIKELIHOODS.name_of(type(self.vae_.likelihood))
 
     @property
     def prior_(self) -> str:

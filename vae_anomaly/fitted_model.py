@@ -21,12 +21,10 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.likelihoods import name_of
-from vae_anomaly.model.priors import prior_of
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
-from vae_anomaly.registry import SCORES
+from vae_anomaly.registry import LIKELIHOODS, PRIORS, SCORES
 from vae_anomaly.scoring.normal_statistics import normals_from
 from vae_anomaly.scoring.scores import by_block
 from vae_anomaly.storage import model_file
@@ -303,7 +301,7 @@ class FittedModel:
                 for start in ("prior.", "normals.")
             )
             sizes = choices.latent_dim, choices.n_features
-            vae.prior = prior_of(choices.prior, prior, *sizes)
+            vae.prior = PRIORS[choices.prior].from_buffers(prior, *sizes)
             vae.normals = normals_from(normals, *sizes)
         model = cls(
             vae=vae,
@@ -361,7 +359,8 @@ def check_support(vae: VAE, rows: Rows) -> None:
     loc = vae.scaling.loc
     low, high = (vae.scaling(torch.tensor(extreme, device=loc.device, dtype=loc.dtype)) for extreme in extremes(rows))
     if low.min() < support[0] or high.max() > support[1]:
+        name = LIKELIHOODS.name_of(type(vae.likelihood))
         raise DataError(
-            f"likelihood={name_of(vae.likelihood)!r} needs values in {list(support)} after preprocessing, found "
+            f"likelihood={name!r} needs values in {list(support)} after preprocessing, found "
             f"{float(low.min()):.6g} to {float(high.max()):.6g}: scale the data, or use likelihood='gaussian'"
         )

@@ -25,7 +25,7 @@ from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
 from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.training import EpochRecord, Recipe, Run, best_epoch, train
-from vae_anomaly.model.likelihoods import Gaussian
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.storage import model_file
@@ -229,7 +229,7 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
     ("parameters", "owner", "name", "n"),
     [
         ({}, Run, "step", 2),
-        ({"architecture": "conv"}, detector, "settle", 1),
+        ({"architecture": "conv"}, detector, "fit_after_training", 1),
         ({"architecture": "article", "contamination": 0.1}, detector, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
     ],
@@ -247,7 +247,9 @@ def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-@pytest.mark.parametrize(("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (detector, "settle", 1)])
+@pytest.mark.parametrize(
+    ("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (detector, "fit_after_training", 1)]
+)
 def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
     make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int
 ) -> None:

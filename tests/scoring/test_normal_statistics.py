@@ -15,7 +15,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from vae_anomaly.model.likelihoods import SquaredError
+from vae_anomaly.model.likelihoods.squared_error import SquaredError
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES

@@ -20,9 +20,12 @@ from torch import Tensor, nn
 
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DeviceMemoryError
-from vae_anomaly.model.likelihoods import CorrelatedGaussian, Gaussian
-from vae_anomaly.model.networks import Linear, Posterior
-from vae_anomaly.model.priors import Exemplars, Mixture, StandardNormal
+from vae_anomaly.model.likelihoods.correlated_gaussian import CorrelatedGaussian
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
+from vae_anomaly.model.networks.base import Linear, Posterior
+from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.priors.mixture import Mixture
+from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES

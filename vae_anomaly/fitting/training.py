@@ -27,7 +27,7 @@ from vae_anomaly.fitting.distributed import team
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.precision import denormals_flushed
 from vae_anomaly.model.elbo import training_terms
-from vae_anomaly.model.priors import kl_divergence
+from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.scores import BLOCK_ROWS, by_block
 from vae_anomaly.storage.rows import Rows

@@ -10,6 +10,7 @@ zero, nor by the spread of a feature that the rows at hand happened not to move.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from vae_anomaly.model.affine import affine
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.networks import ConvEncoder
+from vae_anomaly.model.networks.conv import ConvEncoder
 from vae_anomaly.model.vae import VAE
 
 MAX_ROWS = 10_000
@@ -45,6 +46,8 @@ class Normals(nn.Module):
     component_mean, component_std : Tensor
         ``(3,)`` each: of `components` on held-out rows.
     """
+
+    positive_buffers: ClassVar[frozenset[str]] = frozenset({"residual_variance", "component_std"})
 
     def __init__(
         self,

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.errors import DeviceMemoryError
-from vae_anomaly.model.elbo import elbo_terms, expectation, importance_weighted_bound
-from vae_anomaly.model.networks import Posterior
-from vae_anomaly.model.priors import kl_divergence
+from vae_anomaly.model.elbo import elbo_terms, importance_weighted_bound
+from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.normal_statistics import Normals, components, path_difference
@@ -147,12 +147,12 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         x, noise = x.clone(), noise.clone()  # of tensors made in inference mode, only copies can enter a graph
         noise = noise / noise.square().mean(dim=0).clamp(min=1e-12).sqrt()
-        log_prob = vae.likelihood.given(x)
+        log_prob = vae.likelihood.bind(x)
 
         def value(parameters: Tensor) -> Tensor:
             mu, log_var = parameters.to(x.dtype).chunk(2, dim=-1)
             posterior = Posterior(mu, torch.exp(0.5 * log_var), log_var)
-            return expectation(vae, log_prob, posterior, noise) - kl_divergence(posterior)
+            return vae.expected_log_prob(log_prob, posterior, noise) - kl_divergence(posterior)
 
         mu, _, log_var = vae.encode(x)
         # double precision, where squares of no gradient overflow
