@@ -53,7 +53,7 @@ def explain(
     detector = options.load_detector(model, device, score_name)
     evidence = collect_evidence(detector, load_sample(data, row, label_column, detector.n_features_in_), row)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
-    text = evidence_text(evidence, top)
+    text = evidence_text(evidence, top, detector.vae_.prior.shares_of)
     if output is not None:
         if output.suffix in (".png", ".svg"):
             figure = draw(evidence, top)

@@ -37,7 +37,6 @@ def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[s
     parts, terms = detector.explain(frame), detector.elbo_terms(frame)
     score = detector.score_samples(frame)
     held_out = detector.held_out_scores_
-    by_exemplar = detector.prior_ == "exemplars"
     return {
         "data": sample.source,
         "row": row,
@@ -57,7 +56,7 @@ def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[s
             "observed": np.asarray(sample.X, dtype=np.float64).ravel().tolist(),
         }
         | {name: getattr(parts, name)[0].tolist() for name in ("expected", "spread", "reconstruction", "excess")},
-        "exemplars" if by_exemplar else "latents": parts.kl[0].tolist(),
+        detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
 
 

@@ -53,8 +53,8 @@ def decision_text(evidence: dict[str, Any]) -> str:
     return f"{decision}, anomaly score {evidence['anomaly_score']:.2f}, threshold {evidence['threshold']:.2f}"
 
 
-def evidence_text(evidence: dict[str, Any], top: int) -> str:
-    """The evidence on one sample as text."""
+def evidence_text(evidence: dict[str, Any], top: int, shares_of: str) -> str:
+    """The evidence on one sample as text; ``shares_of`` names what has shares of the KL term."""
     e = evidence
     lines = [
         *titled("sample", [printable(sample_name(e))]),
@@ -67,7 +67,7 @@ def evidence_text(evidence: dict[str, Any], top: int) -> str:
         ),
         *titled("ELBO", [term_text("reconstruction", e["reconstruction"]), term_text("KL", e["kl"])]),
         *titled("pixels" if e["image_shape"] else "features", feature_lines(e, top)),
-        *titled("exemplars" if "exemplars" in e else "latents", latent_lines(e, top)),
+        *titled(shares_of, largest_shares(e[shares_of], top)),
     ]
     return "\n".join(lines)
 
@@ -105,10 +105,8 @@ def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
     ]
 
 
-def latent_lines(evidence: dict[str, Any], top: int) -> list[str]:
+def largest_shares(shares: list[float], top: int) -> list[str]:
     """The largest shares of the KL term."""
-    kind = "exemplars" if "exemplars" in evidence else "latents"
-    shares = evidence[kind]
     order = sorted((i for i, share in enumerate(shares) if share >= 0.005), key=lambda i: -shares[i])[:top]
     largest = ", ".join(f"{i}: {shares[i]:.2f}" for i in order)
     return [f"nats of the KL term, the {len(order):,} largest shares of {len(shares):,}", *textwrap.wrap(largest, 100)]

@@ -25,8 +25,7 @@ from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitting import batches as shuffling
-from vae_anomaly.fitting import fit, recipe
-from vae_anomaly.fitting import post_training as settling
+from vae_anomaly.fitting import exemplars, fit, mixture, post_training, prior_fit, recipe
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage import rows
 from vae_anomaly.storage.rows import RowsOnDisk
@@ -47,8 +46,14 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
     monkeypatch.setattr(rows, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(rows, "SAMPLE_ROWS", 50)
-    for name in ("MAX_ROWS", "MAX_EXEMPLARS", "MIXTURE_ROWS", "LIKELIHOOD_ROWS", "MORE_ROWS"):
-        monkeypatch.setattr(settling, name, 100)
+    for module, names in {
+        exemplars: ("MAX_EXEMPLARS", "LIKELIHOOD_ROWS"),
+        mixture: ("MIXTURE_ROWS",),
+        post_training: ("MAX_ROWS", "LIKELIHOOD_ROWS"),
+        prior_fit: ("MORE_ROWS",),
+    }.items():
+        for name in names:
+            monkeypatch.setattr(module, name, 100)
     monkeypatch.setattr(shuffling, "CHUNK_ROWS", 4)
     monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", 8)
     read = RowsOnDisk.read

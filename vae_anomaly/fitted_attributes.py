@@ -10,9 +10,8 @@ from torch import Tensor
 
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.model.likelihoods import name_of
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.registry import PRIORS
+from vae_anomaly.registry import LIKELIHOODS, PRIORS
 
 
 class FittedAttributes:
@@ -99,7 +98,7 @@ class FittedAttributes:
     def likelihood_(self) -> str:
         """What ``likelihood`` came to be."""
         check_is_fitted(self)
-        return name_of(self.vae_.likelihood)
+        return LIKELIHOODS.name_of(type(self.vae_.likelihood))
 
     @property
     def prior_(self) -> str:

@@ -23,10 +23,11 @@ from torch import Tensor
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices, device_of
-from vae_anomaly.model.priors import prior_of
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.model.validity import check_positive
 from vae_anomaly.parameters import parameters_in
+from vae_anomaly.registry import PRIORS
 from vae_anomaly.scoring.normal_statistics import checked_statistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
@@ -141,8 +142,8 @@ class Described:
     def fields(self, tensors: dict[str, Tensor], device: str) -> dict[str, Any]:
         """All fields of the `FittedModel`, once the tensors are read."""
         state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
-        check_positive(state)
         self.vae.load_state_dict(state, assign=True)
+        check_positive(self.vae)
         names = self.config["feature_names"]
         return {
             "vae": self.vae.to(device_of(device)),
@@ -173,19 +174,6 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
             for start in ("prior.", "normals.")
         )
         sizes = choices.latent_dim, choices.n_features
-        vae.prior = prior_of(choices.prior, prior, *sizes)
+        vae.prior = PRIORS[choices.prior].from_buffers(prior, *sizes)
         vae.normals = checked_statistics(normals, *sizes)
     return vae
-
-
-def check_positive(state: Mapping[str, Tensor]) -> None:
-    """Refuse weights and buffers that are divided by, or whose logarithm is taken, where they are not above 0.
-
-    Raises
-    ------
-    ValueError
-        Naming the first of them.
-    """
-    for name, value in state.items():
-        if name.endswith(("scale", "variance", "sigma", "std", "floor")) and not (value > 0).all():
-            raise ValueError(f"its {name} must be above 0")

@@ -424,7 +424,7 @@ def clocks() -> Iterator[dict[str, float]]:
     from vae_anomaly.fitting.distributed import Ranks
     from vae_anomaly.fitting.optimizer import AdamW
     from vae_anomaly.model.build import Choices
-    from vae_anomaly.model.likelihoods import Gaussian
+    from vae_anomaly.model.likelihoods.gaussian import Gaussian
     from vae_anomaly.model.scaling import Scaling
     from vae_anomaly.model.vae import VAE
     from vae_anomaly.registry import PREPROCESSING
@@ -445,7 +445,7 @@ def clocks() -> Iterator[dict[str, float]]:
         ("backward", torch.Tensor, "backward"),
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
-        ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "settle"),
+        ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "fit_after_training"),
         ("calibration of all scores", FittedModel, "score_samples"),
         ("calibration of all scores", vae_anomaly.fitting.fit, "calibrate"),
         ("checks and split", vae_anomaly.detector, "samples_of"),

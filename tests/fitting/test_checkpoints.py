@@ -27,7 +27,7 @@ from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.run import Recipe, Run
 from vae_anomaly.fitting.training import train
 from vae_anomaly.history import EpochRecord, best_epoch
-from vae_anomaly.model.likelihoods import Gaussian
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.storage import model_file
@@ -232,7 +232,7 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
     ("parameters", "owner", "name", "n"),
     [
         ({}, Run, "step", 2),
-        ({"architecture": "conv"}, fit, "settle", 1),
+        ({"architecture": "conv"}, fit, "fit_after_training", 1),
         ({"architecture": "article", "contamination": 0.1}, fit, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
     ],
@@ -250,7 +250,9 @@ def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-@pytest.mark.parametrize(("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (fit, "settle", 1)])
+@pytest.mark.parametrize(
+    ("owner", "name", "n"), [(Run, "step", 30), (Run, "end_epoch", 1), (fit, "fit_after_training", 1)]
+)
 def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
     make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, n: int
 ) -> None:

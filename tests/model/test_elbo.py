@@ -10,9 +10,10 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
-from vae_anomaly.model.elbo import elbo_terms, importance_weighted_bound, kl_divergence
-from vae_anomaly.model.likelihoods import Gaussian
-from vae_anomaly.model.networks import Posterior
+from vae_anomaly.model.elbo import elbo_terms, importance_weighted_bound
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
+from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 

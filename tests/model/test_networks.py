@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.likelihoods import SquaredError
-from vae_anomaly.model.networks import ConvDecoder, ConvEncoder, article
+from vae_anomaly.model.likelihoods.squared_error import SquaredError
+from vae_anomaly.model.networks.article import article
+from vae_anomaly.model.networks.conv import ConvDecoder, ConvEncoder
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES

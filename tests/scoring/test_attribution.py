@@ -11,34 +11,20 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.fitting.mixture import fit_mixture
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.likelihoods import (
-    Bernoulli,
-    ContinuousBernoulli,
-    CorrelatedGaussian,
-    Gaussian,
-    Likelihood,
-    SquaredError,
-)
-from vae_anomaly.model.priors import Exemplars, fit_mixture
+from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
-from vae_anomaly.registry import ARCHITECTURES
+from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.scores import antithetic_noise
 
 SHAPE, D, LATENT = (9, 8, 1), 72, 5
-LIKELIHOODS: dict[str, Callable[[], Likelihood]] = {
-    "gaussian": Gaussian,
-    "correlated": lambda: CorrelatedGaussian(SHAPE),
-    "squared error": SquaredError,
-    "bernoulli": Bernoulli,
-    "continuous": ContinuousBernoulli,
-}
 KINDS = [(p, prior) for p in LIKELIHOODS for prior in ("normal", "mixture")]
-KINDS += [("gaussian", "exemplars"), ("correlated", "exemplars")]
+KINDS += [(p, "exemplars") for p in LIKELIHOODS.where(gaussian=True)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=", ".join)
 both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
@@ -60,7 +46,7 @@ def random_vae(kind: tuple[str, str], dtype: torch.dtype) -> tuple[VAE, torch.Te
     encoder, decoder = ARCHITECTURES["mlp"](SHAPE, LATENT)
     generator = torch.Generator().manual_seed(0)
     loc, scale = torch.linspace(-0.1, 0.0, D), torch.linspace(1.5, 2.5, D)
-    vae = VAE(encoder, decoder, LIKELIHOODS[likelihood](), Scaling(loc, scale)).double()
+    vae = VAE(encoder, decoder, LIKELIHOODS[likelihood].for_samples(SHAPE), Scaling(loc, scale)).double()
     reset_parameters(vae, generator)
     noise = antithetic_noise(3, LATENT, generator)
     x = vae.scaling(torch.from_numpy(rows(200)))
@@ -72,7 +58,7 @@ def random_vae(kind: tuple[str, str], dtype: torch.dtype) -> tuple[VAE, torch.Te
     elif prior == "exemplars":
         z = torch.randn(57, LATENT, generator=generator, dtype=torch.float64)
         vae.prior = Exemplars(z, vae.decode(2 * z))
-    vae.likelihood.settle(x, vae.decode(mu), mu)
+    vae.likelihood.fit_after_training(x, vae.decode(mu), mu)
     return vae.to(dtype), noise.to(dtype)
 
 
@@ -133,7 +119,7 @@ def test_expected_and_spread_are_moments_over_draws_or_exemplars(kind: tuple[str
 @both_precisions
 def test_extreme_rows_stay_finite(kind: tuple[str, str], dtype: torch.dtype) -> None:
     X = np.stack([np.zeros(D), np.ones(D), np.eye(9, 8).ravel()])
-    if kind[0] not in ("bernoulli", "continuous"):
+    if "support" not in LIKELIHOODS.entry(kind[0]).facts:
         X = np.concatenate([X, np.full((1, D), 1e30), -1e30 * X[-1:]])
     assert all(np.isfinite(part).all() for part in explained(kind, dtype, X))
 

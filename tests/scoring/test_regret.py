@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from random_models import fixed_noise, random_vae
-from vae_anomaly.model.likelihoods import Gaussian
-from vae_anomaly.model.networks import Linear, Posterior
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
+from vae_anomaly.model.networks.base import Linear, Posterior
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.regret import LEARNING_RATE, STEPS, Adam, elbo_before_and_after

@@ -22,7 +22,7 @@ from random_models import fixed_noise, random_vae
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics
-from vae_anomaly.model.priors import StandardNormal
+from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import LIKELIHOODS, SCORES, Registry, first_paragraph
 from vae_anomaly.scoring import BLOCK_ROWS

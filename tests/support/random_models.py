@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from vae_anomaly.model.priors import Exemplars, Mixture
+from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.priors.mixture import Mixture
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS

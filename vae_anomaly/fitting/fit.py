@@ -28,7 +28,7 @@ from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.batches import sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
-from vae_anomaly.fitting.post_training import settle
+from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.training import train
@@ -98,7 +98,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
         progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
         checkpoints=checkpoints,
     )
-    settle(vae, parts.training, parts.validation, choices.prior, noise.to(device, dtype), generator)
+    fit_after_training(vae, parts.training, parts.validation, choices.prior, noise.to(device, dtype), generator)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     score_held_out(model, parts.calibration)
     calibrate_scores(model, rows, parameters["contamination"])

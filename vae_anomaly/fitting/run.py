@@ -47,7 +47,7 @@ from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.schedule import is_over, variance_weight, warmup_cosine
 from vae_anomaly.history import EpochRecord, best_epoch
 from vae_anomaly.model.elbo import training_terms
-from vae_anomaly.model.priors import kl_divergence
+from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.blocks import by_block

@@ -1,4 +1,11 @@
-"""Matrix products whose every row is computed alike, so that no score depends on a row's neighbours or position."""
+r"""Matrix products that compute every row in the same way, so that no score depends on a row's neighbours or position.
+
+The sum :math:`\sum_i x_i w_i` of a product's entry is rounded at each step, so its last bits depend on the order of the
+steps. For products with narrow sides MKL 2024.2 was seen to take paths whose order depends on a row's position: the
+same row then has two results. No such path was seen, forward or backward, once both sides are filled up with zeros to a
+multiple of 16, which changes no value. The transpose matters too: the inner dimension of both operands has to be
+contiguous.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +16,7 @@ SIDE = 16
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``, ``(..., N, n_in)`` and ``(..., n_out, n_in)`` to ``(..., N, n_out)``.
-
-    Products with narrow sides take paths (seen in MKL 2024.2) whose summation order depends on a
-    row's position, so that the same row can get two results. None was seen to, forward or backward, once zeros
-    fill up both sides to a multiple of 16, which changes no value. The transpose matters too: the inner dimension
-    of both operands is to be contiguous.
-    """
+    """``x @ weight.T + bias``, from ``(..., N, n_in)`` and ``(..., n_out, n_in)`` to ``(..., N, n_out)``."""
     n_out, n_in = weight.shape[-2:]
     more_out, more_in = -n_out % SIDE, -n_in % SIDE
     if more_out or more_in:

@@ -1,4 +1,4 @@
-"""What parameters left to the program ("auto" or None) come to be, and the module that they describe."""
+"""The values of parameters that are left open ("auto" or None), and the module that all of them describe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.model.likelihoods import Likelihood
+from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
@@ -19,26 +19,26 @@ AUTO_LATENT = 16
 
 
 class Choices:
-    """What the parameters come to be for samples of one shape.
+    """The values of the parameters for samples of one shape: given, of the architecture, or chosen here.
 
     Parameters
     ----------
     parameters
-        Those of `VAEDetector` by name, checked.
+        Of `VAEDetector`, by name, already checked.
     sample_shape
         ``(D,)``, ``(H, W)`` or ``(H, W, C)``.
 
     Attributes
     ----------
     n_features : int
-        Features a sample.
+        Features of a sample.
     image_shape : tuple of int or None
-        Height, width and channels, if samples are images: by their shape or by the parameter of that name.
+        Height, width and channels if samples are images, by their shape or by the parameter of that name.
 
     Raises
     ------
     DataError
-        If the parameter ``image_shape`` has another number of pixels than the samples.
+        If the parameter ``image_shape`` does not have as many pixels as the samples have features.
     """
 
     def __init__(self, parameters: Mapping[str, Any], sample_shape: tuple[int, ...]) -> None:
@@ -52,20 +52,20 @@ class Choices:
         self.image_shape = None if shape is None else (*shape, 1)[:3]
 
     @property
-    def brought(self) -> Mapping[str, Any]:
-        """What the architecture brings along in place of what would be chosen."""
-        brought: Mapping[str, Any] = ARCHITECTURES.entry(self.parameters["architecture"]).facts.get("brings", {})
-        return brought
+    def of_architecture(self) -> Mapping[str, Any]:
+        """Values that come with the architecture, by name."""
+        values: Mapping[str, Any] = ARCHITECTURES.entry(self.parameters["architecture"]).facts.get("brings", {})
+        return values
 
     def chosen(self, name: str) -> Any:
-        """A parameter that was given or comes with the architecture; None if it is left to the program."""
+        """A parameter that was given or comes with the architecture; None if it is left open."""
         given = self.parameters[name]
-        return self.brought.get(name) if given in ("auto", None) else given
+        return self.of_architecture.get(name) if given in ("auto", None) else given
 
     @property
     def likelihood(self) -> str:
         """A key of `LIKELIHOODS`."""
-        given = self.brought.get("likelihood") or self.chosen("likelihood")
+        given = self.of_architecture.get("likelihood") or self.chosen("likelihood")
         return str(given or ("gaussian" if self.image_shape is None else "correlated_gaussian"))
 
     @property
@@ -73,7 +73,7 @@ class Choices:
         """A key of `PRIORS`."""
         if (given := self.chosen("prior")) is not None:
             return str(given)
-        if self.on_unit_interval:
+        if not LIKELIHOODS.entry(self.likelihood).facts.get("gaussian"):
             return "normal"
         return "exemplars" if self.image_shape is None else "mixture"
 
@@ -84,7 +84,7 @@ class Choices:
 
     @property
     def input_noise(self) -> float:
-        """Standard deviation of noise in training, as a multiple of the root mean square deviation of scaled rows."""
+        """Standard deviation of the noise on training inputs, over the root mean square deviation of scaled rows."""
         if (given := self.chosen("input_noise")) is not None:
             return float(given)
         if self.image_shape is None:
@@ -93,7 +93,7 @@ class Choices:
         return min(2.0, math.sqrt(height * width) / 14)
 
     def preprocessing(self, dtype: np.dtype[Any]) -> str:
-        """A key of `PREPROCESSING`, for rows of this type."""
+        """A key of `PREPROCESSING`, for rows of this dtype."""
         if (given := self.chosen("preprocessing")) is not None:
             return str(given)
         if self.on_unit_interval:
@@ -102,32 +102,42 @@ class Choices:
 
     @property
     def on_unit_interval(self) -> bool:
-        """Whether the likelihood gives a density to values in [0, 1] alone."""
-        return bool(LIKELIHOODS.entry(self.likelihood).facts.get("on_unit_interval"))
+        """Whether the likelihood is for values in [0, 1] only."""
+        return LIKELIHOODS.entry(self.likelihood).facts.get("support") == (0.0, 1.0)
 
     def build(self, rows_to_units: Scaling) -> VAE:
-        """The module, its weights not yet drawn; building it reads no random state.
+        """The module, its weights not drawn yet; building it uses no random state.
+
+        Parameters
+        ----------
+        rows_to_units
+            The scaling; if it is on the device "meta", so are the networks.
 
         Raises
         ------
         DataError
-            If the likelihood is for images, and samples are none.
+            If the likelihood is for images, and samples are not images.
         """
+        if self.image_shape is None and LIKELIHOODS.entry(self.likelihood).facts.get("needs_images"):
+            raise DataError(
+                f"likelihood={self.likelihood!r} needs images: pass them as (N, H, W) or (N, H, W, C), give "
+                "image_shape=, or use likelihood='gaussian'"
+            )
         likelihood: Likelihood = LIKELIHOODS[self.likelihood].for_samples(self.image_shape)
         with torch.device("meta"):
             encoder, decoder = ARCHITECTURES[self.parameters["architecture"]](
                 self.image_shape or (self.n_features,), self.latent_dim
             )
         vae = VAE(encoder, decoder, likelihood, rows_to_units)
-        if rows_to_units.loc.device.type != "meta":
-            for module in (encoder, decoder):  # as `to_empty` has it, which takes half a second once
+        if not rows_to_units.loc.is_meta:
+            for module in (encoder, decoder):  # what `to_empty` does, whose first call takes half a second
                 state = {name: torch.empty(value.shape) for name, value in module.state_dict().items()}
                 module.load_state_dict(state, assign=True)
         return vae
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a name stands for; "auto" is CUDA where there is one, else the CPU.
+    """The device with this name; "auto" is CUDA where there is one, and else the CPU.
 
     Raises
     ------

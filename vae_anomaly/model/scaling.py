@@ -1,6 +1,8 @@
-"""Scaling of raw rows: part of the model, so that training, scoring and files cannot disagree about it."""
+"""Scaling of raw rows. It is a part of the model, so that training, scoring and files cannot differ in it."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -8,13 +10,15 @@ CLIP = 1e6
 
 
 class Scaling(nn.Module):
-    """The map x -> (x - loc) / scale, with results clipped to ±1e6 so that no score overflows.
+    """The map raw -> (raw - loc) / scale, its results clipped to ±1e6 so that no score overflows.
 
     Parameters
     ----------
     loc, scale : Tensor
-        Shape ``(D,)`` for one pair a feature, ``()`` for one pair in all.
+        Shape ``(D,)`` for a pair of each feature, ``()`` for one pair in all.
     """
+
+    positive_buffers: ClassVar[frozenset[str]] = frozenset({"scale"})
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -24,8 +28,9 @@ class Scaling(nn.Module):
         self.scale: Tensor
 
     def forward(self, raw: Tensor) -> Tensor:
+        """Scaled rows ``(N, D)``."""
         return (raw - self.loc).div_(self.scale).clamp_(-CLIP, CLIP)
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Scaled rows back in the data's own units."""
+        """Scaled rows in the units of the data, ``(N, D)``."""
         return x * self.scale + self.loc

@@ -1,4 +1,9 @@
-"""The variational autoencoder as a module: scaling, encoder, decoder, likelihood and prior.
+r"""The variational autoencoder as a module: scaling, encoder, decoder, likelihood and prior.
+
+.. math::
+
+    p(x) = \int p(z) \, p(x|z) \, dz, \qquad q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \qquad
+    z = \mu + \sigma \odot \epsilon, \quad \epsilon \sim N(0, I)
 
 References
 ----------
@@ -8,13 +13,15 @@ Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from vae_anomaly.model.likelihoods import Likelihood
-from vae_anomaly.model.networks import Posterior
-from vae_anomaly.model.priors import Prior, StandardNormal
+from vae_anomaly.model.likelihoods.base import Likelihood
+from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.priors.base import Prior
+from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.scaling import Scaling
 
 
@@ -28,20 +35,21 @@ class VAE(nn.Module):
     decoder
         Maps ``(N, latent_dim)`` to the likelihood's parameters, ``(N, D)``.
     likelihood
-        Reads the decoder's output as a distribution over rows.
+        Reads the decoder's output as a distribution of rows.
     scaling
-        Maps raw rows to the units the networks work in; all other methods take and give scaled rows.
+        Maps raw rows to the units that the networks work in; all methods take and give scaled rows.
 
     Attributes
     ----------
     prior
-        N(0, I), until another is fitted after training.
+        N(0, I) until another is fitted after training.
     normals
-        None, until `vae_anomaly.scoring.normal_statistics` fits what further scores need to know about the normals.
+        None until the statistics of the normals are fitted that some scores need
+        (`vae_anomaly.scoring.normal_statistics`).
 
     Notes
     -----
-    No layer behaves otherwise in training than in scoring, so ``train()`` and ``eval()`` make no difference.
+    No layer behaves differently in training and in scoring, so ``train()`` and ``eval()`` make no difference.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, scaling: Scaling) -> None:
@@ -67,22 +75,36 @@ class VAE(nn.Module):
         """Latents mu + sigma * noise; ``noise`` is standard normal and broadcasts to ``(N, latent_dim)``."""
         return torch.addcmul(posterior.mu, posterior.sigma, noise)
 
+    def expected_log_prob(self, log_prob: Callable[[Tensor], Tensor], posterior: Posterior, noise: Tensor) -> Tensor:
+        """E_q[log p(x|z)] as the mean over K draws, ``(N,)``, in nats.
+
+        Parameters
+        ----------
+        log_prob
+            ``likelihood.bind(x)`` of the rows, or another function of the decoder's output.
+        posterior
+            Of the rows.
+        noise
+            Standard normal draws, ``(K, N, latent_dim)`` or ``(K, 1, latent_dim)``.
+        """
+        return torch.stack([log_prob(self.decode(self.rsample(posterior, eps))) for eps in noise]).mean(dim=0)
+
     def reconstruct(self, x: Tensor) -> Tensor:
         """Expected rows given the posterior means, ``(N, D)``."""
         return self.generate(self.encode(x).mu)
 
     def generate(self, z: Tensor) -> Tensor:
-        """Expected rows given latents, ``(N, D)``; with z from the prior, samples of the model's means."""
+        """Expected rows given latents, ``(N, D)``."""
         return self.likelihood.mean(self.decode(z))
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight anew: uniform in ±1/sqrt(fan-in), PyTorch's own default, from the given generator."""
+    """Draw every weight from the given generator: uniform in ±1/sqrt(fan-in), as PyTorch does by default."""
     with torch.no_grad():
         for layer in module.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                 fan_in = layer.weight[0].numel()
                 for parameter in (layer.weight, layer.bias):
                     if parameter is not None:
-                        drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
-                        parameter.copy_((2 * drawn - 1) / math.sqrt(fan_in))
+                        uniform = torch.rand(parameter.shape, generator=generator, dtype=torch.float64)
+                        parameter.copy_((2 * uniform - 1) / math.sqrt(fan_in))

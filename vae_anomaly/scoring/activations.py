@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_anomaly.model.networks import ConvEncoder
+from vae_anomaly.model.networks.conv import ConvEncoder
 from vae_anomaly.model.vae import VAE
 
 MAX_COLUMNS = 1_024

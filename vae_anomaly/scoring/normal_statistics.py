@@ -11,6 +11,8 @@ number overflows.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +39,8 @@ class NormalStatistics(nn.Module):
     component_mean, component_std : Tensor
         ``(3,)`` each: of the combined score's components on held-out rows.
     """
+
+    positive_buffers: ClassVar[frozenset[str]] = frozenset({"residual_variance", "component_std"})
 
     def __init__(
         self,

@@ -25,9 +25,8 @@ import math
 import torch
 from torch import Tensor
 
-from vae_anomaly.model.elbo import expectation
-from vae_anomaly.model.networks import Posterior
-from vae_anomaly.model.priors import kl_divergence
+from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 
 STEPS = 10
@@ -93,12 +92,12 @@ def elbo_before_and_after(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, T
     with torch.inference_mode(mode=False), torch.enable_grad():
         x, noise = x.clone(), noise.clone()  # of tensors made in inference mode, only copies can enter a graph
         noise = noise / noise.square().mean(dim=0).clamp(min=1e-12).sqrt()
-        log_prob = vae.likelihood.given(x)
+        log_prob = vae.likelihood.bind(x)
 
         def elbo(parameters: Tensor) -> Tensor:
             mu, log_var = parameters.to(x.dtype).chunk(2, dim=-1)
             posterior = Posterior(mu, torch.exp(0.5 * log_var), log_var)
-            return expectation(vae, log_prob, posterior, noise) - kl_divergence(posterior)
+            return vae.expected_log_prob(log_prob, posterior, noise) - kl_divergence(posterior)
 
         mu, _, log_var = vae.encode(x)
         parameters = torch.cat([mu, log_var], dim=-1).detach().double()

@@ -1,4 +1,4 @@
-"""Priors: the KL term bounds what it says, and nothing that a file brings is taken unchecked."""
+"""The mixture prior: its density is that of SciPy, and its KL a bound."""
 
 from __future__ import annotations
 
@@ -8,19 +8,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
-from torch import Tensor
 
-from vae_anomaly.model.networks import Posterior
-from vae_anomaly.model.priors import (
-    COMPONENTS,
-    ROWS_A_COMPONENT,
-    Exemplars,
-    Mixture,
-    StandardNormal,
-    fit_mixture,
-    kl_divergence,
-    prior_of,
-)
+from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.priors.mixture import Mixture
+from vae_anomaly.model.priors.standard_normal import StandardNormal, kl_divergence
 
 LATENT = 3
 
@@ -93,15 +84,6 @@ def test_shares_to_independent_latents_are_their_own_divergences() -> None:
     np.testing.assert_allclose(prior.kl_of_latents(q), oracle)
 
 
-def test_shares_of_exemplars_sum_to_the_kl() -> None:
-    log_p = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
-    prior = Exemplars(torch.zeros(5, 2).double(), torch.zeros(5, 3).double())
-    r, shares = prior.responsibilities(log_p)
-    np.testing.assert_allclose(r.sum(dim=1), 1)
-    np.testing.assert_allclose(shares.sum(dim=1), prior.elbo_terms(log_p)[1])
-    np.testing.assert_allclose(shares, r * torch.log(5 * r))
-
-
 def test_the_mixture_gives_all_samples_one_spread() -> None:
     prior, _ = mixture()
     q = prior.posterior(posterior())
@@ -122,59 +104,3 @@ def test_samples_have_the_moments_of_the_prior() -> None:
     np.testing.assert_allclose(z.mean(0), mean, atol=0.03)
     np.testing.assert_allclose(z.T @ z / n, second, atol=0.1)
     assert torch.isfinite(prior.sample(noise[:2], torch.tensor([0.0, 1.0], dtype=torch.float64))).all()
-    exemplars = Exemplars(torch.arange(4.0)[:, None], torch.zeros(4, 2))
-    assert exemplars.sample(torch.zeros(4, 1), torch.tensor([0.0, 0.3, 0.99, 1.0])).ravel().tolist() == [0, 1, 3, 3]
-
-
-def test_terms_of_exemplars_are_the_evidence() -> None:
-    log_p = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 30
-    reconstruction, kl = Exemplars(torch.zeros(5, 2), torch.zeros(5, 3)).elbo_terms(log_p)
-    np.testing.assert_allclose(reconstruction - kl, torch.logsumexp(log_p, dim=1) - math.log(5))
-    assert (kl >= 0).all()
-    assert (kl <= math.log(5) + 1e-12).all()
-    far = torch.full((1, 5), -1e30)
-    assert all(torch.isfinite(term).all() for term in Exemplars(torch.zeros(5, 2), torch.zeros(5, 3)).elbo_terms(far))
-
-
-def clusters(n: int, k: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 2)) + 12 * np.array([[i % 3, i // 3] for i in range(k)])[rng.integers(0, k, n)]
-
-
-def test_held_out_rows_choose_the_number_of_components() -> None:
-    n = 5 * ROWS_A_COMPONENT * 4
-    spread = np.full((n, 2), 0.1)
-    one = fit_mixture(clusters(n, 1, 0), clusters(300, 1, 1), spread, seed=0)
-    several = fit_mixture(clusters(n, 5, 0), clusters(300, 5, 1), spread, seed=0)
-    assert len(one.means) == COMPONENTS[0]
-    assert len(several.means) == COMPONENTS[1]
-    np.testing.assert_allclose(several.sigma, [0.1, 0.1])
-    few = fit_mixture(clusters(100, 5, 0), clusters(300, 5, 1), spread[:100], seed=0)
-    assert len(few.means) == 1
-
-
-@pytest.mark.parametrize("n", [1, 2, 3])
-def test_few_or_equal_latent_means_make_a_prior(n: int) -> None:
-    prior = fit_mixture(np.zeros((n, LATENT)), np.zeros((1, LATENT)), np.ones((n, LATENT)), seed=0)
-    assert torch.isfinite(prior.kl(prior.posterior(posterior()))).all()
-
-
-@pytest.mark.parametrize(
-    ("kind", "shapes"),
-    [
-        ("normal", {"latents": (4, 2)}),
-        ("exemplars", {}),
-        ("exemplars", {"latents": (4, 2)}),
-        ("exemplars", {"latents": (4, 2), "decoded": (3, 5)}),
-        ("exemplars", {"latents": (4, 3), "decoded": (4, 5)}),
-        ("exemplars", {"log_weights": (4,), "means": (4, 2), "whitening": (4, 2, 2), "sigma": (2,)}),
-        ("mixture", {"log_weights": (4,), "means": (4, 2), "whitening": (4, 2, 3), "sigma": (2,)}),
-        ("mixture", {"log_weights": (5,), "means": (4, 2), "whitening": (4, 2, 2), "sigma": (2,)}),
-        ("mixture", {"log_weights": (), "means": (), "whitening": (), "sigma": ()}),
-        ("other", {}),
-    ],
-)
-def test_buffers_that_fit_no_prior_are_refused(kind: str, shapes: dict[str, tuple[int, ...]]) -> None:
-    buffers: dict[str, Tensor] = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    with pytest.raises(ValueError, match="has no buffers of shapes"):
-        prior_of(kind, buffers, latent_dim=2, n_features=5)

@@ -1,0 +1,29 @@
+"""The smoothing of images is a matrix that is known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vae_anomaly.model.likelihoods.smoothing import Smoothing
+
+
+@pytest.mark.parametrize(
+    ("side", "passes", "weight"), [(28, 1, 1 / 4), (14, 1, 1 / 16), (56, 4, 1 / 4), (300, 16, 1 / 4)]
+)
+def test_smoothing_is_in_proportion_to_the_image(side: int, passes: int, weight: float) -> None:
+    smoothing = Smoothing((side, side + 9, 3))
+    assert (smoothing.passes, smoothing.weight) == (passes, weight)
+
+
+@pytest.mark.parametrize("size", [(5, 4), (40, 3), (33, 35)])
+def test_smoothing_is_a_matrix_of_known_determinant(size: tuple[int, int]) -> None:
+    smoothing = Smoothing((*size, 2))
+    w = smoothing.weight
+    axis = lambda n: (1 - 2 * w) * np.eye(n) + w * (np.eye(n, k=1) + np.eye(n, k=-1))  # noqa: E731
+    once = np.kron(np.kron(axis(size[0]), axis(size[1])), np.eye(2))
+    matrix = np.linalg.matrix_power(once, smoothing.passes)
+    rows = torch.rand(3, len(matrix), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    np.testing.assert_allclose(smoothing(rows), rows.numpy() @ matrix.T, rtol=1e-9)
+    assert smoothing.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])

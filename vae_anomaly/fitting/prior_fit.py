@@ -1,0 +1,109 @@
+"""The contract of fitting a prior after training, and the rows that serve for it.
+
+An entry of `vae_anomaly.registry.PRIOR_FITS` is a subclass of `PriorFit`, registered under the name of its prior. The
+likelihood is fitted between its two steps, since it depends on the posterior that goes with the prior, and what comes
+last may depend on the likelihood. Weights of the networks stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vae_anomaly.fitting.batches import sample_indices
+from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.storage.rows import Rows, RowsInMemory
+
+ENOUGH_ROWS = 100  # held out, to fit a likelihood to them
+LIKELIHOOD_ROWS = 1_000
+MORE_ROWS = 5_000
+MAX_VALUES = 50_000_000  # in one array, however large a row is
+
+
+@dataclass(frozen=True)
+class FittingRows:
+    """Raw rows of normals, and how to take some of them at random.
+
+    Parameters
+    ----------
+    training
+        Rows ``(N, D)`` that the networks were trained on, perhaps on disk.
+    held_out
+        Others, ``(M, D)``.
+    scaling
+        The model's.
+    generator
+        Chooses rows, on the CPU.
+    """
+
+    training: Rows
+    held_out: RowsInMemory
+    scaling: Scaling
+    generator: torch.Generator
+
+    @property
+    def has_enough_held_out(self) -> bool:
+        """Whether 100 rows are held out."""
+        return len(self.held_out) >= ENOUGH_ROWS
+
+    @property
+    def preferred(self) -> Rows:
+        """The held-out rows if there are enough of them, else the training rows."""
+        return self.held_out if self.has_enough_held_out else self.training
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.training.shape[1])
+
+    def sample(self, rows: Rows, most: int) -> np.ndarray:
+        """Up to ``most`` different rows ``(n, D)`` at random, raw; fewer where large ones come from disk."""
+        return rows[sample_indices(rows, rows.max_rows_in_memory(most), self.generator)]
+
+    def scaled_sample(self, rows: Rows, most: int) -> Tensor:
+        """The same, scaled and on the model's device, of at most 50 million values or one row."""
+        loc = self.scaling.loc
+        raw = self.sample(rows, min(most, MAX_VALUES // self.n_features + 1))
+        x: Tensor = self.scaling(torch.from_numpy(raw).to(loc.device, loc.dtype))
+        return x
+
+    def sample_of_both(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to ``most`` different rows ``(n, D)`` at random of both sets, raw, and which are training rows, ``(n,)``.
+
+        The two sets are not copied into one for it.
+        """
+        X, others = self.training, self.held_out
+        chosen = sample_indices(X, X.max_rows_in_memory(most), self.generator, more=len(others))
+        rows = np.empty((len(chosen), X.shape[1]), X.dtype)
+        of_training = chosen < len(X)
+        rows[of_training], rows[~of_training] = X[chosen[of_training]], others[chosen[~of_training] - len(X)]
+        return rows, of_training
+
+
+class PriorFit:
+    """How a prior is fitted; by default nothing is done."""
+
+    def before_likelihood(self, vae: VAE, rows: FittingRows) -> None:
+        """Set ``vae.prior``."""
+
+    def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
+        """Set or refine ``vae.prior``, once the likelihood is fitted.
+
+        Parameters
+        ----------
+        vae
+            Trained, with its likelihood fitted.
+        rows
+            All rows.
+        x
+            The scaled rows ``(M, D)`` that the likelihood was fitted to: a sample of ``rows.preferred``.
+        """
+
+
+def row_budget(rows: int, values: int, n_features: int) -> int:
+    """How many rows to take: ``rows``, or up to 5,000 if these have no more than so many values together."""
+    return max(rows, min(MORE_ROWS, values // n_features))

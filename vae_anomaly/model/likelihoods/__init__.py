@@ -1,0 +1,1 @@
+"""Likelihoods :math:`p(x|z)`, one a file; `base` has their contract."""

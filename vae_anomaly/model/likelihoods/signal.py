@@ -1,0 +1,49 @@
+r"""How much signal an image holds, and how sharp it is.
+
+.. math::
+
+    s(x) = \left(\tfrac1D \lVert y \rVert_1 + a\right) \sqrt{\tfrac1D \lVert (I - K) \, y \rVert_1 + b},
+    \quad y = x - \mathrm{median}(x)
+
+The two factors are *ink*, how far pixels are on average from the median of their channel, so that neither the
+brightness of the background nor the polarity matters; and *edges*, how far pixels are from their surroundings, since
+reconstructions err there. By ink alone, an image of few strokes would be too easy to explain. The floors a and b bound
+both below.
+
+*Sharpness* is how much of the fine detail is finer still:
+
+.. math::
+
+    \log \frac{\lVert (I - K)^2 \, y \rVert^2}{\lVert (I - K) \, y \rVert^2}.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vae_anomaly.model.likelihoods.smoothing import Smoothing
+
+
+class Signal(NamedTuple):
+    """What images hold; each field is ``(N,)``."""
+
+    ink: Tensor
+    edges: Tensor
+    sharpness: Tensor
+
+    def size(self, ink_floor: Tensor, edge_floor: Tensor) -> Tensor:
+        """s(x), ``(N,)`` float64."""
+        return (self.ink + ink_floor).double() * (self.edges + edge_floor).double().sqrt()
+
+
+def signal_of(x: Tensor, smoothing: Smoothing) -> Signal:
+    """Measure flat images ``(N, D)``; the sharpness of one without any detail is about -14."""
+    pixels = x.reshape(len(x), -1, smoothing.image_shape[-1])
+    y = (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
+    detail = y - smoothing(y)
+    finer = (detail - smoothing(detail)).square().sum(dim=1)
+    sharpness = torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(x.dtype).tiny) + 1e-6)
+    return Signal(y.abs().mean(dim=1), detail.abs().mean(dim=1), sharpness)

@@ -1,0 +1,1 @@
+"""Priors :math:`p(z)`, one a file; `base` has their contract."""
