@@ -83,7 +83,7 @@ def term_text(name: str, term: dict[str, Any]) -> str:
 
 def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
     """The features that cost most, worst first, as a table."""
-    from vae_anomaly.reports import measured
+    from vae_anomaly.reports import rounded_to_spread
 
     features, nats, is_image = evidence["features"], costs(evidence), evidence["image_shape"] is not None
     order = sorted(range(len(nats)), key=lambda i: -nats[i])[:top]
@@ -93,7 +93,7 @@ def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
         if is_image:  # correlated with its neighbours, one pixel's spread means little
             shown = f"{observed:.4g}", f"{expected:.4g}"
         else:
-            value, mean, std = measured(observed, expected, spread)
+            value, mean, std = rounded_to_spread(observed, expected, spread)
             shown = value, f"{mean} ± {std}"
         name = printable(features["name"][i])
         rows.append((name if len(name) <= 40 else name[:39] + "…", *shown, f"{nats[i]:,.3f}"))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.evaluation.metrics import Evaluation
+    from vae_anomaly.evaluation import Evaluation
+    from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.reports import Beliefs, Evidence, Report
 
 MAX_CODES = 5_000
@@ -57,7 +58,8 @@ def build_report(
     gallery = gallery_rows(anomaly_score, threshold, anomalous)
     code_rows = even_rows(len(samples), MAX_CODES)
     codes = detector.transform(samples.take(code_rows).to_frame())
-    passed = anomaly_score[code_rows] <= threshold
+    not_flagged = anomaly_score[code_rows] <= threshold
+    shown = not_flagged if not_flagged.any() else np.ones_like(not_flagged)
     return Report(
         title=samples.source,
         provenance=provenance(detector, samples, model),
@@ -78,7 +80,7 @@ def build_report(
         code_rows=code_rows,
         gallery=gallery,
         evidence=explain_rows(detector, samples, np.unique(np.concatenate(list(gallery.values())))),
-        beliefs=generate_beliefs(detector, codes[passed] if passed.any() else codes),
+        beliefs=generate_beliefs(detector.model_, samples.take(code_rows[shown]), codes[shown]),
         anomalous=anomalous,
         labels=samples.labels,
         names=samples.row_names,
@@ -96,7 +98,7 @@ def evaluate_if_labelled(
 ) -> tuple[Evaluation | None, tuple[float, float] | None]:
     """The evaluation of scores, and the false-alarm rates promised for so many normals; None without both kinds."""
     from vae_anomaly.calibration.methods import promised_alarms
-    from vae_anomaly.evaluation.metrics import evaluate
+    from vae_anomaly.evaluation import evaluate
 
     if anomalous is None or not anomalous.any() or anomalous.all():
         return None, None
@@ -127,7 +129,7 @@ def explain_rows(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> E
     )
 
 
-def generate_beliefs(detector: VAEDetector, codes: np.ndarray) -> Beliefs:
+def generate_beliefs(model: FittedModel, samples: Dataset, codes: np.ndarray) -> Beliefs:
     """What the model believes normal is: samples, traversals of latents, and a line between two normals.
 
     A traversal varies one latent, the others at their means over the codes of normals; those latents are shown that
@@ -143,19 +145,15 @@ def generate_beliefs(detector: VAEDetector, codes: np.ndarray) -> Beliefs:
     grid = np.tile(centre, (len(traversed), N_STEPS, 1))
     for i, unit in enumerate(traversed):
         grid[i, :, unit] += steps * spread[unit]
-    first = codes[np.argmin(np.square(codes - centre).sum(axis=1))]
-    last = codes[np.argsort(np.square(codes - first).sum(axis=1), kind="stable")[int(0.9 * (len(codes) - 1))]]
-    along = np.linspace(0, 1, N_STEPS)[:, None]
-
-    def decode(z: np.ndarray) -> np.ndarray:
-        return detector.inverse_transform(z).reshape(len(z), -1)
-
+    first = np.argmin(np.square(codes - centre).sum(axis=1))
+    by_distance = np.argsort(np.square(codes - codes[first]).sum(axis=1), kind="stable")
+    ends = samples.take(np.array([first, by_distance[int(0.9 * (len(codes) - 1))]]))
     return Beliefs(
-        samples=detector.sample(N_SAMPLES).reshape(N_SAMPLES, -1),
-        traversal=decode(grid.reshape(-1, codes.shape[1])).reshape(len(traversed), N_STEPS, -1),
+        samples=model.sample(N_SAMPLES).reshape(N_SAMPLES, -1),
+        traversal=model.inverse_transform(grid.reshape(-1, codes.shape[1])).reshape(len(traversed), N_STEPS, -1),
         steps=steps,
         traversed=traversed,
-        interpolation=decode((1 - along) * first + along * last),
+        interpolation=model.interpolate(model.rows(ends.X, ends.feature_names), N_STEPS).reshape(N_STEPS, -1),
     )
 
 

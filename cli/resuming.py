@@ -59,7 +59,7 @@ def printing_checkpoint_warnings() -> Iterator[None]:
     """Print warnings in the block as notes on stderr, those of damaged checkpoints every time."""
     from vae_anomaly.errors import CheckpointWarning
 
-    def print_note(message: Warning | str, *rest: Any) -> None:
+    def print_note(message: Warning | str, *rest: Any, **named: Any) -> None:
         click.echo(f"note: {message}", err=True)
 
     with warnings.catch_warnings():
@@ -112,4 +112,4 @@ def run_on_worker(task: dict[str, Any]) -> str:
 
 def is_worker() -> bool:
     """Whether this command is run by `run_on_worker`."""
-    return click.get_current_context().find_root().obj == WORKER
+    return bool(click.get_current_context().find_root().obj == WORKER)

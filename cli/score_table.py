@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -27,7 +26,7 @@ def score_to_table(
 
     with open_score_table(output) as write:
         chunks = score_chunks(fitted, data, label_column)
-        if output is sys.stdout and sys.stdout.isatty():
+        if not isinstance(output, Path) and output.isatty():
             chunks = map(printable_names, chunks)
         return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
 

@@ -357,7 +357,7 @@ class FittedModel:
         OSError
             If the file cannot be written.
         """
-        self.file_digest = saved_model.write(self, Path(path))
+        self.file_digest = saved_model.write(vars(self), Path(path))
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:

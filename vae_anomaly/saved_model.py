@@ -15,7 +15,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,14 +33,11 @@ from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
 from vae_anomaly.storage.model_schema import check_config
 
-if TYPE_CHECKING:
-    from vae_anomaly.fitted_model import FittedModel
-
 KINDS = {"float32": "F32", "float64": "F64"}
 
 
-def write(model: FittedModel, path: Path) -> str:
-    """Write a model to one file, all or nothing; returns the file's SHA-256 in hexadecimal.
+def write(fields: Mapping[str, Any], path: Path) -> str:
+    """Write the fields of a `FittedModel` to one file, all or nothing; returns the file's SHA-256 in hexadecimal.
 
     Raises
     ------
@@ -48,17 +45,17 @@ def write(model: FittedModel, path: Path) -> str:
         If the file cannot be written.
     """
     config = {
-        "parameters": model.parameters | {"score": model.score},
-        "sample_shape": list(model.sample_shape),
-        "feature_names": None if model.feature_names is None else list(model.feature_names),
-        "dtype": str(model.vae.scaling.loc.dtype).removeprefix("torch."),
-        "calibrations": {name: vars(calibration) for name, calibration in model.calibrations.items()},
-        "history": model.history,
-        "metadata": model.metadata,
+        "parameters": fields["parameters"] | {"score": fields["score"]},
+        "sample_shape": list(fields["sample_shape"]),
+        "feature_names": None if fields["feature_names"] is None else list(fields["feature_names"]),
+        "dtype": str(fields["vae"].scaling.loc.dtype).removeprefix("torch."),
+        "calibrations": {name: vars(calibration) for name, calibration in fields["calibrations"].items()},
+        "history": fields["history"],
+        "metadata": fields["metadata"],
     }
-    tensors = {f"vae.{name}": value for name, value in model.vae.state_dict().items()}
-    tensors |= {f"held_out.{name}": torch.from_numpy(held_out) for name, held_out in model.held_out_scores.items()}
-    tensors["noise"] = model.noise
+    tensors = {f"vae.{name}": value for name, value in fields["vae"].state_dict().items()}
+    tensors |= {f"held_out.{name}": torch.from_numpy(scores) for name, scores in fields["held_out_scores"].items()}
+    tensors["noise"] = fields["noise"]
     return model_file.write(path, tensors, config)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_anomaly.model.likelihoods.base import Likelihood
-from vae_anomaly.model.networks.base import Posterior
+from vae_anomaly.model.networks.base import Encoder, Posterior
 from vae_anomaly.model.priors.base import Prior
 from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.scaling import Scaling
@@ -52,7 +52,7 @@ class VAE(nn.Module):
     No layer behaves differently in training and in scoring, so ``train()`` and ``eval()`` make no difference.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, scaling: Scaling) -> None:
+    def __init__(self, encoder: Encoder, decoder: nn.Module, likelihood: Likelihood, scaling: Scaling) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder

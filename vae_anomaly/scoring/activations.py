@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_anomaly.model.networks.conv import ConvEncoder
+from vae_anomaly.model.networks.base import Encoder
 from vae_anomaly.model.vae import VAE
 
 MAX_COLUMNS = 1_024
@@ -34,16 +34,13 @@ def path_difference(vae: VAE, x: Tensor) -> Tensor:
     return hidden_activations(vae.encoder, x) - hidden_activations(vae.encoder, vae.reconstruct(x))
 
 
-def hidden_activations(encoder: nn.Module, x: Tensor) -> Tensor:
+def hidden_activations(encoder: Encoder, x: Tensor) -> Tensor:
     """Outputs of the encoder's hidden layers side by side, ``(N, C)``.
 
     Dense layers are taken whole. The maps of a convolution are averaged over the cells of a grid, the finest that keeps
     all layers together within 1,024 columns: otherwise whitening them would cost more than the network.
     """
-    h = x
-    if isinstance(encoder, ConvEncoder):
-        h = x.reshape(-1, *encoder.image_shape).permute(0, 3, 1, 2).contiguous()
-    layers = next(child for child in encoder.children() if isinstance(child, nn.Sequential))
+    h, layers = encoder.as_input(x), encoder.hidden_layers
     n_convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
     outputs = []
     for layer in layers:

@@ -12,11 +12,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from vae_anomaly.model.networks.base import Linear, Posterior, dense
+from vae_anomaly.model.networks.base import Encoder, Linear, Posterior, dense
 from vae_anomaly.registry import ARCHITECTURES
 
 
-class ArticleEncoder(nn.Module):
+class ArticleEncoder(Encoder):
     """D-256-64-(mu, sigma), a ReLU after *every* layer."""
 
     def __init__(self, n_features: int, latent_dim: int) -> None:
@@ -24,6 +24,10 @@ class ArticleEncoder(nn.Module):
         self.hidden = dense([n_features, 256, 64])
         self.mu = dense([64, latent_dim])
         self.sigma = dense([64, latent_dim])
+
+    @property
+    def hidden_layers(self) -> nn.Sequential:
+        return self.hidden
 
     def forward(self, x: Tensor) -> Posterior:
         h = self.hidden(x)
@@ -53,7 +57,7 @@ class ArticleDecoder(nn.Module):
         "input_noise": 0.0,
     },
 )
-def article(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
+def article(shape: tuple[int, ...], latent_dim: int) -> tuple[Encoder, nn.Module]:
     """The introductory article's network for any input width."""
     n = math.prod(shape)
     return ArticleEncoder(n, latent_dim), ArticleDecoder(n, latent_dim)

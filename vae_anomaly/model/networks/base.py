@@ -57,6 +57,19 @@ class GaussianHead(nn.Module):
         return Posterior(mu, torch.exp(0.5 * log_var), log_var)
 
 
+class Encoder(nn.Module):
+    """Scaled rows ``(N, D)`` to a `Posterior`; its hidden layers can be taken one by one."""
+
+    @property
+    def hidden_layers(self) -> nn.Sequential:
+        """Those between the input and the posterior's own."""
+        raise NotImplementedError
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """What the first hidden layer takes for rows ``(N, D)``: the rows, unless an encoder folds them."""
+        return x
+
+
 def dense(sizes: Sequence[int]) -> nn.Sequential:
     """Affine layers of the given widths, each followed by a ReLU."""
     return nn.Sequential(*(layer for pair in pairwise(sizes) for layer in (Linear(*pair), nn.ReLU())))

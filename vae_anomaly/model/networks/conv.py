@@ -8,11 +8,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from vae_anomaly.model.networks.base import GaussianHead, Posterior, dense
+from vae_anomaly.model.networks.base import Encoder, GaussianHead, Posterior, dense
 from vae_anomaly.registry import ARCHITECTURES
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Encoder):
     """Strided 3x3 convolutions, each halving the image (rounded up), then a Gaussian head.
 
     Rows are images of shape ``(height, width, channels)``, flattened in that order.
@@ -32,9 +32,15 @@ class ConvEncoder(nn.Module):
         height, width = halvings(height, width, len(filters))[-1]
         self.head = GaussianHead(filters[-1] * height * width, latent_dim)
 
+    @property
+    def hidden_layers(self) -> nn.Sequential:
+        return self.convolutions
+
+    def as_input(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.image_shape).permute(0, 3, 1, 2).contiguous()
+
     def forward(self, x: Tensor) -> Posterior:
-        image = x.reshape(-1, *self.image_shape).permute(0, 3, 1, 2).contiguous()
-        posterior: Posterior = self.head(self.convolutions(image).flatten(1))
+        posterior: Posterior = self.head(self.convolutions(self.as_input(x)).flatten(1))
         return posterior
 
 
@@ -68,7 +74,7 @@ def halvings(height: int, width: int, times: int) -> list[tuple[int, int]]:
 
 
 @ARCHITECTURES.register("conv")
-def conv(shape: tuple[int, ...], latent_dim: int) -> tuple[nn.Module, nn.Module]:
+def conv(shape: tuple[int, ...], latent_dim: int) -> tuple[Encoder, nn.Module]:
     """Convolutional networks for images ``(height, width, channels)`` of at least 8 x 8.
 
     Raises
