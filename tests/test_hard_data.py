@@ -80,7 +80,7 @@ def test_values_whose_spread_overflows_are_refused(X: np.ndarray) -> None:
 
 
 def test_two_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"2 sample\(s\).*a minimum of 3 is required"):
+    with pytest.raises(ValueError, match=r"2 sample\(s\), and a minimum of 3 is required"):
         VAEDetector().fit(TABLE[:2])
 
 

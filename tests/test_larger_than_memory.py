@@ -180,9 +180,11 @@ def test_scores_of_batches_are_those_of_the_whole(table_detector: VAEDetector, m
 @pytest.mark.usefixtures("nothing_is_loaded")
 def test_bad_data_and_parameters_are_refused(make_table: Make) -> None:
     X = make_table()
-    for n, message in [(1, "leave none to train on"), (2, "leave none to train on")]:
-        with pytest.raises(DataError, match=message):
+    for n in (1, 2):
+        with pytest.raises(DataError, match=rf"the data: has {n} sample\(s\), and a minimum of 3 is required"):
             VAEDetector().fit_batches([X[:n]])
+    with pytest.raises(DataError, match="of 4 samples, .* leave none to train on: lower them"):
+        VAEDetector(validation_fraction=0.9).fit_batches([X[:4]])
     with pytest.raises(DataError, match=r"needs values in \[0.0, 1.0\] after preprocessing"):
         VAEDetector(likelihood="bernoulli", preprocessing="none").fit_batches([X])
     with pytest.raises(DataError, match=r"image_shape=\(2, 2\) has 4 pixels, the samples have 6 features"):
