@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from vae_anomaly.parameters import AutoOr
+from vae_anomaly.constraints import AutoOr
 
 Parameter: TypeAlias = click.Parameter | None
 Context: TypeAlias = click.Context | None

@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from vae_anomaly.cli import click_types
-from vae_anomaly.parameters import (
-    PARAMETERS,
+from vae_anomaly.constraints import (
     AutoOr,
     Constraint,
     Device,
@@ -26,9 +25,9 @@ from vae_anomaly.parameters import (
     Number,
     OneOf,
     Optional,
-    Parameter,
     Seed,
 )
+from vae_anomaly.parameters import PARAMETERS, Parameter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -20,13 +20,6 @@ PAGES = {
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/README.md"))
 }
 README, EXTENDING = PAGES["README.md"], PAGES["docs/extending.md"]
-NOT_YET = (  # rooms that are being furnished
-    "A likelihood",
-    "A prior",
-    "A data format",
-    "A report figure",
-    "A detector parameter",
-)
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -55,8 +48,6 @@ def test_the_python_example_runs_and_is_right(own_folder: Path) -> None:
 def test_an_addition_works_as_it_is_described(
     title: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch, restored_registries: None
 ) -> None:
-    if title in NOT_YET:
-        pytest.skip("its room is being furnished")
     monkeypatch.setattr(main, "commands", dict(main.commands))
     names: dict[str, object] = {"__name__": "extension"}
     written = [block for block in blocks(SECTIONS[title], "python") if not is_excerpt(block)]
@@ -67,8 +58,6 @@ def test_an_addition_works_as_it_is_described(
 
 @pytest.mark.parametrize("title", SECTIONS)
 def test_an_addition_is_shown_on_a_real_one(title: str) -> None:
-    if title in NOT_YET:
-        pytest.skip("its room is being furnished")
     excerpts = [block.split("\n", 1) for block in blocks(SECTIONS[title], "python") if is_excerpt(block)]
     assert excerpts
     for path, code in excerpts:

@@ -8,11 +8,11 @@ import re
 import pytest
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.constraints import OneOf
 from vae_anomaly.parameters import (
     DEFAULTS,
     NOT_KEPT,
     PARAMETERS,
-    OneOf,
     Parameter,
     check_parameters,
     parameters_in,

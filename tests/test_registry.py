@@ -17,10 +17,7 @@ from vae_anomaly import registry
 from vae_anomaly.parameters import DEFAULTS, check_parameters
 from vae_anomaly.registry import SCORES, Registry
 
-NOT_YET = ("FIGURES", "FORMATS", "PRIOR_FITS")  # their rooms are being furnished
-REGISTRIES = {
-    name: value for name, value in vars(registry).items() if isinstance(value, Registry) and name not in NOT_YET
-}
+REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
 
 READ_AND_IMPORT = """
 import json, sys

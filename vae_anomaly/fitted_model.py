@@ -21,10 +21,10 @@ from torch import Tensor
 from vae_anomaly import saved_model
 from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.parameters import is_integer
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vae_anomaly.constraints import Constraint, Integer, Number, Optional, is_integer, is_real
 from vae_anomaly.errors import ModelFileError
-from vae_anomaly.parameters import Constraint, Integer, Number, Optional, is_integer, is_real, parameters_in
+from vae_anomaly.parameters import parameters_in
 from vae_anomaly.storage.model_file import Description, read_config
 
 MAX_FEATURES = 1 << 24
