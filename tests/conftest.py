@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def restored_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+def restored_registries() -> Iterator[None]:
     """What the test registers is forgotten after it."""
+    yield
     for known in vars(registry).values():
         if isinstance(known, registry.Registry):
-            monkeypatch.setattr(known, "_added", dict(known._added))
-            monkeypatch.setattr(known, "_objects", dict(known._objects))
+            for name in known._added.keys() - known._written.keys():
+                del known._added[name], known._objects[name]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from vae_anomaly.reports.page.charts import (
     roc_chart,
     score_chart,
 )
-from vae_anomaly.reports.page.figures import SECTIONS, Drawn
+from vae_anomaly.reports.page.drawn import SECTIONS, Drawn
 from vae_anomaly.reports.page.glossary import GLOSSARY
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops

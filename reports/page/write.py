@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vae_anomaly.reports.page.figures import report_figures
+from vae_anomaly.reports.page.drawn import report_figures
 from vae_anomaly.reports.page.folder import FIGURES_FOLDER, NUMBERS, PAGE, SCORES, check_report_folder
 from vae_anomaly.reports.page.page import render_page
 from vae_anomaly.reports.page.report import Report

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from vae_anomaly.registry import FIGURES
 from vae_anomaly.reports.page.charts import small
-from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.drawn import Drawn
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.samples import displayable, image_rows, plot_profiles
 

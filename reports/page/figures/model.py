@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vae_anomaly.registry import FIGURES
-from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.drawn import Drawn
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.latents import ACTIVE, plot_latent_space, plot_latent_units
 from vae_anomaly.reports.plots.model_plots import plot_history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vae_anomaly.evaluation.bands import precision_recall_band, roc_band
 from vae_anomaly.registry import FIGURES
-from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.drawn import Drawn
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.curves import plot_per_class, plot_precision_recall, plot_roc
 from vae_anomaly.reports.plots.distributions import plot_p_values

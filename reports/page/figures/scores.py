@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_anomaly.registry import FIGURES
-from vae_anomaly.reports.page.figures import Drawn
+from vae_anomaly.reports.page.drawn import Drawn
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.distributions import plot_scores
 from vae_anomaly.reports.plots.model_plots import plot_terms

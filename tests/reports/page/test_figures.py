@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from reporting import make_report
 from vae_anomaly.registry import FIGURES
 from vae_anomaly.reports import PAGE, Report, write_report
-from vae_anomaly.reports.page.figures import SECTIONS, Drawn, place, report_figures
+from vae_anomaly.reports.page.drawn import SECTIONS, Drawn, place, report_figures
 
 QUALITY = set(FIGURES.where(section="quality"))
 
