@@ -234,7 +234,7 @@ def test_clone_refits_to_the_same_scores(make_table: Make) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"architecture": "resnet"}, "architecture must be one of 'mlp', 'conv', 'article', got 'resnet'"),
+        ({"architecture": "resnet"}, "architecture must be one of 'article', 'conv', 'mlp', got 'resnet'"),
         ({"latent_dim": 0}, "latent_dim must be an int of at least 1, or None, got 0"),
         ({"likelihood": "poisson"}, "likelihood must be one of"),
         ({"preprocessing": None}, "preprocessing must be one of"),

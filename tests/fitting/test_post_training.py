@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.fitting.fit import Parts
+from vae_anomaly.storage.rows import Rows, RowsInMemory
 
 Make = Callable[..., np.ndarray]
 
 
 @pytest.mark.parametrize(("n", "held_out_decides"), [(2000, True), (90, False)])
 def test_variance_is_that_of_held_out_rows_where_there_are_enough(
-    make_table: Make, n: int, held_out_decides: bool
+    make_table: Make, monkeypatch: pytest.MonkeyPatch, n: int, held_out_decides: bool
 ) -> None:
     training, held_out = make_table(n)[: n - n // 10], 5 * make_table(n)[n - n // 10 :]
     X = np.concatenate([training, held_out])
 
-    class Detector(VAEDetector):
-        def _split(self, rows, generator):  # the last tenth stops the training, the one before calibrates
-            tenth = len(rows) // 10
-            return rows[: -2 * tenth], rows[-tenth:], rows[-2 * tenth : -tenth]
+    def split(rows: Rows, *given: object) -> Parts:  # the last tenth stops the training, the one before calibrates
+        tenth = len(rows) // 10
+        return Parts(*map(RowsInMemory, (rows[: -2 * tenth], rows[-tenth:], rows[-2 * tenth : -tenth])))
 
-    variance = float(Detector(epochs=1).fit(X).vae_.likelihood.variance)
+    monkeypatch.setattr("vae_anomaly.fitting.fit.split", split)
+    variance = float(VAEDetector(epochs=1).fit(X).vae_.likelihood.variance)
     assert (variance > 5) == held_out_decides
 
 

@@ -19,6 +19,7 @@ from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.registry import PRIORS
+from vae_anomaly.storage.rows import RowsInMemory
 
 D, LATENT = 5, 2
 every_prior = pytest.mark.parametrize("name", PRIORS)
@@ -56,7 +57,7 @@ def fitted(name: str, dtype: torch.dtype) -> tuple[VAE, Tensor]:
     noise = torch.randn(2, 1, LATENT, generator=generator, dtype=torch.float64)
     rows = X.double().numpy()
     with torch.enable_grad():
-        fit_after_training(vae, rows[:500], rows[500:], name, noise, generator)
+        fit_after_training(vae, RowsInMemory(rows[:500]), RowsInMemory(rows[500:]), name, noise, generator)
     if isinstance(vae.prior, Exemplars):  # whose means may have moved from what the decoder says
         vae.prior = Exemplars(vae.prior.latents, vae.decode(vae.prior.latents))
     return vae.to(dtype), X[500:530].to(dtype)
