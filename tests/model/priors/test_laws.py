@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.model.likelihoods.gaussian import Gaussian
-from vae_anomaly.model.networks.base import Linear, Posterior
+from vae_anomaly.model.networks.base import Encoder, Linear, Posterior
 from vae_anomaly.model.priors.base import DensityPrior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
@@ -27,7 +27,7 @@ every_density = pytest.mark.parametrize("name", [name for name in PRIORS if issu
 both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
-class LinearEncoder(nn.Module):
+class LinearEncoder(Encoder):
     """The posterior of x = W z + noise, with a spread that is too large."""
 
     def __init__(self, W: Tensor, variance: float) -> None:
@@ -35,6 +35,10 @@ class LinearEncoder(nn.Module):
         self.hidden = nn.Sequential(Linear(D, 4), nn.ReLU())  # whose activations some scores look at
         self.register_buffer("matrix", torch.linalg.solve(W.T @ W + variance * torch.eye(LATENT), W.T))
         self.register_buffer("log_var", math.log(2 * variance) - torch.log(variance + W.square().sum(dim=0)))
+
+    @property
+    def hidden_layers(self) -> nn.Sequential:
+        return self.hidden
 
     def forward(self, x: Tensor) -> Posterior:
         mu = x @ self.matrix.T
