@@ -115,7 +115,7 @@ def train(samples: Dataset | RowsOnDisk, parameters: dict[str, Any]) -> VAEDetec
 
     rows = samples if isinstance(samples, RowsOnDisk) else samples_of(samples.to_frame(), samples.source)
     model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
-    return VAEDetector.of_model(model, device=parameters["device"])
+    return VAEDetector.from_model(model, device=parameters["device"])
 
 
 def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitData:

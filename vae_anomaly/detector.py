@@ -378,10 +378,10 @@ class VAEDetector(
         OSError
             If it cannot be read.
         """
-        return cls.of_model(FittedModel.load(path, device=device), device=device)
+        return cls.from_model(FittedModel.load(path, device=device), device=device)
 
     @classmethod
-    def of_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
+    def from_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
         """The detector whose fit gave a model, which is not copied."""
         detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
         detector._fitted = model
@@ -391,7 +391,7 @@ class VAEDetector(
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""
         check_is_fitted(self)
         check_feature_names(feature_names_of(X), self._fitted.feature_names)
-        return self._fitted.matching(samples_of(X))
+        return self._fitted.rows_of_checked(samples_of(X))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -32,7 +32,7 @@ from vae_anomaly.scoring.support import check_support
 from vae_anomaly.storage.checks import check_feature_names, checked
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-OfRows: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+RowFunction: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
 """``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
 
 
@@ -169,9 +169,9 @@ class FittedModel:
             values that its likelihood gives no density to.
         """
         check_feature_names(feature_names, self.feature_names)
-        return self.matching(checked(X))
+        return self.rows_of_checked(checked(X))
 
-    def matching(self, samples: RowsInMemory) -> np.ndarray:
+    def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
         """As `rows`, of samples whose names and values have been checked already."""
         rows = samples.computable()
         flat = RowsInMemory(self.flat(rows.values))
@@ -337,7 +337,7 @@ class FittedModel:
         self.held_out_scores[self.score] = normal
         return self
 
-    def by_block(self, rows: np.ndarray | Rows, function: OfRows) -> tuple[np.ndarray, ...]:
+    def by_block(self, rows: np.ndarray | Rows, function: RowFunction) -> tuple[np.ndarray, ...]:
         """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)

@@ -274,7 +274,7 @@ def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
     assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
 
 
-def test_the_checkpoints_stay_for_who_wants_to_save_first(make_table: Make, tmp_path: Path) -> None:
+def test_the_checkpoints_stay_until_the_model_is_saved(make_table: Make, tmp_path: Path) -> None:
     parameters = VAEDetector(epochs=1, checkpoint_dir=tmp_path).get_params()
     first = fit.fit_model(RowsInMemory(make_table()), parameters)
     assert len(found(tmp_path)) == 1

@@ -54,7 +54,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_detector: VAED
 @pytest.mark.filterwarnings("ignore:X has feature names")
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
+def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
     words = ("score", f"X.{kind}", "--model", "m.vae", "--output")
     assert run(*words, f"whole{suffix}").exit_code == 0
     whole = Path(f"whole{suffix}").read_bytes()
@@ -84,7 +84,7 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch
     assert not list(scored.glob("*.partial*"))
 
 
-def test_a_folder_of_images_goes_on_too(tmp_path: Path, monkeypatch, image_detector, make_images) -> None:
+def test_a_folder_of_images_continues_too(tmp_path: Path, monkeypatch, image_detector, make_images) -> None:
     monkeypatch.chdir(tmp_path)
     image_detector.save(Path("m.vae"))
     Path("images").mkdir()
@@ -108,7 +108,7 @@ def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("change", ["model", "data", "score", "label column", "number of threads"])
-def test_what_was_begun_otherwise_is_not_gone_on_with(scored: Path, monkeypatch, make_table, change: str) -> None:
+def test_another_run_is_not_continued(scored: Path, monkeypatch, make_table, change: str) -> None:
     words = ["score", "X.npy", "--model", "m.vae", "--output", "s.csv", "--resume"]
     begin(tuple(words), frame_of(0, 7))
     if change == "model":

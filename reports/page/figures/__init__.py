@@ -4,5 +4,5 @@ An entry takes the report and gives what is drawn, or None if the report has not
 name of its file; the facts beside it are its section and its place there::
 
     @FIGURES.register("scores", section="scores", order=10)
-    def scores(report: Report) -> Drawn | None:
+    def scores(report: Report) -> CaptionedFigure | None:
 """
