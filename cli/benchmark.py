@@ -114,7 +114,7 @@ def benchmark(
 def run_missing(
     log: RecordLog, plan: Plan, methods: list[str], scores: list[str], n_seeds: int, settings: dict[str, Any]
 ) -> None:
-    """Run what the log has no result of, and log it."""
+    """Run what has no result in the log yet, and log it."""
     from vae_anomaly.benchmark.run import QUICK_ROWS, run
 
     cases = chain.from_iterable(make() for make in plan.cases.values())
@@ -132,7 +132,7 @@ def run_missing(
 
 
 def key_of(record: dict[str, Any]) -> Key:
-    """What decides which result it is."""
+    """What identifies the result."""
     from vae_anomaly.benchmark.run import Key
 
     return Key(*(record[name] for name in Key._fields))

@@ -142,9 +142,9 @@ def split(
     test_fraction: float,
     seed: int,
 ) -> FitData:
-    """Set a share of the normals and all anomalies aside for the test, drawn at random.
+    """Set a random share of the normals and all anomalies aside for the test.
 
-    Of data on disk no more than fit in memory are tested, of either kind; the other anomalies are left out.
+    Of data on disk at most as many of either kind as fit in memory are tested; the other anomalies are left out.
     """
     import numpy as np
 

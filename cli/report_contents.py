@@ -96,7 +96,7 @@ def build_report(
 def evaluate_if_labelled(
     detector: VAEDetector, anomaly_score: np.ndarray, anomalous: np.ndarray | None, classes: np.ndarray | None
 ) -> tuple[Evaluation | None, tuple[float, float] | None]:
-    """The evaluation of scores, and the false-alarm rates promised for so many normals; None without both kinds."""
+    """The evaluation of scores, and the false-alarm rates promised for its normals; None if one kind is missing."""
     from vae_anomaly.calibration.methods import promised_alarms
     from vae_anomaly.evaluation import evaluate
 
@@ -130,7 +130,7 @@ def explain_rows(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> E
 
 
 def generate_samples(model: FittedModel, samples: Dataset, codes: np.ndarray) -> GeneratedSamples:
-    """What the model believes normal is: samples, traversals of latents, and a line between two normals.
+    """What the model takes for normal: samples, traversals of latents, and a line between two normals.
 
     A traversal varies one latent, the others at their means over the codes of normals; those latents are shown that
     vary most. The line leads from the code nearest to the mean of all to one that is farther from it than 90 % are.

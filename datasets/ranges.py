@@ -74,7 +74,7 @@ def walked(folder: Path) -> list[str]:
 
 
 def extent(location: str) -> Extent:
-    """How many rows a file has, from what it says of itself.
+    """How many rows a file has, by its header or metadata.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def extent(location: str) -> Extent:
 
 
 def stamp(location: str) -> str:
-    """What changes when the data do: sizes and times of change, or what a server says of them."""
+    """Text that changes whenever the data change: sizes and times, or what a server says of them."""
     return open_format(location).stamp()
 
 

@@ -2,7 +2,7 @@
 
 The description (parameters, shapes, thresholds, history) is JSON; the weights, the latent draws and the held-out scores
 are tensors. All that the description says is checked, and compared with the types and shapes of the tensors, before
-memory is taken for a single tensor: what is built first has no memory of its own.
+memory is taken for a single tensor: the module is first built with tensors that have no memory.
 
 A file holds the scores that it was calibrated for, each as a calibration and a tensor of held-out scores. A version
 that knows further scores does not offer them for this file; one that does not know a score of the file keeps it, and

@@ -117,7 +117,7 @@ def train_on_ray(
                 num_workers=(1, workers), use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
             ),
             run_config=ray.train.RunConfig(
-                name=secrets.token_hex(4),  # one that is there already would be taken for this run
+                name=secrets.token_hex(4),  # an earlier run's name would make Ray continue that run
                 storage_path=str(place),
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
                 worker_runtime_env={"env_vars": ONE_THREAD},
@@ -157,10 +157,10 @@ def probe(address: str) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
-    """The module ray, connected to a cluster: at an address, one that is connected already, or a new one here.
+    """The module ray, connected to a cluster: the one at an address, the one in use already, or a new one.
 
-    Ray listens beyond this machine, so a new cluster obeys only a token that no other process knows. It keeps its files
-    in a temporary folder, and ends with the block.
+    Other machines can reach Ray, so a new cluster obeys only commands with a token that no other process knows. It
+    keeps its files in a temporary folder, and ends with the block.
 
     Raises
     ------

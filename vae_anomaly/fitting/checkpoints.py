@@ -38,7 +38,7 @@ class Checkpoints:
     identity
         What the fit depends on, beside the libraries' versions; anything JSON can hold.
     resume
-        Whether `latest` is wanted. If not, a folder with checkpoints is refused rather than overwritten.
+        Whether the fit goes on from `latest`. If not, a folder with checkpoints is refused rather than overwritten.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Checkpoints:
         return time.monotonic() - self.written >= self.interval
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and description of the newest whole checkpoint; None if there is none, or none is wanted.
+        """Tensors and description of the newest whole checkpoint; None if there is none, or ``resume`` is false.
 
         Raises
         ------

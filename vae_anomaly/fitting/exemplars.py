@@ -1,7 +1,7 @@
-r"""Exemplars: latent means of rows, and the mean that each stands for.
+r"""Exemplars: latent means of rows, and the mean of p(x|z) that belongs to each.
 
 The latents are the means :math:`\mu(x_j)` of training and held-out rows. Under white noise two more numbers are fitted,
-the variance v and the share :math:`\alpha` by which each exemplar's mean moves from what the decoder says,
+the variance v and the share :math:`\alpha` by which each exemplar's mean moves from the decoder's output,
 :math:`\hat x_j`, towards the row that it encodes:
 
 .. math::

@@ -6,12 +6,12 @@ weight was fitted to:
 
 1. a mixture prior, :math:`\arg\max_p \mathrm{mean}_i \log p(\mu(x_i))` over latent means (`fitting.mixture`);
 2. the likelihood: for a Gaussian, :math:`v^* = \arg\max_v \mathrm{mean}_i \log N(x_i; \hat x(z_i), v I)` with one draw
-   :math:`z_i \sim q(z|x_i)` for each row; for others what their ``fit_after_training`` says;
+   :math:`z_i \sim q(z|x_i)` for each row; for others see their ``fit_after_training``;
 3. for a mixture, the spread of q(z|x) and the variance in turn, each the best for the mean ELBO given the other;
    for exemplars, the variance and the means of the highest mean log p(x) (`fitting.exemplars`);
 4. spreads and neighbours of the normals, which further scores compare a row with.
 
-Held-out rows serve for 2 and 3 if there are 100 of them (exemplars in 3: ten), else training rows.
+Steps 2 and 3 take held-out rows if there are 100 of them (exemplars in step 3: ten), else training rows.
 
 References
 ----------

@@ -94,7 +94,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     blob = bytearray(save(tensors, {KEYS[kind]: dumps(about)}))
     start = 8 + int.from_bytes(blob[:8], "little")
-    # the last zeros before the data: keys are sorted, so what the configuration says comes before the hash
+    # the last such zeros before the data: keys are sorted, so any in the configuration come before the hash
     place = blob.rindex(unknown.encode(), 0, start)
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path) as file:
@@ -121,7 +121,7 @@ def read_config(path: Path) -> Description:
 
 
 def config_of(config: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """What `read` builds where nothing else is wanted: the configuration itself."""
+    """What `read` builds by default: the configuration itself."""
     return config
 
 
@@ -134,7 +134,7 @@ def read(path: Path, build: Callable[[dict[str, Any], Layout], Any] = config_of,
 
     It may refuse them by a `ModelFileError`.
 
-    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``check`` raises, and
+    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``build`` raises, and
     a `ModelFileError` for a tensor that holds NaN or infinity.
     """
     import torch
@@ -206,7 +206,7 @@ def description(text: str, path: Path) -> tuple[dict[str, Any], str]:
         )
     if not isinstance(config, dict) or not isinstance(sha256, str):
         raise ModelFileError(f"{path} is damaged: its description is incomplete")
-    if dumps(about) != text:  # such as another last digit of a number, which reads as the same
+    if dumps(about) != text:  # such as a changed last digit that is read as the same number
         raise ModelFileError(f"{path} was damaged or altered: its description is not as it was written")
     return config, sha256
 
@@ -230,7 +230,7 @@ def layout_of(table: dict[str, Any], n_bytes: int) -> Layout:
 
 
 def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -> None:
-    """Compare the hash of a file with what it says."""
+    """Compare the hash of a file's content with the one that it states."""
     found = digest(head.config, head.table, blocks)
     if head.sha256 != found:
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {head.sha256[:64]}")

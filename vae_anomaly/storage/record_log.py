@@ -1,4 +1,4 @@
-"""Records on disk as soon as they exist, so that a run that was cut goes on where it stopped."""
+"""Records on disk as soon as they exist, so that an interrupted run goes on where it stopped."""
 
 from __future__ import annotations
 

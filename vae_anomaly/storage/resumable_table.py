@@ -81,7 +81,7 @@ class ResumableTable:
 
 @contextlib.contextmanager
 def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[ResumableTable]:
-    """A table that goes on where an earlier run was cut, and appears at ``path`` once the block has ended well.
+    """A table that goes on where an earlier run was interrupted; it appears at ``path`` once the block has ended well.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def lock(file: IO[bytes], partial: Path) -> None:
         except BlockingIOError:
             raise busy from None
         if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(file.fileno())):
-            raise busy  # which was done between opening and locking
+            raise busy  # it was finished and renamed between opening and locking
 
 
 def progress_path(path: Path) -> Path:

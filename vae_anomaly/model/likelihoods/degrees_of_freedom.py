@@ -1,4 +1,4 @@
-r"""How many independent observations the correlated residuals of a row are worth.
+r"""How many independent observations the correlated residuals of a row count for.
 
 With the covariance :math:`\Sigma(z)` of residuals :math:`r \in R^D` given z, their effective number of degrees of
 freedom is
