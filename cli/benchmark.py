@@ -51,7 +51,7 @@ QUICK_CASES = 2
 )
 @click.option("--cases", type=click_types.NameList(), help="Only these: classes, data sets or files.  [default: all]")
 @click.option("--quick", is_flag=True, help="A small benchmark of seconds, to see that it runs.")
-@click.option("--fresh", is_flag=True, help="Discard the records of an earlier run, and begin anew.")
+@click.option("--fresh", is_flag=True, help="Discard the records of an earlier run, and start over.")
 @click.option(
     "--output",
     type=click_types.folder_path,

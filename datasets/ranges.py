@@ -25,7 +25,7 @@ def data_files(location: str) -> list[str]:
     Raises
     ------
     DataError
-        If there is none, or one of a format that cannot be read in ranges of rows.
+        If there is none, or one has a format that cannot be read in ranges of rows.
     """
     if PurePosixPath(location).suffix in suffixes(folder=True):
         return [location]

@@ -95,8 +95,8 @@ class VAEDetector(
     verbose : bool
         Show a progress bar on stderr, on a terminal only.
     checkpoint_dir : str, Path or None
-        Folder in which ``fit`` keeps its state, so that it can go on where it was killed; ``fit`` empties it of
-        checkpoints once it is done. Each fit needs a folder of its own, and a ``random_state``. Not part of the model.
+        Folder in which ``fit`` keeps its state, so that a killed fit can continue; ``fit`` removes its checkpoints once
+        it is done. Each fit needs a folder of its own, and a ``random_state``. Not part of the model.
     checkpoint_interval : float
         Seconds between two checkpoints.
     resume : bool
@@ -327,7 +327,7 @@ class VAEDetector(
     def explain(self, X: ArrayLike) -> Explanation:
         """Where each sample's ELBO comes from, and what the model expected instead.
 
-        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
         numbers a sample in four of them; with exemplars one more holds up to 5,000.
         """
         return self.model_.explain(self._rows(X))

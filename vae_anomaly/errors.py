@@ -16,15 +16,15 @@ class ModelFileError(ValueError):
 
 
 class TrainingError(ValueError):
-    """Training that cannot go on: the loss is no longer a number."""
+    """Training that cannot continue: the loss is no longer a number."""
 
 
 class CheckpointError(ValueError):
-    """Checkpoints that a fit cannot go on from, or would overwrite."""
+    """Checkpoints that a fit cannot continue from, or would overwrite."""
 
 
 class CheckpointWarning(UserWarning):
-    """A damaged checkpoint was passed over; the fit goes on from an older one."""
+    """A damaged checkpoint was skipped; the fit continues from an older one."""
 
 
 class DeviceMemoryError(ValueError):

@@ -215,7 +215,7 @@ class FittedModel:
     def explain(self, rows: np.ndarray) -> Explanation:
         """Each feature's and each latent's share of the rows' ELBO, and what the model expected, float64.
 
-        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
         numbers a row in four of them; with exemplars one more holds up to 5,000 numbers a row.
         """
         return Explanation(*(part.astype(np.float64) for part in self.by_block(rows, explain)))

@@ -252,7 +252,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         if not gaussian:
             raise ValueError(f"prior={prior!r} needs a Gaussian likelihood, got likelihood={likelihood!r}")
     if parameters["resume"] and parameters["checkpoint_dir"] is None:
-        raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to go on from")
+        raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to continue from")
     if parameters["checkpoint_dir"] is not None and parameters["random_state"] is None:
         raise ValueError("checkpoint_dir needs a random_state, such as 0: without one a fit cannot be resumed")
 

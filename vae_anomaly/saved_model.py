@@ -128,7 +128,7 @@ class Described:
         kind = KINDS[self.config["dtype"]]
         expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
         expected["noise"] = "F64", noise
-        for name in self.calibrations:  # of any length: calibrating anew changes that of one score
+        for name in self.calibrations:  # of any length: another calibration changes that of one score
             expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
         for name in sorted(expected.keys() | layout.keys()):
             if layout.get(name) != expected.get(name) or 0 in layout[name][1]:

@@ -1,4 +1,4 @@
-"""Checkpoints: a fit that was cut anywhere ends in the bits of one that was not; and what it must not go on from."""
+"""Checkpoints: a fit that was cut anywhere ends in the bits of one that was not; and what it must not continue from."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_damaged_newest_gives_way_to_the_one_before(halfway: tuple[Path, Path]
         assert state is not None
         assert state[1]["taken"] == int(before.stem)
         whole.unlink()
-        with pytest.raises(CheckpointError, match="and no other is whole: to begin anew, empty"):
+        with pytest.raises(CheckpointError, match="and no other is whole: to start over, empty"):
             kept.latest()
 
 

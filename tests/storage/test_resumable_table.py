@@ -125,7 +125,7 @@ def test_another_run_is_not_continued(scored: Path, monkeypatch, make_table, cha
     result = run(*words)
     assert result.exit_code == 1
     assert f"s.csv belongs to another run, which differs in {change}" in result.stderr
-    assert "remove s.csv.partial.json to begin anew" in result.stderr
+    assert "remove s.csv.partial.json to start over" in result.stderr
     assert Path("s.csv.partial").read_bytes() == before
 
 
@@ -136,7 +136,7 @@ def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.csv.partial").write_bytes(b"12345")
     (tmp_path / "s.csv.partial.json").write_text(content)
     with (
-        pytest.raises(DataError, match="partial.json to begin anew"),
+        pytest.raises(DataError, match="partial.json to start over"),
         open_resumable_table(tmp_path / "s.csv", RunIdentity({})),
     ):
         pass

@@ -1,8 +1,8 @@
 """From scores to a threshold, with what to expect from it: what all calibration methods share, and how to call one.
 
 Scores here are anomaly scores: higher is more anomalous. All methods agree on ties: a sample is flagged when its score
-lies strictly above the threshold, which is (but for `pareto.PeaksOverThreshold`) the largest of the scores given that
-is not flagged.
+lies strictly above the threshold, which is (except with `pareto.PeaksOverThreshold`) the largest of the given scores
+that is not flagged.
 
 A method is a class under ``@CALIBRATION_METHODS.register(name, ...)`` in any module of this package, or registered at
 run time. Its facts are

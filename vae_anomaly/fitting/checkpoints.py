@@ -5,7 +5,7 @@ fit (the rows' hash, the parameters, the seed, the device, the libraries' versio
 weights of one that was never interrupted, to the bit; so only a fit of the same identity may resume.
 
 The files are of the kind that `storage.model_file` writes: whole or not there, and with a hash. The last two are
-kept, in case the newest is damaged all the same.
+kept, in case the newest is damaged nevertheless.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Checkpoints:
             self.newest = path
             return tensors, config["state"]
         if error is not None:
-            raise CheckpointError(f"{error}, and no other is whole: to begin anew, empty {self.folder}") from error
+            raise CheckpointError(f"{error}, and no other is whole: to start over, empty {self.folder}") from error
         return None
 
     def write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Training by several processes, the ranks, started by torchrun or an engine: which rank takes which rows of a batch.
 
 All ranks draw the same order of the rows and the same noise from the same generator, and each takes every n-th row of a
-batch, beginning at its own. So a step is that of one process with the whole batch but for rounding, whatever the number
-of ranks, and a checkpoint of one number of ranks serves any other. Gradients are averaged by DistributedDataParallel;
+batch, beginning at its own. So, except for rounding, a step is that of one process with the whole batch, whatever the
+number of ranks, and a checkpoint can be used by any number of ranks. Gradients are averaged by DistributedDataParallel;
 the few other numbers of a step are exchanged by hand.
 
 References

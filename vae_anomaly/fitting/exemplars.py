@@ -90,7 +90,7 @@ def fit_exemplars(vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out:
 
 
 def best_variance(squared: Tensor, n_features: int) -> tuple[Tensor, float]:
-    """The variance of the highest mean log-density under equally likely Gaussians, and that density but for a constant.
+    """The variance of the highest mean log-density under equally likely Gaussians, and that density up to a constant.
 
     By expectation maximisation from squared distances ``(M, n)`` float64 of rows and means.
     """

@@ -1,7 +1,7 @@
 r"""What is fitted after training, with the networks fixed: the prior, the likelihood, the statistics of the scores.
 
 Training maximises the ELBO with p(z) = N(0, I) and the likelihood's ``training_log_prob``. The decoder that it leaves
-gives a bound on log p(x) for any prior and any variance of the noise, so both can be fitted anew, to rows that no
+gives a bound on log p(x) for any prior and any variance of the noise, so both can be fitted again, to rows that no
 weight was fitted to:
 
 1. a mixture prior, :math:`\arg\max_p \mathrm{mean}_i \log p(\mu(x_i))` over latent means (`fitting.mixture`);

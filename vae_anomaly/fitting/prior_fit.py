@@ -1,4 +1,4 @@
-"""The contract of fitting a prior after training, and the rows that serve for it.
+"""The contract of fitting a prior after training, and the rows that are used for it.
 
 An entry of `vae_anomaly.registry.PRIOR_FITS` is a subclass of `PriorFit`, registered under the name of its prior. The
 likelihood is fitted between its two steps, since it depends on the posterior that goes with the prior, and the second

@@ -6,8 +6,8 @@ shapes, and their bytes: it finds damage, but it is no signature, and whoever ca
 The same model gives the same bytes. A checkpoint of a fit is such a file under another key, so that
 neither is ever taken for the other.
 
-Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: what stands for the model in a
-`vae_anomaly.storage.run_identity.RunIdentity`.
+Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: that hash identifies the model
+in a `vae_anomaly.storage.run_identity.RunIdentity`.
 
 References
 ----------

@@ -14,7 +14,7 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
 6. ``learn`` with weight 1 and ``fit_after_training`` move only its buffers, and those in ``positive_buffers`` stay
    above zero.
 
-What has to be known before torch is imported stands in its entry in the registry, and nowhere else:
+What has to be known before torch is imported is in its entry in the registry, and nowhere else:
 
 - ``support``: the closed interval that the data must lie in, if it is not the real line;
 - ``gaussian``: its log-density falls with a squared distance, and it has the two methods that average over many decoded
