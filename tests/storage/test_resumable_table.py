@@ -76,7 +76,7 @@ def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypat
                 assert whole.startswith(partial.read_bytes())
                 assert len(partial.read_bytes().splitlines()) >= 2 * n_runs
                 with partial.open("ab") as file:
-                    file.write(b"7,0.3,to")  # what a kill in the middle of a piece leaves
+                    file.write(b"7,0.3,to")  # what a kill in the middle of a chunk leaves
             else:
                 break
     assert 4 <= n_runs < 11
@@ -143,7 +143,7 @@ def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
 
 
-def test_progress_without_its_rows_begins_anew(tmp_path: Path) -> None:
+def test_progress_without_its_rows_starts_over(tmp_path: Path) -> None:
     (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "identity": {}}')
     with open_resumable_table(tmp_path / "s.csv", RunIdentity({})) as table:
         assert table.n_rows == 0

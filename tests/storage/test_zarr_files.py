@@ -1,4 +1,4 @@
-"""Zarr arrays: read a piece at a time, and nothing in them runs."""
+"""Zarr arrays: read a chunk at a time, and nothing in them runs."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
     """The module ray, connected to a cluster: the one at an address, the one in use already, or a new one.
 
     Other machines can reach Ray, so a new cluster obeys only commands with a token that no other process knows. It
-    keeps its files in a temporary folder, and ends with the block.
+    keeps its files in a temporary folder, and ends with the ``with`` block.
 
     Raises
     ------

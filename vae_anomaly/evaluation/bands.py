@@ -1,7 +1,7 @@
 r"""How far the true curve may lie from the one drawn: 95 % bands, from arrays alone.
 
 *ROC and precision-recall curves*: pointwise, the percentiles of stratified resamples at fixed abscissas. Resamples hold
-nothing that lies beyond the sample, so their band is too narrow at the ends, and two exact statements widen it:
+nothing that lies beyond the sample, so their band is too narrow at the ends, and two exact statements make it wider:
 
 - a count of k among n leaves the whole Clopper-Pearson interval possible, even where all resamples agree (perfect
   separation);

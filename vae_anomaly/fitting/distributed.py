@@ -121,7 +121,7 @@ def device_of_collectives() -> torch.device:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the process group of the torchrun that started this process, if one did, for the block.
+    """Join the process group of the torchrun that started this process, if one did, for a ``with`` block.
 
     Raises
     ------

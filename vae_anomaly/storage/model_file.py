@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 3
 KEYS = {"model": "vae_anomaly", "checkpoint": "vae_anomaly_checkpoint"}
 MAX_HEADER_BYTES = 1 << 24  # parsed, JSON takes some twenty times its bytes
-BLOCK = 1 << 20
+CHUNK_BYTES = 1 << 20
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
@@ -116,7 +116,7 @@ def read_config(path: Path) -> Description:
         head = read_head(file, path)
         file.seek(0)
         whole = hashlib.sha256(file.read(head.start))
-        check_digest(head, hashed(iter(partial(file.read, BLOCK), b""), whole), path)
+        check_digest(head, hashed(iter(partial(file.read, CHUNK_BYTES), b""), whole), path)
     return Description(head.config, whole.hexdigest())
 
 
@@ -229,27 +229,27 @@ def layout_of(table: dict[str, Any], n_bytes: int) -> Layout:
     return layout
 
 
-def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -> None:
+def check_digest(head: Head, chunks: Iterable[bytes | memoryview], path: Path) -> None:
     """Compare the hash of a file's content with the one that it states."""
-    found = digest(head.config, head.table, blocks)
+    found = digest(head.config, head.table, chunks)
     if head.sha256 != found:
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {head.sha256[:64]}")
 
 
-def hashed(blocks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
-    """The blocks, each added to a hash as it passes."""
-    for block in blocks:
-        sha.update(block)
-        yield block
+def hashed(chunks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
+    """The chunks, each added to a hash as it passes."""
+    for chunk in chunks:
+        sha.update(chunk)
+        yield chunk
 
 
-def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryview]) -> str:
+def digest(config: Any, table: dict[str, Any], chunks: Iterable[bytes | memoryview]) -> str:
     """SHA-256 over configuration, tensor table and tensor bytes, in hexadecimal."""
     table = {name: entry for name, entry in table.items() if name != "__metadata__"}
     described = dumps({"config": config, "tensors": table}).encode()
     sha = hashlib.sha256(len(described).to_bytes(8, "little") + described)
-    for block in blocks:
-        sha.update(block)
+    for chunk in chunks:
+        sha.update(chunk)
     return sha.hexdigest()
 
 

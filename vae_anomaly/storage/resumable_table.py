@@ -81,7 +81,7 @@ class ResumableTable:
 
 @contextlib.contextmanager
 def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[ResumableTable]:
-    """A table that goes on where an earlier run was interrupted; it appears at ``path`` once the block has ended well.
+    """A table that continues an earlier run's; it appears at ``path`` once the ``with`` block has ended well.
 
     Parameters
     ----------
