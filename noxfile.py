@@ -43,7 +43,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff's rules; ``nox -s lint -- --fix`` mends what it can."""
+    """Ruff's rules; ``nox -s lint -- --fix`` repairs what it can."""
     session.run("ruff", "check", *session.posargs, ".")
 
 

@@ -3,7 +3,7 @@
 Commands import what they need when they run, so that ``--help`` answers without loading torch.
 
 GNU's OpenMP lets idle threads spin for milliseconds before they sleep, and two programs on the same cores were measured
-to take 50 times as long for it. So they spin 3,000 times here, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set.
+to take 50 times as long because of it. So they spin 3,000 times here, unless OMP_WAIT_POLICY or GOMP_SPINCOUNT is set.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def failing_in_one_line() -> Iterator[None]:
 def describe(error: Exception) -> str:
     """What went wrong, in one message."""
     if isinstance(error, OSError) and error.strerror:
-        if error.filename is None and error.errno in WRITE_ERRORS:  # of any other file the error has the name
+        if error.filename is None and error.errno in WRITE_ERRORS:  # errors of any other file have its name
             discard_stdout()
             return f"standard output: {error.strerror}"
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror

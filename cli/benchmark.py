@@ -51,7 +51,7 @@ QUICK_CASES = 2
 )
 @click.option("--cases", type=click_types.NameList(), help="Only these: classes, data sets or files.  [default: all]")
 @click.option("--quick", is_flag=True, help="A small benchmark of seconds, to see that it runs.")
-@click.option("--fresh", is_flag=True, help="Discard the records of an earlier run, and begin anew.")
+@click.option("--fresh", is_flag=True, help="Discard the records of an earlier run, and start over.")
 @click.option(
     "--output",
     type=click_types.folder_path,
@@ -114,7 +114,7 @@ def benchmark(
 def run_missing(
     log: RecordLog, plan: Plan, methods: list[str], scores: list[str], n_seeds: int, settings: dict[str, Any]
 ) -> None:
-    """Run what the log has no result of, and log it."""
+    """Run what has no result in the log yet, and log it."""
     from vae_anomaly.benchmark.run import QUICK_ROWS, run
 
     cases = chain.from_iterable(make() for make in plan.cases.values())
@@ -132,7 +132,7 @@ def run_missing(
 
 
 def key_of(record: dict[str, Any]) -> Key:
-    """What decides which result it is."""
+    """What identifies the result."""
     from vae_anomaly.benchmark.run import Key
 
     return Key(*(record[name] for name in Key._fields))

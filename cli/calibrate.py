@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each number that calibration methods take, with what it is to each of them."""
+    """Add an option for each number that calibration methods take, with its meaning for each of them."""
     uses: dict[str, dict[str, list[str]]] = {}
     for method in CALIBRATION_METHODS:
         for name, (default, about) in CALIBRATION_METHODS.entry(method).facts.get("parameters", {}).items():
@@ -119,7 +119,7 @@ def calibrate(
 def calibrate_with_data(
     detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, method: str, numbers: dict[str, float]
 ) -> None:
-    """Set the threshold by samples, which are all normal where they have no labels."""
+    """Set the threshold by samples, which are all normal if they have no labels."""
     import numpy as np
 
     if samples.labels is None:

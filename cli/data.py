@@ -50,7 +50,8 @@ class DataOptions:
 def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
     """Name, training part and test part of a named data set.
 
-    Without a name it is MNIST, or, where that is neither on disk nor reachable, ``digits`` with a line on stderr.
+    Without a name it is MNIST. If that is neither on disk nor reachable, it is ``digits``, and a line on stderr says
+    so.
     """
     from vae_anomaly.datasets import load_named
 

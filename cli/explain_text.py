@@ -1,4 +1,4 @@
-"""The evidence on one sample, as `explain_sample` collects it, drawn and as text."""
+"""The evidence on one sample, as `explain_sample` collects it, as a figure and as text."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def fit(
     if engine is not None and parameters["checkpoint_dir"] is None:
         raise click.UsageError("--engine ray needs --checkpoint, a folder that all workers can read and write")
     if parameters["resume"] and parameters["checkpoint_dir"] is None:
-        raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to go on from")
+        raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to continue from")
     outputs = FitOutputs(
         model=output,
         scores=scores or output.with_suffix(".scores.csv"),

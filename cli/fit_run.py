@@ -115,7 +115,7 @@ def train(samples: Dataset | RowsOnDisk, parameters: dict[str, Any]) -> VAEDetec
 
     rows = samples if isinstance(samples, RowsOnDisk) else samples_of(samples.to_frame(), samples.source)
     model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
-    return VAEDetector.of_model(model, device=parameters["device"])
+    return VAEDetector.from_model(model, device=parameters["device"])
 
 
 def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitData:
@@ -142,9 +142,9 @@ def split(
     test_fraction: float,
     seed: int,
 ) -> FitData:
-    """Set a share of the normals and all anomalies aside for the test, drawn at random.
+    """Set a random share of the normals and all anomalies aside for the test.
 
-    Of data on disk no more than fit in memory are tested, of either kind; the other anomalies are left out.
+    Of data on disk at most as many of either kind as fit in memory are tested; the other anomalies are left out.
     """
     import numpy as np
 

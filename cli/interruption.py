@@ -15,11 +15,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the signals into a KeyboardInterrupt inside the block, and that into an exit code of 128 + their number.
+    """In a ``with`` block, turn the signals into a KeyboardInterrupt, and that into an exit code of 128 + their number.
 
-    A line on stderr has the word "interrupted" and the exception's notes. The earlier handlers are restored after the
-    block; a signal that the process was started to ignore stays ignored. Only the main thread can handle signals: in
-    any other the block runs unchanged.
+    A line on stderr has the word "interrupted" and the exception's notes. The earlier handlers are restored afterwards;
+    a signal that the process was started to ignore stays ignored. Only the main thread can handle signals: in any other
+    thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

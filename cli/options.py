@@ -37,7 +37,7 @@ model_option = click.option(
 dataset_option = click.option(
     "--dataset",
     type=click.Choice(DATASETS),
-    help="Data set by name.  [default: mnist, or digits where mnist cannot be had]",
+    help="Data set by name.  [default: mnist, or digits if mnist is not available]",
 )
 data_dir_option = click.option(
     "--data-dir",

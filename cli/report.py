@@ -30,7 +30,7 @@ def report(model: Path, output: Path, score_name: str | None, device: str, **dat
 
     The page opens from disk and needs no network. It shows how good the scores are; what the threshold costs; the
     most anomalous, borderline, missed and falsely flagged samples, with the features that their scores come from; and
-    what the model believes normal is.
+    what the model takes for normal.
     """
     from vae_anomaly.reports import PAGE, check_report_folder, write_report
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.evaluation import Evaluation
     from vae_anomaly.fitted_model import FittedModel
-    from vae_anomaly.reports import Beliefs, Evidence, Report
+    from vae_anomaly.reports import Evidence, GeneratedSamples, Report
 
 MAX_CODES = 5_000
 N_SAMPLES = 24
@@ -80,7 +80,7 @@ def build_report(
         code_rows=code_rows,
         gallery=gallery,
         evidence=explain_rows(detector, samples, np.unique(np.concatenate(list(gallery.values())))),
-        beliefs=generate_beliefs(detector.model_, samples.take(code_rows[shown]), codes[shown]),
+        generated=generate_samples(detector.model_, samples.take(code_rows[shown]), codes[shown]),
         anomalous=anomalous,
         labels=samples.labels,
         names=samples.row_names,
@@ -96,7 +96,7 @@ def build_report(
 def evaluate_if_labelled(
     detector: VAEDetector, anomaly_score: np.ndarray, anomalous: np.ndarray | None, classes: np.ndarray | None
 ) -> tuple[Evaluation | None, tuple[float, float] | None]:
-    """The evaluation of scores, and the false-alarm rates promised for so many normals; None without both kinds."""
+    """The evaluation of scores, and the false-alarm rates promised for its normals; None if one kind is missing."""
     from vae_anomaly.calibration.methods import promised_alarms
     from vae_anomaly.evaluation import evaluate
 
@@ -129,15 +129,15 @@ def explain_rows(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> E
     )
 
 
-def generate_beliefs(model: FittedModel, samples: Dataset, codes: np.ndarray) -> Beliefs:
-    """What the model believes normal is: samples, traversals of latents, and a line between two normals.
+def generate_samples(model: FittedModel, samples: Dataset, codes: np.ndarray) -> GeneratedSamples:
+    """What the model takes for normal: samples, traversals of latents, and a line between two normals.
 
     A traversal varies one latent, the others at their means over the codes of normals; those latents are shown that
     vary most. The line leads from the code nearest to the mean of all to one that is farther from it than 90 % are.
     """
     import numpy as np
 
-    from vae_anomaly.reports import Beliefs
+    from vae_anomaly.reports import GeneratedSamples
 
     centre, spread = codes.mean(axis=0), codes.std(axis=0)
     traversed = np.argsort(-spread, kind="stable")[:N_TRAVERSED]
@@ -148,7 +148,7 @@ def generate_beliefs(model: FittedModel, samples: Dataset, codes: np.ndarray) ->
     first = np.argmin(np.square(codes - centre).sum(axis=1))
     by_distance = np.argsort(np.square(codes - codes[first]).sum(axis=1), kind="stable")
     ends = samples.take(np.array([first, by_distance[int(0.9 * (len(codes) - 1))]]))
-    return Beliefs(
+    return GeneratedSamples(
         samples=model.sample(N_SAMPLES).reshape(N_SAMPLES, -1),
         traversal=model.inverse_transform(grid.reshape(-1, codes.shape[1])).reshape(len(traversed), N_STEPS, -1),
         steps=steps,

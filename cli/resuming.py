@@ -20,7 +20,7 @@ WORKER = "worker"  # click's `obj` in a command that a worker of a Ray cluster r
 
 @contextlib.contextmanager
 def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iterator[None]:
-    """Prepare a folder for the checkpoints of the fit in the block, and empty it once the block has ended well.
+    """Prepare a folder for the checkpoints of the fit in the ``with`` block, and empty it once that has ended well.
 
     Of several ranks only the first prints and removes. A KeyboardInterrupt gets a note with the command that goes on.
     A warning of a damaged checkpoint becomes a line on stderr.
@@ -56,7 +56,7 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
 
 @contextlib.contextmanager
 def printing_checkpoint_warnings() -> Iterator[None]:
-    """Print warnings in the block as notes on stderr, those of damaged checkpoints every time."""
+    """Print warnings in the ``with`` block as notes on stderr, those of damaged checkpoints every time."""
     from vae_anomaly.errors import CheckpointWarning
 
     def print_note(message: Warning | str, *rest: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""``vae-anomaly sample``: what a model believes normal is."""
+"""``vae-anomaly sample``: what a model takes for normal."""
 
 from __future__ import annotations
 

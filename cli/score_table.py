@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vae_anomaly.storage.run_identity import RunIdentity
     from vae_anomaly.storage.score_formats import Columns, ScoreTable
 
-RESUMABLE_CHUNK_ROWS = 1 << 14  # so many rows are lost to a kill, at most
+RESUMABLE_CHUNK_ROWS = 1 << 14  # if the process is killed, at most so many rows are lost
 
 
 def score_to_table(
@@ -32,7 +32,7 @@ def score_to_table(
 
 
 def score_to_table_resumably(fitted: FittedModel, data: Path, output: Path, label_column: str | None) -> int:
-    """Score a file into a table, continuing one that was cut; returns how many samples are flagged in all of it."""
+    """Score a file into a table, continuing an interrupted one; returns how many samples are flagged in all of it."""
     from vae_anomaly.storage.resumable_table import open_resumable_table
 
     with open_resumable_table(output, identity_of(fitted, data, label_column)) as table:

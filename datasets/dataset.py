@@ -1,4 +1,4 @@
-"""What every source of data gives: an array, its source, and labels and names if there are some."""
+"""What every source of data gives: an array, its source, and labels and names, if it has some."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import parsing
 
-LARGEST_LABEL = 2.0**53  # a float tells whole numbers apart below it
+LARGEST_LABEL = 2.0**53  # below it floats are exact for whole numbers
 LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
 
 

@@ -94,11 +94,15 @@ def fetch(
 ) -> None:
     """Fetch one file from the first mirror that has the right one; raises as `download`."""
     responses: list[requests.Response] = []
+
+    def keep(response: requests.Response, *_: object, **__: object) -> None:
+        responses.append(response)
+
     get = pooch.HTTPDownloader(
         progressbar=progress and sys.stderr.isatty(),
         chunk_size=1 << 16,
         timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-        hooks={"response": lambda response, *_, **__: responses.append(response)},
+        hooks={"response": keep},
     )
     failures: list[Exception] = []
     for mirror in mirrors:

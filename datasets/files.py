@@ -1,7 +1,7 @@
 """A user's own data, by path, in any format of `vae_anomaly.datasets.formats`.
 
-`load_file` gives all of it, `chunks` a chunk at a time in constant memory. Nothing here unpickles, and nothing is
-held that a header merely claims: the readers in `vae_anomaly.storage` state their bounds.
+`load_file` gives all of it, `chunks` a chunk at a time in constant memory. Nothing here unpickles, and no memory is
+taken because a header asks for it: the readers in `vae_anomaly.storage` state their bounds.
 """
 
 from __future__ import annotations

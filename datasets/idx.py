@@ -37,7 +37,7 @@ def read_bytes(path: Path) -> bytes:
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: damaged gzip file ({error}): delete it and fetch it again") from error
     if len(data) > LARGEST:
-        raise DataError(f"{path}: more than {LARGEST} bytes when decompressed: not an IDX file of ours")
+        raise DataError(f"{path}: more than {LARGEST} bytes when decompressed: not an IDX file of a known data set")
     return data
 
 

@@ -22,7 +22,7 @@ def load_named(name: str, data_dir: Path | None = None, *, progress: bool = Fals
 
     IDX files are looked for in ``data_dir`` (or the folder ``VAE_ANOMALY_DATA`` names), each data set in a subfolder of
     its name; then in the user's cache (``VAE_ANOMALY_CACHE`` moves it); then downloaded into it. ``digits`` has no test
-    part of its own: a fixed random third serves as one.
+    part of its own: a fixed random third of it is used.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def data_files(location: str) -> list[str]:
     Raises
     ------
     DataError
-        If there is none, or one of a format that cannot be read in ranges of rows.
+        If there is none, or one has a format that cannot be read in ranges of rows.
     """
     if PurePosixPath(location).suffix in suffixes(folder=True):
         return [location]
@@ -34,7 +34,7 @@ def data_files(location: str) -> list[str]:
         with parsing(f"{location} cannot be read"):
             names = files.find(root)
         inside = [name[len(root) :].lstrip("/") for name in names if name != root]
-        found = {whole_data(name) for name in inside if shown(name)}
+        found = {whole_data(name) for name in inside if is_visible(name)}
         joined = [f"{location.rstrip('/')}/{name}" for name in found]
         whole = bool(names) and not inside
     else:
@@ -50,7 +50,7 @@ def data_files(location: str) -> list[str]:
     return joined
 
 
-def shown(name: str) -> bool:
+def is_visible(name: str) -> bool:
     """Whether no part of a file's name hides it; names inside a folder that is one array do not count."""
     parts = PurePosixPath(whole_data(name)).parts
     return not any(part.startswith((".", "_")) for part in parts)
@@ -68,13 +68,13 @@ def walked(folder: Path) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
         arrays = [name for name in folders if PurePosixPath(name).suffix in suffixes(folder=True)]
-        folders[:] = [name for name in folders if shown(name) and name not in arrays]
-        found += [os.path.join(place, name) for name in (*names, *arrays) if shown(name)]
+        folders[:] = [name for name in folders if is_visible(name) and name not in arrays]
+        found += [os.path.join(place, name) for name in (*names, *arrays) if is_visible(name)]
     return found
 
 
 def extent(location: str) -> Extent:
-    """How many rows a file has, from what it says of itself.
+    """How many rows a file has, by its header or metadata.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def extent(location: str) -> Extent:
 
 
 def stamp(location: str) -> str:
-    """What changes when the data do: sizes and times of change, or what a server says of them."""
+    """Text that changes whenever the data change: sizes and times, or what a server says of them."""
     return open_format(location).stamp()
 
 

@@ -1,6 +1,6 @@
 """Arrays and results to figures, tables and pages; no model is known here.
 
-Names are imported on first use, as ``__init__.pyi`` lists them: whoever draws one figure loads no templates.
+Names are imported on first use, as ``__init__.pyi`` lists them: drawing one figure loads no templates.
 """
 
 import lazy_loader

@@ -3,8 +3,8 @@ from .benchmark_table import summary_table as summary_table
 from .benchmark_table import write_benchmark as write_benchmark
 from .page.folder import PAGE as PAGE
 from .page.folder import check_report_folder as check_report_folder
-from .page.report import Beliefs as Beliefs
 from .page.report import Evidence as Evidence
+from .page.report import GeneratedSamples as GeneratedSamples
 from .page.report import Report as Report
 from .page.selection import gallery_rows as gallery_rows
 from .page.write import write_report as write_report

@@ -210,7 +210,7 @@ def test_a_file_offers_the_scores_that_it_was_calibrated_for(
 
 
 def clone_of(detector: VAEDetector) -> VAEDetector:
-    return VAEDetector.of_model(detector.model_)
+    return VAEDetector.from_model(detector.model_)
 
 
 def test_a_score_unknown_to_this_version_is_kept(few_scores: FittedModel, tmp_path: Path) -> None:

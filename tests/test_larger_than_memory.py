@@ -150,7 +150,7 @@ def test_statistics_are_those_of_the_rows_trained_on(make_table: Make) -> None:
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_a_model_from_disk_tells_anomalies(make_images: Make) -> None:
+def test_a_model_from_disk_finds_anomalies(make_images: Make) -> None:
     X = make_images(600)
     fitted = VAEDetector(epochs=20).fit_batches(np.array_split(X, 5))
     assert fitted.image_shape_ == (9, 8, 1)
@@ -330,7 +330,7 @@ def added_mebibytes(*arguments: object) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell the peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure the peak of memory")
 def test_memory_stays_bounded_whatever_the_file_has(make_table: Make, capsys: pytest.CaptureFixture[str]) -> None:
     shape = (400_000, 784)
     with open("large.npy", "wb") as file:  # sparse, but for a real block at every hundredth part
@@ -350,7 +350,7 @@ def test_memory_stays_bounded_whatever_the_file_has(make_table: Make, capsys: py
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to tell the peak of memory")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure the peak of memory")
 def test_scoring_a_table_takes_no_more_memory_for_more_rows(make_table: Make) -> None:
     np.save("some.npy", make_table(4_000, 64).astype("f4"))
     CliRunner().invoke(main, ["fit", "--data", "some.npy", "--epochs", "1", "--no-report"], catch_exceptions=False)

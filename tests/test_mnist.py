@@ -24,7 +24,7 @@ def real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_three_normal_digits_are_told_from_the_rest() -> None:
+def test_three_normal_digits_are_distinguished_from_the_rest() -> None:
     result = run("fit", "--normal", "0,1,2", "--json")
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)

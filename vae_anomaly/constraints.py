@@ -11,12 +11,12 @@ from typing import Any
 
 
 def is_integer(value: Any) -> bool:
-    """A whole number, and not a truth value."""
+    """Whether it is a whole number and not a bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_real(value: Any) -> bool:
-    """A finite number, and not a truth value."""
+    """Whether it is a finite number and not a bool."""
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
@@ -30,7 +30,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class OneOf(Constraint):
-    """One of some words, which are looked up when they are needed."""
+    """One of several names, which are looked up when they are needed."""
 
     names: Iterable[str]
     auto: bool = False
@@ -48,7 +48,7 @@ class OneOf(Constraint):
 
 @dataclass(frozen=True)
 class Integer(Constraint):
-    """A whole number from a smallest one on."""
+    """A whole number of at least ``low``."""
 
     low: int = 1
 
@@ -61,7 +61,7 @@ class Integer(Constraint):
 
 @dataclass(frozen=True)
 class Number(Constraint):
-    """A finite number between two, which may be values themselves or not."""
+    """A finite number in an interval, whose ends may belong to it or not."""
 
     low: float = 0
     high: float = math.inf
@@ -149,7 +149,7 @@ class Folder(Constraint):
 
 
 class Seed(Constraint):
-    """Whatever scikit-learn's ``check_random_state`` takes; a file holds a whole number of 32 bits, or nothing."""
+    """Whatever scikit-learn's ``check_random_state`` takes; a file holds a whole number of 32 bits, or null."""
 
     def allows(self, value: Any) -> bool:
         return True

@@ -64,7 +64,7 @@ class VAEDetector(
         most 2 (which 28 x 28 images have); 0.2 for tables, 0 for the article.
     epochs : int or None
         Most passes over the data. None: as many as take 256,000 rows, but at least 30 and at most 200; for samples on
-        disk at most those of 100,000 steps.
+        disk at most as many as take 100,000 steps.
     batch_size : int or None
         Rows a training step, of all ranks together where torchrun or Ray runs several. None: 128, and 256 from 25,000
         training rows or 2,500 training images up.
@@ -95,8 +95,8 @@ class VAEDetector(
     verbose : bool
         Show a progress bar on stderr, on a terminal only.
     checkpoint_dir : str, Path or None
-        Folder in which ``fit`` keeps its state, so that it can go on where it was killed; ``fit`` empties it of
-        checkpoints once it is done. Each fit needs a folder of its own, and a ``random_state``. Not part of the model.
+        Folder in which ``fit`` keeps its state, so that a killed fit can continue; ``fit`` removes its checkpoints once
+        it is done. Each fit needs a folder of its own, and a ``random_state``. Not part of the model.
     checkpoint_interval : float
         Seconds between two checkpoints.
     resume : bool
@@ -106,7 +106,7 @@ class VAEDetector(
     Attributes
     ----------
     offset_ : float
-        ``score_samples`` below it means anomaly. It and the two below are of the score in use; each score has its own.
+        ``score_samples`` below it means anomaly. Each score has its own offset and calibration.
     history_ : list of dict
         One record an epoch: learning rate and ELBO terms on training and validation samples, mean nats a sample, with
         the prior and the likelihood of training.
@@ -115,7 +115,7 @@ class VAEDetector(
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
     likelihood_, prior_, precision_ : str
-        The values that these parameters came to have.
+        The values of these parameters that the fit used, such as "gaussian" for "auto".
     model_ : FittedModel
         The model with the score in use. ``FittedModel.load`` reads it from a file without scikit-learn.
     vae_, noise_ : VAE and Tensor of shape (n_draws, 1, latent_dim)
@@ -208,7 +208,7 @@ class VAEDetector(
         ------
         ValueError
             If a parameter or the data cannot be used, the loss stops being finite, or ``checkpoint_dir`` holds
-            checkpoints that are not wanted, of another fit, or damaged.
+            checkpoints that are damaged, of another fit, or not to be resumed from.
         KeyboardInterrupt
             If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
         """
@@ -228,7 +228,7 @@ class VAEDetector(
             return self._fit(rows)
 
     def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
-        """As `fit`, on samples that come in batches and are together perhaps larger than memory.
+        """As `fit`, on samples that come in batches, which together may be larger than memory.
 
         They are copied into a temporary file (``TMPDIR`` chooses where) and then used as `fit_file` uses its file.
 
@@ -240,7 +240,7 @@ class VAEDetector(
         Raises
         ------
         ValueError
-            If there are no samples, or they differ in shape, type or column names, and as `fit`.
+            If there are no samples, or they differ in shape, type or column names, and whatever `fit` raises.
         OSError
             If the temporary file has no room.
         """
@@ -263,13 +263,13 @@ class VAEDetector(
         rate: float | None = None,
         **options: Any,
     ) -> Self:
-        """Set the threshold of the score in use anew, without training; `predict` follows it.
+        """Set another threshold for the score in use, without training; `predict` follows it.
 
         Parameters
         ----------
         X : array-like, optional
             Samples that nothing was fitted on; their normals replace ``calibration_scores_``. Without normals among
-            them, or without X, the held-out normals of the fit serve.
+            them, or without X, the held-out normals of the fit are used.
         y : array-like of shape (N,), optional
             +1 for the normals in X, -1 for the anomalies; None: all are normal.
         method : str
@@ -290,7 +290,7 @@ class VAEDetector(
         return self
 
     def set_calibration(self, calibration: Calibration) -> Self:
-        """Take a threshold from anywhere for the score in use; `predict` follows it."""
+        """Use a given threshold for the score in use; `predict` follows it."""
         self.calibrations_[self.model_.score] = calibration
         return self
 
@@ -327,7 +327,7 @@ class VAEDetector(
     def explain(self, X: ArrayLike) -> Explanation:
         """Where each sample's ELBO comes from, and what the model expected instead.
 
-        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
         numbers a sample in four of them; with exemplars one more holds up to 5,000.
         """
         return self.model_.explain(self._rows(X))
@@ -349,7 +349,7 @@ class VAEDetector(
         return self.model_.inverse_transform(check_array(X, dtype=[np.float64, np.float32]))
 
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """What the model believes normal is: means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``.
+        """What the model takes for normal: means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``.
 
         Without a ``random_state``, the detector's own is taken.
         """
@@ -362,7 +362,7 @@ class VAEDetector(
         return self.model_.interpolate(self._rows(ends), n_steps)
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted detector to one safetensors file, all or nothing; one that is there is replaced."""
+        """Write the fitted detector to one safetensors file, all or nothing; an existing file is replaced."""
         model = self.model_
         model.save(path)
         self._fitted.file_digest = model.file_digest
@@ -378,10 +378,10 @@ class VAEDetector(
         OSError
             If it cannot be read.
         """
-        return cls.of_model(FittedModel.load(path, device=device), device=device)
+        return cls.from_model(FittedModel.load(path, device=device), device=device)
 
     @classmethod
-    def of_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
+    def from_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
         """The detector whose fit gave a model, which is not copied."""
         detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
         detector._fitted = model
@@ -391,7 +391,7 @@ class VAEDetector(
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""
         check_is_fitted(self)
         check_feature_names(feature_names_of(X), self._fitted.feature_names)
-        return self._fitted.matching(samples_of(X))
+        return self._fitted.rows_of_checked(samples_of(X))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the program: each is one message that says what, and what to do."""
+"""Errors whose cause lies outside the program: each message says what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class DataUnavailableError(DataError):
 
 
 class ModelFileError(ValueError):
-    """A model file that is not one, is damaged, or comes from a later version."""
+    """A file that is no model file, is damaged, or comes from a later version."""
 
 
 class TrainingError(ValueError):
-    """Training that cannot go on: the loss is no longer a number."""
+    """Training that cannot continue: the loss is no longer a number."""
 
 
 class CheckpointError(ValueError):
-    """Checkpoints that a fit cannot go on from, or would overwrite."""
+    """Checkpoints that a fit cannot continue from, or would overwrite."""
 
 
 class CheckpointWarning(UserWarning):
-    """A damaged checkpoint was passed over; the fit goes on from an older one."""
+    """A damaged checkpoint was skipped; the fit continues from an older one."""
 
 
 class DeviceMemoryError(ValueError):
@@ -32,4 +32,4 @@ class DeviceMemoryError(ValueError):
 
 
 class EngineError(RuntimeError):
-    """An engine that cannot run: missing, not reachable, or of workers that do not start."""
+    """An engine that cannot run: it is missing or not reachable, or its workers do not start."""

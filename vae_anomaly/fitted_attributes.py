@@ -96,19 +96,19 @@ class FittedAttributes:
 
     @property
     def likelihood_(self) -> str:
-        """What ``likelihood`` came to be."""
+        """The likelihood that the fit used."""
         check_is_fitted(self)
         return LIKELIHOODS.name_of(type(self.vae_.likelihood))
 
     @property
     def prior_(self) -> str:
-        """What ``prior`` came to be."""
+        """The prior that the fit used."""
         check_is_fitted(self)
         return PRIORS.name_of(type(self.vae_.prior))
 
     @property
     def precision_(self) -> str:
-        """What ``precision`` came to be."""
+        """The precision that the training used."""
         check_is_fitted(self)
         name: str = self._fitted.parameters.get("precision", "full")
         return name

@@ -1,4 +1,4 @@
-"""`FittedModel`: all that is left of a fit, and all that can be done with it; nothing of scikit-learn or pandas.
+"""`FittedModel`: all that a fit leaves, and all that can be done with it; nothing of scikit-learn or pandas.
 
 It scores, explains, reconstructs, samples, sets thresholds, and is saved and loaded. `VAEDetector` holds one and puts
 scikit-learn's contract around it; a program that only scores loads one, and starts in half the time.
@@ -32,7 +32,7 @@ from vae_anomaly.scoring.support import check_support
 from vae_anomaly.storage.checks import check_feature_names, checked
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-OfRows: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
+RowFunction: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
 """``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
 
 
@@ -148,7 +148,7 @@ class FittedModel:
         return self.held_out_scores[self.score]
 
     def rows(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> np.ndarray:
-        """Samples checked and as rows, for the other methods.
+        """Check samples and turn them into rows, for the other methods.
 
         Parameters
         ----------
@@ -169,10 +169,10 @@ class FittedModel:
             values that its likelihood gives no density to.
         """
         check_feature_names(feature_names, self.feature_names)
-        return self.matching(checked(X))
+        return self.rows_of_checked(checked(X))
 
-    def matching(self, samples: RowsInMemory) -> np.ndarray:
-        """As `rows`, of samples whose names and values have been checked already."""
+    def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
+        """As `rows`, for samples whose names and values have been checked already."""
         rows = samples.computable()
         flat = RowsInMemory(self.flat(rows.values))
         if flat.shape[1] != self.n_features:
@@ -200,13 +200,13 @@ class FittedModel:
         return X.reshape(len(X), -1)
 
     def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:
-        """A score of each row, ``(N,)`` float64: the one in use, or another by name."""
+        """The score of each row, ``(N,)`` float64: the one in use, or another by name."""
         function = SCORES[score or self.score]
 
-        def alone(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+        def score_alone(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
             return (function(vae, x, noise),)
 
-        return self.by_block(rows, alone)[0].astype(np.float64)
+        return self.by_block(rows, score_alone)[0].astype(np.float64)
 
     def elbo_terms(self, rows: np.ndarray | Rows) -> ElboTerms:
         """Reconstruction term and KL term of each row's ELBO, each ``(N,)`` float64, in nats."""
@@ -215,7 +215,7 @@ class FittedModel:
     def explain(self, rows: np.ndarray) -> Explanation:
         """Each feature's and each latent's share of the rows' ELBO, and what the model expected, float64.
 
-        It is always the ELBO's terms that are shared out, whatever score is in use. All arrays are held in memory, D
+        The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
         numbers a row in four of them; with exemplars one more holds up to 5,000 numbers a row.
         """
         return Explanation(*(part.astype(np.float64) for part in self.by_block(rows, explain)))
@@ -247,7 +247,7 @@ class FittedModel:
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """Means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``, as `VAEDetector.sample` gives them.
 
-        Without a ``random_state``, draws are those of the fit's.
+        Without a ``random_state``, that of the fit is taken.
         """
         if not is_integer(n_samples) or n_samples < 1:
             raise ValueError(f"n_samples must be an int of at least 1, got {n_samples!r}")
@@ -308,9 +308,9 @@ class FittedModel:
         rate: float | None = None,
         **options: Any,
     ) -> Self:
-        """Set the threshold of the score in use anew, without training; parameters are as for `VAEDetector.calibrate`.
+        """Set another threshold for the score in use, without training; parameters are as for `VAEDetector.calibrate`.
 
-        Models that `using` made of this one get it too.
+        Models that `using` made from this one get it too.
 
         Raises
         ------
@@ -337,8 +337,8 @@ class FittedModel:
         self.held_out_scores[self.score] = normal
         return self
 
-    def by_block(self, rows: np.ndarray | Rows, function: OfRows) -> tuple[np.ndarray, ...]:
-        """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the rows ask for."""
+    def by_block(self, rows: np.ndarray | Rows, function: RowFunction) -> tuple[np.ndarray, ...]:
+        """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the type of the rows needs."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
         noise = self.noise.to(vae.scaling.loc.device, dtype)

@@ -39,14 +39,14 @@ class Parameter:
     help
         What it does, for ``vae-anomaly fit --help``.
     shown_default
-        What the help says in place of a default that is None.
+        What the help shows as default if the default is None.
     kept
         Whether a model file holds it. Where and when a fit keeps its state is not part of a model, and a file must not
         decide it.
     stored_as
-        Its name in model files, where that is another.
+        Its name in model files, if it is another.
     option
-        Its option of ``vae-anomaly fit``, where that is not its name; None: it has none.
+        Its option of ``vae-anomaly fit``, if it is not called like it; None: it has none.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Selectable:
-    """Names of a registry's entries that a user may choose: those that no other choice brings along."""
+    """Names of a registry's entries that a user may choose: those that do not come with another choice."""
 
     registry: Registry
 
@@ -252,7 +252,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         if not gaussian:
             raise ValueError(f"prior={prior!r} needs a Gaussian likelihood, got likelihood={likelihood!r}")
     if parameters["resume"] and parameters["checkpoint_dir"] is None:
-        raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to go on from")
+        raise ValueError("resume=True needs checkpoint_dir, the folder with the checkpoints to continue from")
     if parameters["checkpoint_dir"] is not None and parameters["random_state"] is None:
         raise ValueError("checkpoint_dir needs a random_state, such as 0: without one a fit cannot be resumed")
 
@@ -265,7 +265,7 @@ def stored_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def parameters_in(stored: Mapping[str, Any], device: str) -> dict[str, Any]:
     """All parameters of the detector whose file holds these, on this device.
 
-    A file from before a parameter was there leaves it out, and its default was in force.
+    A file that is older than a parameter does not hold it; the parameter then has its default.
 
     Raises
     ------

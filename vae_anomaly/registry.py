@@ -8,8 +8,8 @@ An entry is a function or a class under a decorator, in any module of the regist
 
 Its help is the first paragraph of its docstring; what else others need to know of it (whether it is slow, what it
 needs) are the decorator's keywords. All of this is read from the source and nothing is imported for it, so that
-``--help``, completion and the checks of parameters cost no second for torch; an entry's module is imported when the
-entry itself is asked for. Entries that are registered at run time, such as by a user's own code, count too.
+``--help``, completion and the checks of parameters do not wait for torch; an entry's module is imported when the entry
+itself is asked for. Entries may also be registered at run time, such as by a user's own code.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Registry(Mapping[str, Any]):
         Raises
         ------
         KeyError
-            If it is none.
+            If it is no entry.
         """
         for name, entry in self._objects.items():
             if entry is kind:

@@ -2,7 +2,7 @@
 
 The description (parameters, shapes, thresholds, history) is JSON; the weights, the latent draws and the held-out scores
 are tensors. All that the description says is checked, and compared with the types and shapes of the tensors, before
-memory is taken for a single tensor: what is built first has no memory of its own.
+memory is taken for a single tensor: the module is first built with tensors that have no memory.
 
 A file holds the scores that it was calibrated for, each as a calibration and a tensor of held-out scores. A version
 that knows further scores does not offer them for this file; one that does not know a score of the file keeps it, and
@@ -128,7 +128,7 @@ class Described:
         kind = KINDS[self.config["dtype"]]
         expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
         expected["noise"] = "F64", noise
-        for name in self.calibrations:  # of any length: calibrating anew changes that of one score
+        for name in self.calibrations:  # of any length: another calibration changes that of one score
             expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
         for name in sorted(expected.keys() | layout.keys()):
             if layout.get(name) != expected.get(name) or 0 in layout[name][1]:

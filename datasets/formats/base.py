@@ -37,7 +37,7 @@ class Format(ABC):
     """
 
     description_files: ClassVar[tuple[str, ...]] = ()
-    """Of a folder: the files, one of which is there and changes whenever the data do."""
+    """For data in a folder: names of files, one of which exists and changes whenever the data change."""
 
     def __init__(self, location: Location) -> None:
         self.location = location
@@ -81,7 +81,7 @@ class Format(ABC):
         return None
 
     def stamp(self) -> str:
-        """What changes whenever the data do: sizes and times of change, or what a server says of them.
+        """Text that changes whenever the data change: sizes and times, or what a server says of them.
 
         Raises
         ------

@@ -93,7 +93,7 @@ def header_of(first: bytes, source: str) -> tuple[list[str], bool]:
 
 
 class Metered(io.RawIOBase):
-    """A line already read, then the rest of its stream, but only so many bytes for so many cells.
+    """A line already read, then the rest of its stream; refuses more bytes than the cells may have on average.
 
     The parser holds all bytes of the rows that it was asked for: without this a line or a quoted cell without end
     would take all memory.

@@ -61,7 +61,7 @@ def image_chunks(folder: Path, n_rows: int, first_row: int = 0) -> Iterator[Data
 
 
 def text(name: str) -> str:
-    """A file's name as text that UTF-8 can hold; bytes that are none become backslash escapes."""
+    """A file's name as text that UTF-8 can hold; other bytes become backslash escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -115,13 +115,13 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def small(images: np.ndarray, most: int = MAX_SIDE) -> np.ndarray:
-    """Images ``(N, H, W, C)`` averaged over whole blocks of pixels until no side exceeds ``most``."""
+    """Images ``(N, H, W, C)`` averaged over squares of pixels until no side exceeds ``most``."""
     factor = -(-max(images.shape[1:3]) // most)
     if factor == 1:
         return images
     height, width = (side // factor * factor for side in images.shape[1:3])
-    blocks = images[:, :height, :width].reshape(len(images), height // factor, factor, width // factor, factor, -1)
-    averaged: np.ndarray = blocks.mean(axis=(2, 4))
+    squares = images[:, :height, :width].reshape(len(images), height // factor, factor, width // factor, factor, -1)
+    averaged: np.ndarray = squares.mean(axis=(2, 4))
     return averaged
 
 

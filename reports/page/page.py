@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from vae_anomaly.registry import FIGURES
+from vae_anomaly.reports.page.captioned_figure import SECTIONS, CaptionedFigure
 from vae_anomaly.reports.page.charts import (
     HEIGHT,
     WIDTH,
@@ -27,7 +28,6 @@ from vae_anomaly.reports.page.charts import (
     roc_chart,
     score_chart,
 )
-from vae_anomaly.reports.page.drawn import SECTIONS, Drawn
 from vae_anomaly.reports.page.glossary import GLOSSARY
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
@@ -50,7 +50,7 @@ KINDS = {
 }
 
 
-def render_page(report: Report, figures: dict[str, Drawn]) -> str:
+def render_page(report: Report, figures: dict[str, CaptionedFigure]) -> str:
     """The page as text.
 
     Parameters
@@ -189,18 +189,20 @@ def row(report: Report, i: int) -> dict[str, Any]:
     }
 
 
-def pictures(figures: dict[str, Drawn], section: str) -> list[dict[str, Any]]:
+def pictures(figures: dict[str, CaptionedFigure], section: str) -> list[dict[str, Any]]:
     """A section's figures as vector images for light and dark pages."""
-    return [picture(drawn) for name, drawn in figures.items() if FIGURES.entry(name).facts["section"] == section]
+    return [
+        picture(captioned) for name, captioned in figures.items() if FIGURES.entry(name).facts["section"] == section
+    ]
 
 
-def picture(drawn: Drawn) -> dict[str, Any]:
+def picture(captioned: CaptionedFigure) -> dict[str, Any]:
     """A figure as two vector images, for light and dark pages, and their size in pixels."""
-    width, height = drawn.figure.get_size_inches()
+    width, height = captioned.figure.get_size_inches()
     return {
-        "drawn": drawn,
-        "light": data_uri(drawn.svg, "image/svg+xml"),
-        "dark": data_uri(darkened(drawn.svg), "image/svg+xml"),
+        "captioned": captioned,
+        "light": data_uri(captioned.svg, "image/svg+xml"),
+        "dark": data_uri(darkened(captioned.svg), "image/svg+xml"),
         "width": round(96 * width),
         "height": round(96 * height),
     }

@@ -38,7 +38,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beliefs:
+class GeneratedSamples:
     """What the model takes for normal, in the features' own units.
 
     Parameters
@@ -92,7 +92,7 @@ class Report:
         Posterior means of some samples ``(K, L)``, and the numbers of these samples ``(K,)``.
     gallery, evidence
         Samples to look at, by kind, and why they have their scores.
-    beliefs
+    generated
         What the model takes for normal.
     feature_names
         ``D`` names; None for images.
@@ -117,7 +117,7 @@ class Report:
     code_rows: np.ndarray
     gallery: dict[str, np.ndarray]
     evidence: Evidence
-    beliefs: Beliefs
+    generated: GeneratedSamples
     anomalous: np.ndarray | None = None
     labels: np.ndarray | None = None
     names: tuple[str, ...] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vae_anomaly.reports.page.drawn import report_figures
+from vae_anomaly.reports.page.captioned_figure import report_figures
 from vae_anomaly.reports.page.folder import FIGURES_FOLDER, NUMBERS, PAGE, SCORES, check_report_folder
 from vae_anomaly.reports.page.page import render_page
 from vae_anomaly.reports.page.report import Report
@@ -27,8 +27,8 @@ def write_report(report: Report, folder: Path) -> None:
     with atomic_folder(folder) as part:
         figures = report_figures(report)
         (part / FIGURES_FOLDER).mkdir()
-        for name, drawn in figures.items():
-            (part / FIGURES_FOLDER / f"{name}.svg").write_bytes(drawn.svg)
+        for name, captioned in figures.items():
+            (part / FIGURES_FOLDER / f"{name}.svg").write_bytes(captioned.svg)
         with open_score_table(part / SCORES) as write:
             write(report.frame())
         (part / NUMBERS).write_text(json.dumps(report.numbers(), indent=1), encoding="utf-8")

@@ -44,7 +44,7 @@ THRESHOLD_LINE: dict[str, Any] = {"color": INK, "ls": (0, (4, 2)), "lw": 1.2}
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """A block (or, as a decorator, a function) in which matplotlib draws in this style; the user's settings return."""
+    """A context, or a decorator of a function, in which matplotlib draws in this style; the user's settings return."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)

@@ -109,7 +109,7 @@ def in_a_process(code: str, **given: Any) -> dict[str, Any]:
         return measured
 
 
-# of its own peak: what getrusage tells began with that of the process that started this one
+# of its own peak: what getrusage reports began with that of the process that started this one
 CHILD = """
 import json, sys, time
 given, code, path = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -57,7 +57,7 @@ def test_score_reads_a_pipe_and_survives_a_closed_one(table_model: Path, make_ta
     assert result.stderr == ""
 
 
-def test_fdr_decides_the_whole_batch(table_model: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fdr_decides_all_samples_together(table_model: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:
     from vae_anomaly.calibration.conformal import benjamini_hochberg
 
     np.save("X.npy", np.vstack([make_table(80, seed=1), 20 * make_table(60, seed=2)]))

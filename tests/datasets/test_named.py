@@ -108,7 +108,7 @@ def mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         server.http.server_close()
 
 
-def stored(tmp_path: Path) -> list[str]:
+def files_on_disk(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
 
 
@@ -123,7 +123,7 @@ def test_downloads_once_and_reads_from_the_cache(mirrors, tmp_path: Path, hash_o
     assert idx_bytes(training.X) == CONTENT["train-images-idx3-ubyte"]
     assert test.labels is not None
     assert test.labels.tolist() == [str(i % 10) for i in range(20)]
-    assert stored(tmp_path) == ALL
+    assert files_on_disk(tmp_path) == ALL
     before = sum(server.requests.values())
     load_named("mnist")
     assert sum(server.requests.values()) == before
@@ -134,7 +134,7 @@ def test_a_passing_fault_is_tried_again(mirrors, tmp_path: Path, fault: str) -> 
     (server,) = mirrors(1)
     server.faults = {"t10k-images-idx3-ubyte": [fault]}
     assert len(load_named("mnist")[1]) == 20
-    assert stored(tmp_path) == ALL
+    assert files_on_disk(tmp_path) == ALL
 
 
 @pytest.mark.parametrize("fault", ["truncate!", "stall!", "500!", "corrupt!", "garbage!"])
@@ -143,7 +143,7 @@ def test_a_broken_mirror_is_passed_over(mirrors, tmp_path: Path, fault: str) -> 
     first.faults = {"train-labels-idx1-ubyte": [fault]}
     assert len(load_named("mnist")[0]) == 30
     assert second.requests["train-labels-idx1-ubyte"] == 1
-    assert stored(tmp_path) == ALL
+    assert files_on_disk(tmp_path) == ALL
 
 
 @pytest.mark.parametrize("fault", ["truncate!", "stall!", "500!", "garbage!"])
@@ -152,7 +152,7 @@ def test_without_a_good_mirror_the_data_is_unavailable_and_nothing_is_kept(mirro
         server.faults = {"train-images-idx3-ubyte": [fault]}
     with pytest.raises(DataUnavailableError, match="mnist is not on disk and could not be downloaded"):
         load_named("mnist")
-    assert stored(tmp_path) == []
+    assert files_on_disk(tmp_path) == []
 
 
 @pytest.mark.parametrize("hash_of_gzip", [False, True])
@@ -165,7 +165,7 @@ def test_a_wrong_hash_is_an_error_with_both_hashes_and_nothing_is_kept(
     with pytest.raises(DataError, match=f"has SHA-256 [0-9a-f]{{64}}, expected {expected}: nothing was kept") as info:
         load_named("mnist")
     assert not isinstance(info.value, DataUnavailableError)
-    assert stored(tmp_path) == []
+    assert files_on_disk(tmp_path) == []
 
 
 def test_what_came_through_is_kept_and_only_the_rest_fetched(mirrors, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_what_came_through_is_kept_and_only_the_rest_fetched(mirrors, tmp_path: 
     server.faults = {"t10k-labels-idx1-ubyte": ["500!"]}
     with pytest.raises(DataUnavailableError):
         load_named("mnist")
-    assert stored(tmp_path) == [name for name in ALL if name != "t10k-labels-idx1-ubyte.gz"]
+    assert files_on_disk(tmp_path) == [name for name in ALL if name != "t10k-labels-idx1-ubyte.gz"]
     server.faults, server.requests = {}, Counter()
     load_named("mnist")
     assert set(server.requests) == {"t10k-labels-idx1-ubyte"}

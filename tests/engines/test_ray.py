@@ -91,7 +91,7 @@ class Cluster:
         assert self.process.stdout.readline() == "replaced\n"
 
     def stop(self) -> None:
-        """End in order; whatever is left after that is killed, and told by `processes` before."""
+        """End in order; what is left after that is killed; `processes` lists it before."""
         self.process.communicate(timeout=60)
         deadline = time.monotonic() + 30
         while self.processes() and time.monotonic() < deadline:

@@ -209,7 +209,7 @@ def test_a_folder_with_other_files_is_refused(make_table) -> None:
 
 @pytest.mark.parametrize(("kind", "row"), [("npy", 700), ("parquet", 700), ("zarr", 700), ("folder", 1200)])
 @pytest.mark.filterwarnings("ignore:X has feature names")
-def test_a_poisoned_shard_is_told_and_stops_no_other(
+def test_a_shard_with_nan_is_reported_and_stops_no_other(
     monkeypatch, in_process, kind: str, row: int, make_table, table_detector
 ) -> None:
     X = make_table(N, seed=8)
@@ -217,9 +217,9 @@ def test_a_poisoned_shard_is_told_and_stops_no_other(
     X[row, 2] = np.nan
     where = save(X, kind)
     words = ("score", where, "--model", "m.vae", "--engine", "processes", "--shard-rows", 300, "--output", "out")
-    told = run(*words)
-    assert told.exit_code == 1
-    line, summary = told.stderr.splitlines()
+    result = run(*words)
+    assert result.exit_code == 1
+    line, summary = result.stderr.splitlines()
     shown = 200 if kind == "folder" else row  # in the file
     assert line.startswith("rows ")
     assert f"row {shown}, column " in line
@@ -340,7 +340,7 @@ def test_quantiles_are_exact(values: list[float], shares: list[float], step: int
     assert quantiles(lambda: iter(pieces), len(array), shares) == expected
 
 
-def test_flagged_samples_are_told_by_the_exit_code(in_process, make_table) -> None:
+def test_the_exit_code_reports_flagged_samples(in_process, make_table) -> None:
     save(50 * make_table(40), "npy")
     words = ("score", "X.npy", "--model", "m.vae", "--engine", "processes", "--output", "out")
     said = run(*words, "--fail-on-anomaly")

@@ -11,13 +11,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vae_anomaly.fitting import batches as shuffling
+from vae_anomaly.fitting import batches as batches_module
 from vae_anomaly.fitting.batches import Permutation, Resident, Windows, sample_indices, shuffled
 from vae_anomaly.storage.rows import RowsInMemory, RowsOnDisk
 
 CPU = torch.device("cpu")
 
-SMALL = {"n": st.integers(1, 60), "block": st.integers(1, 9), "window": st.integers(1, 5), "size": st.integers(1, 70)}
+SMALL = {"n": st.integers(1, 60), "chunk": st.integers(1, 9), "window": st.integers(1, 5), "size": st.integers(1, 70)}
 PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -27,9 +27,9 @@ def numbered(n: int) -> RowsOnDisk:
 
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    def patch(block: int, window: int) -> None:
-        monkeypatch.setattr(shuffling, "CHUNK_ROWS", block)
-        monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", window)
+    def patch(chunk: int, window: int) -> None:
+        monkeypatch.setattr(batches_module, "CHUNK_ROWS", chunk)
+        monkeypatch.setattr(batches_module, "WINDOW_CHUNKS", window)
 
     return patch
 
@@ -44,9 +44,9 @@ def epoch(X: RowsOnDisk, seed: int, size: int) -> Iterator[np.ndarray]:
 @given(**SMALL, seed=st.integers(0, 9), left_out=st.sets(st.integers(0, 59)))
 @PATCHED
 def test_every_row_comes_once(
-    n: int, block: int, window: int, size: int, seed: int, left_out: set[int], cut: Callable[[int, int], None]
+    n: int, chunk: int, window: int, size: int, seed: int, left_out: set[int], cut: Callable[[int, int], None]
 ) -> None:
-    cut(block, window)
+    cut(chunk, window)
     left_out = {row for row in left_out if row < n - 1}
     X = numbered(n).without(np.array(sorted(left_out), dtype=np.int64))
     batches = list(epoch(X, seed, size))
@@ -58,9 +58,9 @@ def test_every_row_comes_once(
 @given(**SMALL, data=st.data())
 @PATCHED
 def test_a_batch_depends_on_the_order_and_its_place_alone(
-    n: int, block: int, window: int, size: int, data: st.DataObject, cut: Callable[[int, int], None]
+    n: int, chunk: int, window: int, size: int, data: st.DataObject, cut: Callable[[int, int], None]
 ) -> None:
-    cut(block, window)
+    cut(chunk, window)
     X, generator = numbered(n), torch.Generator().manual_seed(0)
     used = Windows(X, CPU)
     first, second = used.order(generator), used.order(generator)
@@ -71,7 +71,7 @@ def test_a_batch_depends_on_the_order_and_its_place_alone(
             np.testing.assert_array_equal(rows.batch(first, start, start + size), whole[start : start + size])
 
 
-def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_order_holds_chunks_not_rows_and_a_window_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read, method = [], RowsOnDisk.read
 
     def counting(self: RowsOnDisk, rows: np.ndarray, out: np.ndarray) -> None:
@@ -79,7 +79,7 @@ def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: p
         method(self, rows, out)
 
     monkeypatch.setattr(RowsOnDisk, "read", counting)
-    monkeypatch.setattr(shuffling, "CHUNK_BYTES", 24 * 10)
+    monkeypatch.setattr(batches_module, "CHUNK_BYTES", 24 * 10)
     X = numbered(2345)
     rows = Windows(X, CPU)
     order = rows.order(torch.Generator().manual_seed(0))
@@ -89,17 +89,17 @@ def test_an_order_holds_blocks_not_rows_and_a_window_is_read_once(monkeypatch: p
         rows.batch(order, start, start + 50)
     assert [len(r) for r in read] == [640, 640, 640, 425]
     stretches = sum(np.count_nonzero(np.diff(r) != 1) + 1 for r in read)
-    assert stretches <= 236  # 235 blocks, one of which may pass the file's end
+    assert stretches <= 236  # 235 chunks, one of which may pass the file's end
 
 
-def test_orders_differ_by_blocks_and_within_and_neighbours_part(cut: Callable[[int, int], None]) -> None:
+def test_orders_differ_between_and_within_chunks_and_neighbours_part(cut: Callable[[int, int], None]) -> None:
     cut(10, 16)
     X, generator = numbered(1605), torch.Generator().manual_seed(0)
     rows = Windows(X, CPU)
     orders = [rows.order(generator) for _ in range(2)]
     first, second = (rows.batch(order, 0, 1605)[:, 0].numpy() // 3 for order in orders)
     assert (first == second).mean() < 0.02
-    assert len(set(first[:100] // 10)) > 10  # a batch is of many blocks
+    assert len(set(first[:100] // 10)) > 10  # a batch is of many chunks
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.02
     assert {int(row) % 10 for row in first} == set(range(10))
 

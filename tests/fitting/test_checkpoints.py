@@ -1,4 +1,4 @@
-"""Checkpoints: a fit that was cut anywhere ends in the bits of one that was not; and what it must not go on from."""
+"""Checkpoints: a fit that was cut anywhere ends in the bits of one that was not; and what it must not continue from."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_damaged_newest_gives_way_to_the_one_before(halfway: tuple[Path, Path]
         assert state is not None
         assert state[1]["taken"] == int(before.stem)
         whole.unlink()
-        with pytest.raises(CheckpointError, match="and no other is whole: to begin anew, empty"):
+        with pytest.raises(CheckpointError, match="and no other is whole: to start over, empty"):
             kept.latest()
 
 
@@ -274,7 +274,7 @@ def test_a_fit_from_disk_killed_and_resumed_saves_the_same_file(
     assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
 
 
-def test_the_checkpoints_stay_for_who_wants_to_save_first(make_table: Make, tmp_path: Path) -> None:
+def test_the_checkpoints_stay_until_the_model_is_saved(make_table: Make, tmp_path: Path) -> None:
     parameters = VAEDetector(epochs=1, checkpoint_dir=tmp_path).get_params()
     first = fit.fit_model(RowsInMemory(make_table()), parameters)
     assert len(found(tmp_path)) == 1

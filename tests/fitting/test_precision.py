@@ -38,7 +38,7 @@ def at_speed(monkeypatch: pytest.MonkeyPatch, speed: float) -> None:
         ("bfloat16", torch.float32, 0.1, "bfloat16"),
     ],
 )
-def test_what_precision_comes_to_be(
+def test_auto_precision_is_resolved(
     monkeypatch: pytest.MonkeyPatch, asked: str, dtype: torch.dtype, speed: float, came_to_be: str
 ) -> None:
     at_speed(monkeypatch, speed)
@@ -113,9 +113,7 @@ def test_fewer_bits_are_taken_in_products_alone(make_images: Make, monkeypatch: 
     assert kinds["scoring"] == {torch.float32}
 
 
-def test_auto_is_recorded_as_what_it_came_to_be(
-    make_images: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_is_recorded_as_what_was_used(make_images: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X = make_images().astype(np.float32)
     at_speed(monkeypatch, 2.0)
     detector = VAEDetector(epochs=1).fit(X)

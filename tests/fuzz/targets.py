@@ -52,7 +52,7 @@ def by_path(name: str, read: Callable[[Path], object], data: bytes) -> object:
 
 
 def both(path: Path) -> None:
-    """Whole and in pieces; both must agree on whether the data can be used."""
+    """Whole and in chunks; both must agree on whether the data can be used."""
     outcomes = []
     for read in (load_file, lambda path: list(chunks(path, 3))):
         try:

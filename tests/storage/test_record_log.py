@@ -32,5 +32,5 @@ def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
     assert RecordLog(path, {"quick": False}, fresh=True).records == []
     for damaged in (b"junk\n" + whole, b'{"a": 1}\n', whole[:-3] + b"\n", b'{"settings": null}\n', b"[" * 9999 + b"\n"):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match="--fresh begins anew"):
+        with pytest.raises(DataError, match="--fresh starts over"):
             RecordLog(path, {"quick": True})

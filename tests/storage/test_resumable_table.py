@@ -54,7 +54,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_detector: VAED
 @pytest.mark.filterwarnings("ignore:X has feature names")
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
+def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
     words = ("score", f"X.{kind}", "--model", "m.vae", "--output")
     assert run(*words, f"whole{suffix}").exit_code == 0
     whole = Path(f"whole{suffix}").read_bytes()
@@ -76,7 +76,7 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch
                 assert whole.startswith(partial.read_bytes())
                 assert len(partial.read_bytes().splitlines()) >= 2 * n_runs
                 with partial.open("ab") as file:
-                    file.write(b"7,0.3,to")  # what a kill in the middle of a piece leaves
+                    file.write(b"7,0.3,to")  # what a kill in the middle of a chunk leaves
             else:
                 break
     assert 4 <= n_runs < 11
@@ -84,7 +84,7 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(scored: Path, monkeypatch
     assert not list(scored.glob("*.partial*"))
 
 
-def test_a_folder_of_images_goes_on_too(tmp_path: Path, monkeypatch, image_detector, make_images) -> None:
+def test_a_folder_of_images_continues_too(tmp_path: Path, monkeypatch, image_detector, make_images) -> None:
     monkeypatch.chdir(tmp_path)
     image_detector.save(Path("m.vae"))
     Path("images").mkdir()
@@ -108,7 +108,7 @@ def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("change", ["model", "data", "score", "label column", "number of threads"])
-def test_what_was_begun_otherwise_is_not_gone_on_with(scored: Path, monkeypatch, make_table, change: str) -> None:
+def test_another_run_is_not_continued(scored: Path, monkeypatch, make_table, change: str) -> None:
     words = ["score", "X.npy", "--model", "m.vae", "--output", "s.csv", "--resume"]
     begin(tuple(words), frame_of(0, 7))
     if change == "model":
@@ -125,7 +125,7 @@ def test_what_was_begun_otherwise_is_not_gone_on_with(scored: Path, monkeypatch,
     result = run(*words)
     assert result.exit_code == 1
     assert f"s.csv belongs to another run, which differs in {change}" in result.stderr
-    assert "remove s.csv.partial.json to begin anew" in result.stderr
+    assert "remove s.csv.partial.json to start over" in result.stderr
     assert Path("s.csv.partial").read_bytes() == before
 
 
@@ -136,14 +136,14 @@ def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.csv.partial").write_bytes(b"12345")
     (tmp_path / "s.csv.partial.json").write_text(content)
     with (
-        pytest.raises(DataError, match="partial.json to begin anew"),
+        pytest.raises(DataError, match="partial.json to start over"),
         open_resumable_table(tmp_path / "s.csv", RunIdentity({})),
     ):
         pass
     assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
 
 
-def test_progress_without_its_rows_begins_anew(tmp_path: Path) -> None:
+def test_progress_without_its_rows_starts_over(tmp_path: Path) -> None:
     (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "identity": {}}')
     with open_resumable_table(tmp_path / "s.csv", RunIdentity({})) as table:
         assert table.n_rows == 0

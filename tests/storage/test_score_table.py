@@ -34,7 +34,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npy", ".parquet"])
-def test_pieces_make_one_table_with_every_bit(tmp_path: Path, suffix: str) -> None:
+def test_chunks_make_one_table_with_every_bit(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"scores{suffix}"
     with open_score_table(path) as write:
         for frame in FRAMES:

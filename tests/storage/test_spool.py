@@ -36,7 +36,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
-def test_a_file_that_shrinks_is_told(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_is_reported(tmp_path: Path) -> None:
     np.save(tmp_path / "X.npy", np.ones((100, 4)))
     with open_rows(tmp_path / "X.npy") as rows:
         (tmp_path / "X.npy").write_bytes((tmp_path / "X.npy").read_bytes()[:-1])
@@ -147,7 +147,7 @@ def test_batches_that_do_not_fit_are_refused(batches: list[Any], message: str) -
         pass
 
 
-def test_column_names_are_kept_and_told(own_temporary_folder: Path) -> None:
+def test_column_names_are_kept_and_compared(own_temporary_folder: Path) -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
     with spool([frame, frame], "here") as rows:
         assert rows.feature_names == ("a", "b")
@@ -156,7 +156,7 @@ def test_column_names_are_kept_and_told(own_temporary_folder: Path) -> None:
         pass
 
 
-def test_a_full_disk_is_told_with_its_place(own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_with_its_place(own_temporary_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

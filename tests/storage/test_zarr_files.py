@@ -1,4 +1,4 @@
-"""Zarr arrays: read a piece at a time, and nothing in them runs."""
+"""Zarr arrays: read a chunk at a time, and nothing in them runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
         {"order": "F", "zarr_format": 2},
     ],
 )
-def test_pieces_are_the_array(path: Path, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+def test_chunks_are_the_array(path: Path, shape: tuple[int, ...], options: dict[str, Any]) -> None:
     given = X.reshape(shape)
     if "shards" in options:
         options = options | {"shards": options["shards"][: given.ndim]}
@@ -101,7 +101,7 @@ def test_other_arrays_are_refused(path: Path) -> None:
         load_file(path)
 
 
-def test_damage_is_told(path: Path) -> None:
+def test_damage_is_reported(path: Path) -> None:
     zarr.create_array(path, data=X, chunks=(50, 4))
     (chunk,) = [file for file in (path / "c").rglob("*") if file.is_file()]
     chunk.write_bytes(chunk.read_bytes()[:-9])

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_anomaly.calibration.methods import calibrate, promised_alarms
 from vae_anomaly.evaluation import evaluate
-from vae_anomaly.reports import Beliefs, Evidence, Report, gallery_rows
+from vae_anomaly.reports import Evidence, GeneratedSamples, Report, gallery_rows
 
 Folders = dict[tuple[str, bool], Path]  # of reports by kind and whether they are labelled
 HOSTILE = '<script>alert("1")</script>'
@@ -69,7 +69,7 @@ def make_report(
         code_rows=np.arange(n),
         gallery=gallery,
         evidence=make_evidence(rng, np.unique(np.concatenate(list(gallery.values()))), n_features),
-        beliefs=make_beliefs(rng, n_features),
+        generated=make_generated_samples(rng, n_features),
         anomalous=anomalous if labelled else None,
         labels=labels if labelled else None,
         names=tuple(f"{i}<img src=x onerror=alert(1)>.png" for i in range(n)),
@@ -88,9 +88,9 @@ def make_evidence(rng: np.random.Generator, rows: np.ndarray, n_features: int) -
     return Evidence(rows=rows, observed=observed, expected=expected, spread=spread, excess=rng.normal(size=size))
 
 
-def make_beliefs(rng: np.random.Generator, n_features: int) -> Beliefs:
+def make_generated_samples(rng: np.random.Generator, n_features: int) -> GeneratedSamples:
     """Samples and ways through a latent space of seven units."""
-    return Beliefs(
+    return GeneratedSamples(
         samples=rng.random((24, n_features)),
         traversal=rng.random((3, 9, n_features)),
         steps=np.linspace(-2, 2, 9),

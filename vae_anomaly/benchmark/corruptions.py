@@ -28,12 +28,12 @@ Corruption: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def value_range(X: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest value that images like these can have: 0 to 255 for 8-bit ones, else what they do have."""
+    """The range of values of such images: 0 to 255 for 8-bit ones, otherwise the lowest and highest value they have."""
     return (0.0, 255.0) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
 
 
 def to_dtype(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Values in the type of other images, rounded where that holds whole numbers."""
+    """Values in the type of other images, rounded if it is a type of whole numbers."""
     return (np.rint(values) if like.dtype.kind in "iu" else values).astype(like.dtype)
 
 
@@ -54,7 +54,7 @@ def inverted(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def shifted(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image moved by a quarter of its side, up, down, left or right; what comes in has the lowest value."""
+    """Each image moved by a quarter of its side, up, down, left or right; pixels that come in have the lowest value."""
     result = np.full_like(X, to_dtype(np.array(value_range(X)[0]), X))
     direction = rng.integers(4, size=len(X))
     for k, (axis, sign) in enumerate([(1, -1), (1, 1), (2, -1), (2, 1)]):
@@ -101,7 +101,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 def resized(X: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Images of another data set in the size, the range of values and the type of this one.
 
-    Linear interpolation, which averages when it makes images smaller, so that no detail turns into an alias.
+    Linear interpolation, which averages when it makes images smaller, so that there is no aliasing.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def resized(X: np.ndarray, like: np.ndarray) -> np.ndarray:
 
 
 def interpolation(n: int, n_new: int) -> np.ndarray:
-    """Weights ``(n_new, n)`` float32 of linear interpolation, widened where it shrinks; each row sums to 1."""
+    """Weights ``(n_new, n)`` float32 of linear interpolation, of averages if images get smaller; rows sum to 1."""
     centre = (np.arange(n_new) + 0.5) * n / n_new - 0.5
     weights = np.maximum(0, 1 - np.abs(np.arange(n) - centre[:, None]) / max(1, n / n_new))
     normalised: np.ndarray = weights / weights.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """Other people's detectors behind one interface, to compare with: scikit-learn's, and PyOD's where it is installed.
 
 A peer has ``fit(X)`` and ``score_samples(X)``, higher is more normal, on flat rows that `scaled_rows` scales the same
-way for all of them. Settings are those their authors ship, unless a peer's docstring says otherwise.
+way for all of them. Settings are the defaults of their authors, unless a peer's docstring says otherwise.
 
 References
 ----------
@@ -55,7 +55,7 @@ class Peer:
     build
         Makes an unfitted detector from a seed.
     deterministic_up_to
-        With at most so many training rows the seed changes nothing, so one run is enough for all seeds.
+        Up to this number of training rows the seed changes nothing, so one run is enough for all seeds.
     requires
         The optional package that it comes from, or None.
     transductive
@@ -74,7 +74,7 @@ class Peer:
 
 
 def scaled_rows(X_train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The scaling for samples like the training samples, as a function to flat float32 rows.
+    """A function that scales samples of the kind of the training samples, to flat float32 rows.
 
     Images go to [0, 1], one range for all pixels. Rows are standardised by the training rows' mean and standard
     deviation; a constant feature is only centred. `VAEDetector` applies the same by itself, from
@@ -123,13 +123,13 @@ class Neighbours:
 
 
 class SupportVectors:
-    """scikit-learn's OneClassSVM, of at most 10,000 training rows drawn with the seed: its fit is quadratic in them."""
+    """scikit-learn's OneClassSVM, of at most 10,000 training rows, chosen by the seed: its fit is quadratic in them."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def fit(self, X: np.ndarray) -> Self:
-        """Fit to the rows drawn."""
+        """Fit to the chosen rows."""
         if len(X) > SVM_ROWS:
             X = X[np.sort(np.random.default_rng(self.seed).permutation(len(X))[:SVM_ROWS])]
         with temporary_seed(self.seed):  # it draws a number that only other kinds of SVM use
@@ -143,7 +143,7 @@ class SupportVectors:
 
 
 class PyOD:
-    """A detector of PyOD, which seeds and draws from all global generators, without a trace in them.
+    """A detector of PyOD. PyOD seeds and uses the global random generators; afterwards they are as they were before.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class PyOD:
     seed
         Seed of the global generators while it runs, and its ``random_state``, if it has one.
     **parameters
-        Departures from the settings its authors ship.
+        Settings other than its authors' defaults.
     """
 
     def __init__(self, where: str, seed: int, **parameters: object) -> None:

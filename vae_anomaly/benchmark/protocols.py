@@ -35,12 +35,12 @@ ALL_ANOMALIES = "all"
 
 @dataclass(frozen=True)
 class Case:
-    """Normal samples to learn from, and normal and anomalous samples to be tested by.
+    """Normal samples to learn from, and normal and anomalous samples to test with.
 
     Parameters
     ----------
     protocol, name
-        Which protocol it belongs to, and what sets it apart there: a class, a data set.
+        Which protocol it belongs to, and its name there, such as that of a class or a data set.
     X_train
         Normal samples, rows or images.
     normal
@@ -50,7 +50,7 @@ class Case:
     pooled
         Whether there is also a test ``all`` of all anomalies together.
     seed
-        The one seed this case is for, where its split was drawn with it; None: any.
+        The only seed to run this case with, if its split was made with it; None: all seeds.
     """
 
     protocol: str
@@ -69,7 +69,7 @@ class Case:
         }
 
     def shrunk(self, n: int) -> Case:
-        """The case with at most ``n`` samples of each kind, drawn with a fixed seed, for a quick look."""
+        """The case with at most ``n`` samples of each kind, chosen by a fixed seed, for a quick look."""
 
         def some(X: np.ndarray) -> np.ndarray:
             return X[np.sort(np.random.default_rng(0).permutation(len(X))[:n])]

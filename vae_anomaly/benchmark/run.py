@@ -1,7 +1,7 @@
 """Running detectors over the cases of a protocol: the same rows and the same scaling for every method.
 
 `run` fits every method on each case and yields one plain record for each score of each test. Nothing here chooses
-anything by a test set: all methods run with the settings they ship with.
+anything by a test set: all methods run with their default settings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ QUICK_ROWS = 500
 
 
 class Key(NamedTuple):
-    """What a record is about."""
+    """What identifies a record."""
 
     case: str
     test: str
@@ -106,13 +106,13 @@ def run(
     methods
         Keys of `VARIANTS` and of `PEERS`.
     seeds
-        Seeds of whatever draws at random. A peer that draws nothing runs with the first alone.
+        Seeds for everything random. A peer without randomness runs with the first one alone.
     scores
         Named scores of ``"vae"``, all of the same fitted model.
     device
         Where ``"vae"`` runs, as `VAEDetector` takes it.
     done
-        Records not to make again; a fit that nothing else needs is left out.
+        Records not to make again; a fit that no other record needs is left out.
     n_cases, progress
         How many cases there are, and whether to show a bar on stderr, on a terminal only.
 
@@ -144,7 +144,7 @@ def seeds_of(case: Case, method: str, seeds: Sequence[int]) -> Sequence[int]:
 def fit_and_test(
     case: Case, method: str, seed: int, scores: Sequence[str], device: str, done: Collection[Key]
 ) -> Iterator[Record]:
-    """Records of one fit that are not there yet."""
+    """The records of one fit that do not exist yet."""
     missing = missing_records(case, method, seed, scores, done)
     if not missing:
         return
@@ -173,7 +173,7 @@ def missing_records(
 
 
 def scores_of(method: str, scores: Sequence[str]) -> Sequence[str]:
-    """Names of the scores of a method, of which only ``"vae"`` has those that were asked for."""
+    """Names of a method's scores: those asked for if it is ``"vae"``, otherwise a single one."""
     if method == VAE:
         return scores
     return ("elbo",) if method in VARIANTS else (PEER_SCORE,)
@@ -197,7 +197,7 @@ def score_records(case: Case, fitted: Fitted, keys: Sequence[Key]) -> Iterator[R
 
 
 def record(case: Case, key: Key, **results: Any) -> Record:
-    """What is known of one score of one test, with None for what is not."""
+    """The record of one score of one test; what is not known is None."""
     return {
         "protocol": case.protocol,
         **key._asdict(),

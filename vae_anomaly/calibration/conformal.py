@@ -87,7 +87,7 @@ def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:
 
 
 def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
-    """Which of a batch of samples to flag, ``(N,)`` bool, so that the false-discovery rate is at most ``level``.
+    """Which of these samples to flag, ``(N,)`` bool, so that the false-discovery rate is at most ``level``.
 
     Conformal p-values against one set of normals depend on each other, but positively (PRDS), for which the procedure
     holds (Bates et al., Theorem 2): of the samples flagged, an expected share of at most ``level`` are normal.

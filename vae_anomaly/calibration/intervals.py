@@ -44,9 +44,9 @@ def clopper_pearson_bounds(k: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray
 
 
 def exceedance(above: ArrayLike, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Share of new scores to expect above one of n held-out scores that ``above`` of them exceed, with its interval.
+    """Share of new scores to expect above one of n held-out scores, of which ``above`` lie above it, with its interval.
 
-    Where all of them lie above, the upper end is 1: nothing else bounds the share.
+    If all n lie above, the upper end is 1: nothing else bounds the share.
     """
     above = np.asarray(above)
     low, high = (np.where(above < n, betaincinv(above + 1, np.maximum(n - above, 1), q), 1.0) for q in (TAIL, 1 - TAIL))

@@ -1,8 +1,8 @@
 """From scores to a threshold, with what to expect from it: what all calibration methods share, and how to call one.
 
 Scores here are anomaly scores: higher is more anomalous. All methods agree on ties: a sample is flagged when its score
-lies strictly above the threshold, which is (but for `pareto.PeaksOverThreshold`) the largest of the scores given that
-is not flagged.
+lies strictly above the threshold, which is (except with `pareto.PeaksOverThreshold`) the largest of the given scores
+that is not flagged.
 
 A method is a class under ``@CALIBRATION_METHODS.register(name, ...)`` in any module of this package, or registered at
 run time. Its facts are
@@ -11,7 +11,7 @@ run time. Its facts are
   command ``calibrate`` makes its options of them;
 - ``promise``: what it promises in words, in which ``{rate}``, ``{delta}`` and ``{n_samples}`` (those that it was given)
   are filled in; ``promise_with_delta`` replaces it where a ``delta`` was asked for;
-- ``needs_anomalies``: whether some labelled anomalies are needed; left out, they are not.
+- ``needs_anomalies``: whether some labelled anomalies are needed; by default they are not.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Method:
         raise NotImplementedError
 
     def expected_false_alarms(self, normal: np.ndarray) -> tuple[float, float, float]:
-        """Share of new normals to expect above the threshold, with its interval: by default as among those given."""
+        """Share of new normals to expect above the threshold, with its interval; by default that of those given."""
         return clopper_pearson(int((normal > self.threshold_).sum()), len(normal))
 
     def warning(self, normal: np.ndarray) -> str | None:
-        """What to be warned of, given the sorted scores of the normals."""
+        """A warning for the user, or None, from the sorted scores of the normals."""
         return None
 
     @staticmethod
@@ -139,7 +139,7 @@ def check_share(name: str, value: float) -> float:
     Raises
     ------
     DataError
-        If it is none.
+        If it is not.
     """
     if not 0 < value < 1:
         raise DataError(f"{name} must lie between 0 and 1, got {value:g}")
@@ -147,7 +147,7 @@ def check_share(name: str, value: float) -> float:
 
 
 def calibrate(method: str, scores: np.ndarray, labels: np.ndarray | None = None, **options: Any) -> Calibration:
-    """Fit the named method; its options are its constructor's.
+    """Fit the named method; the options are arguments of its constructor.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def calibrate(method: str, scores: np.ndarray, labels: np.ndarray | None = None,
     Raises
     ------
     DataError
-        If the method is unknown or does not take an option, and as its ``fit``.
+        If the method is unknown or does not take an option, and whatever its ``fit`` raises.
     """
     if method not in CALIBRATION_METHODS:
         raise DataError(f"method must be one of {', '.join(CALIBRATION_METHODS)}, got {method!r}")

@@ -37,7 +37,7 @@ SMALLEST_TAIL = 10
     promise="exceeded with probability {rate} by the tail fitted to the held-out normals",
 )
 class PeaksOverThreshold(Method):
-    """The level that a generalised-Pareto tail puts at ``rate``, for rates rarer than the data shows.
+    """The level that a generalised-Pareto tail exceeds with probability ``rate``, for rates rarer than the data shows.
 
     A model, not a promise: it holds as far as the tail fits, which a Cramer-von Mises test checks.
     """
@@ -55,7 +55,7 @@ class PeaksOverThreshold(Method):
         return tail.level(self.rate)
 
     def warning(self, normal: np.ndarray) -> str | None:
-        """That the tail does not fit, where the test says so at 5 %."""
+        """A warning if the test rejects the fit of the tail at 5 %."""
         p = goodness_of_fit(fit_tail(normal), normal)
         return f"the tail fits a generalised Pareto law badly (p = {p:.3f})" if p < 0.05 else None
 

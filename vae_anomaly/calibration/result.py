@@ -12,7 +12,7 @@ from vae_anomaly.registry import CALIBRATION_METHODS
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A threshold, what it was asked for, and what to expect from it; intervals cover 95 %.
+    """A threshold, what was asked for, and what to expect from it; intervals cover 95 %.
 
     Parameters
     ----------

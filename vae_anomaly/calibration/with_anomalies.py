@@ -58,12 +58,12 @@ class FixedTPR(Method):
 class Optimum(Method):
     """A method that maximises a criterion of (false-alarm rate, detection rate) over the scores given.
 
-    Of several best thresholds it takes the highest. The rates it reports are on the scores that it was chosen by, and
-    so a little too good.
+    Of several best thresholds it takes the highest. The rates that it reports are those of the scores that chose it, so
+    they are a little too good.
     """
 
     def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
-        """To be maximised, ``(K,)``; rates ``(K,)`` among ``n`` normals and ``m`` anomalies at each of K thresholds."""
+        """What to maximise, ``(K,)``, from the rates ``(K,)`` at K thresholds of ``n`` normals and ``m`` anomalies."""
         raise NotImplementedError
 
     def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
@@ -115,7 +115,7 @@ class FBeta(Optimum):
     parameters={
         "miss": (1.0, "cost of an anomaly that is not flagged"),
         "false_alarm": (1.0, "cost of a normal that is flagged"),
-        "prevalence": (None, "share of anomalies among the samples to come, if not as among those given"),
+        "prevalence": (None, "share of anomalies among new samples, if it differs from that among the labelled ones"),
     },
     promise="the threshold that this criterion finds best for the labelled samples",
     needs_anomalies=True,

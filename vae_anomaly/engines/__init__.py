@@ -1,6 +1,6 @@
-"""Scoring on several processes or machines, by engines that exist: worker processes, or a Ray cluster.
+"""Scoring on several processes or machines, by one of two engines: worker processes, or a Ray cluster.
 
-Only this package knows of engines, and beside the command line only it reads data, scores them and writes the result.
+No other package uses engines. Apart from the command line, only this one reads data, scores them and writes the result.
 """
 
 ENGINES = ("processes", "ray")

@@ -78,7 +78,11 @@ def run_on_ray(
 
 
 def train_on_ray(
-    loop: Callable[[dict[str, Any]], str], given: dict[str, Any], workers: int | None, address: str | None, folder: Path
+    loop: Callable[[dict[str, Any]], str],
+    arguments: dict[str, Any],
+    workers: int | None,
+    address: str | None,
+    folder: Path,
 ) -> str:
     """Run a training loop on workers of one CPU each, by Ray Train, and return what the first of them returned.
 
@@ -86,7 +90,7 @@ def train_on_ray(
     ----------
     loop
         A function of a module. It finds a process group of torch set up, and resumes from its own checkpoints.
-    given
+    arguments
         What it is called with.
     workers
         The most workers; as many take part as there is room for, at least one. None: one for each CPU.
@@ -108,12 +112,12 @@ def train_on_ray(
         place = folder / "ray"
         trainer = TorchTrainer(
             reporting,
-            train_loop_config={"loop": loop, "given": given, "said": str(place / "said")},
+            train_loop_config={"loop": loop, "arguments": arguments, "result": str(place / "result")},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=(1, workers), use_gpu=ray.cluster_resources().get("GPU", 0) >= workers
             ),
             run_config=ray.train.RunConfig(
-                name=secrets.token_hex(4),  # one that is there already would be taken for this run
+                name=secrets.token_hex(4),  # an earlier run's name would make Ray continue that run
                 storage_path=str(place),
                 failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
                 worker_runtime_env={"env_vars": ONE_THREAD},
@@ -122,7 +126,7 @@ def train_on_ray(
         )
         try:
             trainer.fit()
-            return (place / "said").read_text(encoding="utf-8")
+            return (place / "result").read_text(encoding="utf-8")
         except TrainingFailedError as error:
             failures: dict[int, Exception] = getattr(error, "worker_failures", {})
             why = next((str(failure) for failure in failures.values()), str(error))
@@ -135,9 +139,9 @@ def reporting(config: dict[str, Any]) -> None:
     """A worker's part of `train_on_ray`."""
     import ray.train
 
-    said = config["loop"](config["given"])
+    result = config["loop"](config["arguments"])
     if ray.train.get_context().get_world_rank() == 0:
-        Path(config["said"]).write_text(said, encoding="utf-8")
+        Path(config["result"]).write_text(result, encoding="utf-8")
 
 
 def probe(address: str) -> None:
@@ -153,10 +157,10 @@ def probe(address: str) -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None, workers: int | None = None) -> Iterator[Any]:
-    """The module ray, connected to a cluster: at an address, one that is connected already, or a new one here.
+    """The module ray, connected to a cluster: the one at an address, the one in use already, or a new one.
 
-    Ray listens beyond this machine, so a new cluster obeys only a token that no other process knows. It keeps its files
-    in a temporary folder, and ends with the block.
+    Other machines can reach Ray, so a new cluster obeys only commands with a token that no other process knows. It
+    keeps its files in a temporary folder, and ends with the ``with`` block.
 
     Raises
     ------

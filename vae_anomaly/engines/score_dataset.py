@@ -148,7 +148,7 @@ def score_dataset(
 
 
 def check_options(engine: str, address: str | None, **counts: int | None) -> None:
-    """Refuse options of `score_dataset` that do not go together, and missing pyarrow, with which parts are written."""
+    """Refuse options of `score_dataset` that do not go together, and the lack of pyarrow, which writes the parts."""
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(map(repr, ENGINES))}, got {engine!r}")
     if address is not None and engine != "ray":

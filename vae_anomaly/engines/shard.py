@@ -17,7 +17,7 @@ from vae_anomaly.storage.safe_reading import printable
 from vae_anomaly.storage.score_table import open_score_table
 
 CHUNK_BYTES = 32 << 20  # of rows in double precision, held at a time
-MAX_ATTEMPTS = 5  # workers that may die on one shard before it is given up
+MAX_ATTEMPTS = 5  # workers that may die on one shard; then it counts as failed
 
 
 class Task(NamedTuple):

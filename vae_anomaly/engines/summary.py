@@ -1,8 +1,9 @@
 """The summary of a run over shards: how many rows, how many flagged, and exact quantiles of the scores.
 
 The q-quantile of n scores is the one of rank max(1, ceil(q n)) in ascending order. The scores are never held in memory:
-a float64's bits, all flipped if it is negative and otherwise the sign alone, are a 64-bit whole number of the same
-order, and the one of a rank is found by radix selection, 16 bits at a time, in four passes over the parts.
+the bits of a float64, all flipped if it is negative and otherwise only the sign bit, are a 64-bit whole number of the
+same order, and the number of a given rank is found by radix selection, 16 bits at a time, in four passes over the
+parts.
 """
 
 from __future__ import annotations

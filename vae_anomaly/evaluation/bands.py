@@ -1,19 +1,19 @@
 r"""How far the true curve may lie from the one drawn: 95 % bands, from arrays alone.
 
 *ROC and precision-recall curves*: pointwise, the percentiles of stratified resamples at fixed abscissas. Resamples hold
-nothing that lies beyond the sample, so their band is too narrow at the ends, and two exact statements widen it:
+nothing that lies beyond the sample, so their band is too narrow at the ends, and two exact statements make it wider:
 
 - a count of k among n leaves the whole Clopper-Pearson interval possible, even where all resamples agree (perfect
   separation);
 - all n normals lie below the threshold of a false-alarm rate t with probability :math:`(1 - t)^n`. Where that exceeds
-  2.5 %, the threshold may lie above every score seen, and nothing bounds the detection rate from below. So too for the
-  anomalies and the precision, whose lower bound there is that of flagging everything.
+  2.5 %, the threshold may lie above every score seen, and nothing bounds the detection rate from below. The same holds
+  for the anomalies and the precision; its lower bound is then the precision of flagging everything.
 
 At a false-alarm rate of 1 everything is flagged, and the ROC curve's end is certain.
 
-*p-values*: simultaneous. p-values against one set of held-out normals depend on each other through it: the
-false-alarm rate of the threshold with p-value k / (n + 1) follows Beta(k, n + 1 - k). The band holds 95 % of whole
-curves drawn from that law, each point equally likely to be where one leaves it (a global rank envelope).
+*p-values*: simultaneous. p-values against one set of held-out normals depend on each other through it: the false-alarm
+rate of the threshold with p-value k / (n + 1) follows Beta(k, n + 1 - k). The band holds 95 % of whole curves drawn
+from that law, and a curve that leaves it is equally likely to do so at each point (a global rank envelope).
 
 References
 ----------
@@ -76,8 +76,8 @@ def roc_band(scores: np.ndarray, labels: np.ndarray) -> Band:
 def precision_recall_band(scores: np.ndarray, labels: np.ndarray) -> Band:
     """Pointwise 95 % band of the precision over the recall, at the share of anomalies that the labels have.
 
-    That of the false-alarm rate at each recall, which the precision falls with. It begins at the recall of one anomaly;
-    below that the precision is undefined.
+    It follows from the band of the false-alarm rate at each recall, since a higher rate means a lower precision. It
+    begins at the recall of one anomaly; below that the precision is undefined.
 
     Parameters
     ----------

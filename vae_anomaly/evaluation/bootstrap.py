@@ -72,7 +72,7 @@ class OrderedScores:
 
 
 def n_resamples(n: int) -> int:
-    """Bootstrap samples to draw: 199, fewer (at least 49) for so many scores that they would take seconds."""
+    """Bootstrap samples to draw: 199, or fewer (at least 49) for so many scores that 199 would take seconds."""
     return max(49, min(RESAMPLES, 8_000_000 // n))
 
 

@@ -5,7 +5,8 @@ The area is the probability that an anomaly scores higher than a normal, ties co
 
 .. math:: A = \frac{1}{m n} \sum_{i, j} \psi(x_i, y_j)
 
-*DeLong's variance.* The *placements* are each sample's share of the other kind on its right side,
+*DeLong's variance.* The *placements* are, for each sample, the share of the other kind that it is ranked correctly
+against,
 
 .. math:: V_i = \frac1n \sum_j \psi(x_i, y_j), \qquad W_j = \frac1m \sum_i \psi(x_i, y_j)
 
@@ -15,7 +16,7 @@ and A is the mean of either. Their sample variances estimate the variance of A,
 
 and for two scores of the same samples the covariances of their placements estimate the covariance of the areas in the
 same way, which is what a paired test needs. By ranks all placements take O(N log N) (Sun & Xu): :math:`n V_i` is the
-rank of :math:`x_i` among all samples less its rank among the anomalies.
+rank of :math:`x_i` among all samples minus its rank among the anomalies.
 
 *The interval* is symmetric on the logit scale, so that it stays inside [0, 1]. Where the variance is estimated as zero
 (perfect separation, constant scores) it is Newcombe's, whose variance comes from the area itself.

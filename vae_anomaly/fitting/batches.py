@@ -107,13 +107,13 @@ class Windows:
         return to_device(np.concatenate(parts), self.device)
 
     def load(self, order: np.ndarray, window: int, first: int, step: int) -> None:
-        """Permute a window's rows and read every so many of them into the buffer, unless they are there."""
+        """Permute a window's rows and read every ``step``-th of them into the buffer, unless they are there already."""
         number, n = int(order[0]), len(self.X)
         if self.loaded == (number, window, first, step):
             return
         chunks = order[1:][window * WINDOW_CHUNKS : (window + 1) * WINDOW_CHUNKS]
         rows = (chunks[:, None] * self.chunk_rows + np.arange(self.chunk_rows)).ravel()
-        if (window + 1) * self.window_rows >= n:  # the last window has what is left of no whole chunk
+        if (window + 1) * self.window_rows >= n:  # the last window also has the rows that fill no whole chunk
             rows = np.concatenate([rows, np.arange(n - n % self.chunk_rows, n)])
         rows = (rows + number % n) % n
         self.loaded = -1, -1, 0, 0

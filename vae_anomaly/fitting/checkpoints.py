@@ -5,7 +5,7 @@ fit (the rows' hash, the parameters, the seed, the device, the libraries' versio
 weights of one that was never interrupted, to the bit; so only a fit of the same identity may resume.
 
 The files are of the kind that `storage.model_file` writes: whole or not there, and with a hash. The last two are
-kept, in case the newest is damaged all the same.
+kept, in case the newest is damaged nevertheless.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Checkpoints:
     identity
         What the fit depends on, beside the libraries' versions; anything JSON can hold.
     resume
-        Whether `latest` is wanted. If not, a folder with checkpoints is refused rather than overwritten.
+        Whether the fit goes on from `latest`. If not, a folder with checkpoints is refused rather than overwritten.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Checkpoints:
         return time.monotonic() - self.written >= self.interval
 
     def latest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and description of the newest whole checkpoint; None if there is none, or none is wanted.
+        """Tensors and description of the newest whole checkpoint; None if there is none, or ``resume`` is false.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Checkpoints:
             self.newest = path
             return tensors, config["state"]
         if error is not None:
-            raise CheckpointError(f"{error}, and no other is whole: to begin anew, empty {self.folder}") from error
+            raise CheckpointError(f"{error}, and no other is whole: to start over, empty {self.folder}") from error
         return None
 
     def write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Training by several processes, the ranks, which torchrun or an engine has started: which takes which rows of a batch.
+"""Training by several processes, the ranks, started by torchrun or an engine: which rank takes which rows of a batch.
 
 All ranks draw the same order of the rows and the same noise from the same generator, and each takes every n-th row of a
-batch, beginning at its own. So a step is that of one process with the whole batch but for rounding, whatever the number
-of ranks, and a checkpoint of one number of ranks serves any other. Gradients are averaged by DistributedDataParallel;
+batch, beginning at its own. So, except for rounding, a step is that of one process with the whole batch, whatever the
+number of ranks, and a checkpoint can be used by any number of ranks. Gradients are averaged by DistributedDataParallel;
 the few other numbers of a step are exchanged by hand.
 
 References
@@ -49,7 +49,7 @@ class Ranks:
         return slice((self.rank - start) % self.size, None, self.size)
 
     def data_parallel(self, model: nn.Module) -> Callable[[Forward], Any]:
-        """Runs a forward pass of the model, given as a function, so that its backward pass averages all gradients.
+        """What runs a forward pass of the model, itself a function, so that the backward pass averages all gradients.
 
         Every rank then has the mean of the ranks' gradients.
         """
@@ -121,7 +121,7 @@ def device_of_collectives() -> torch.device:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the process group of the torchrun that started this process, if one did, for the block.
+    """Join the process group of the torchrun that started this process, if one did, for a ``with`` block.
 
     Raises
     ------

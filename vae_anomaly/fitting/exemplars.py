@@ -1,7 +1,7 @@
-r"""Exemplars: latent means of rows, and the mean that each stands for.
+r"""Exemplars: latent means of rows, and the mean of p(x|z) that belongs to each.
 
 The latents are the means :math:`\mu(x_j)` of training and held-out rows. Under white noise two more numbers are fitted,
-the variance v and the share :math:`\alpha` by which each exemplar's mean moves from what the decoder says,
+the variance v and the share :math:`\alpha` by which each exemplar's mean moves from the decoder's output,
 :math:`\hat x_j`, towards the row that it encodes:
 
 .. math::
@@ -90,7 +90,7 @@ def fit_exemplars(vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out:
 
 
 def best_variance(squared: Tensor, n_features: int) -> tuple[Tensor, float]:
-    """The variance of the highest mean log-density under equally likely Gaussians, and that density but for a constant.
+    """The variance of the highest mean log-density under equally likely Gaussians, and that density up to a constant.
 
     By expectation maximisation from squared distances ``(M, n)`` float64 of rows and means.
     """

@@ -71,7 +71,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     ------
     ValueError
         If a parameter or the data cannot be used, the loss stops being finite, or ``checkpoint_dir`` holds checkpoints
-        that are not wanted, of another fit, or damaged.
+        that are damaged, of another fit, or not to be resumed from.
     KeyboardInterrupt
         If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
     """
@@ -134,13 +134,13 @@ def split(rows: Rows, validation_fraction: float, calibration_fraction: float, g
 
 
 def precision_of(precision: str, dtype: torch.dtype, device: torch.device) -> str:
-    """What ``precision`` comes to be: "full" or "bfloat16"; all ranks, each of which measures it, take the first's."""
+    """The precision to train in, "full" or "bfloat16": each rank measures, and all take the result of the first."""
     (full,) = current_ranks().broadcast_from_first([resolve_precision(precision, dtype, device) == "full"])
     return "full" if full else "bfloat16"
 
 
 def parameters_to_store(parameters: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """What the model file keeps of them: it is not bound to one device, and a RandomState in use is no seed."""
+    """The parameters that the model file keeps: no device, and no ``random_state`` that is not a number."""
     stored = stored_parameters(parameters) | {"device": "auto", "verbose": False, "precision": precision}
     if not isinstance(parameters["random_state"], Integral):
         stored["random_state"] = None
@@ -155,7 +155,7 @@ def checkpoints_of(
     device: torch.device,
     seed: int,
 ) -> Checkpoints | None:
-    """Where this fit keeps its state, if anywhere, and what decides which fit it is."""
+    """The checkpoints of this fit, with its identity; None if it keeps none."""
     if parameters["checkpoint_dir"] is None:
         return None
     given = parameters["random_state"]
@@ -173,7 +173,7 @@ def checkpoints_of(
 
 
 def untrained(choices: Choices, rows: Rows, training: Rows, generator: torch.Generator) -> VAE:
-    """The module with its scaling fitted and its weights drawn.
+    """The module with its scaling fitted and its weights initialised.
 
     Raises
     ------

@@ -14,8 +14,8 @@ r"""A mixture prior fitted to latent means, then the posterior's spread and the 
    squared residual changed between draws with the old and the new spread.
 
 The encoder's spread suits the likelihood of training. Where residuals count as fewer observations than there are
-pixels, a code need not be as precise, so the best spread is larger. Training rows would let it grow too far, for their
-latent means are known too well.
+pixels, a code need not be as precise, so the best spread is larger. Training rows would make it too large, because the
+networks know their latent means too well.
 
 References
 ----------
@@ -51,7 +51,7 @@ SPREAD_RATE = 0.1
 
 @PRIOR_FITS.register("mixture")
 class MixtureFit(PriorFit):
-    """Gaussians fitted to the latent means of training rows, as many as held-out rows are likeliest under."""
+    """Gaussians fitted to the latent means of training rows; held-out rows decide how many."""
 
     def before_likelihood(self, vae: VAE, rows: FittingRows) -> None:
         training = rows.sample(rows.training, MIXTURE_ROWS)

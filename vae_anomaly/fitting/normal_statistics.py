@@ -19,8 +19,8 @@ added, and at least a hundredth of it: :math:`\max\big((M s_d + 10 \bar s) / (M 
 
 *Components* of the combined score: mean and standard deviation over held-out rows.
 
-Few rows know little, so each spread is drawn towards a common one or bounded below by it: no score divides by zero, nor
-by the spread of a feature that happens not to vary in the rows at hand.
+Few rows give poor estimates, so each spread is moved towards a common one or bounded below by it: no score divides by
+zero, nor by the spread of a feature that happens not to vary in the rows at hand.
 
 References
 ----------
@@ -62,8 +62,8 @@ def fit_normal_statistics(
     x
         Scaled training rows ``(N, D)``; of more than 10,000, as many at random are used.
     x_held_out
-        Scaled rows ``(M, D)`` that no weight was fitted to: whatever a new row is compared with in nats or in units of
-        the data rests on them.
+        Scaled rows ``(M, D)`` that no weight was fitted to: statistics in nats and in units of the data are fitted to
+        these.
     noise
         Latent draws ``(K, 1, L)`` of the scores.
     generator
@@ -104,7 +104,7 @@ def component_moments(vae: VAE, statistics: NormalStatistics, x: Tensor, noise: 
     some = x[:: math.ceil(len(x) / COMPONENT_ROWS)]
     values = torch.cat([components(vae, statistics, rows, noise) for rows in torch.split(some, BLOCK_ROWS)])
     mean = values.mean(dim=0)
-    # one row has no spread: its own size stands in, or rounding errors would decide how unusual its like are
+    # one row has no spread: its own size replaces it, or rounding errors would decide the scores of similar rows
     std = values.std(dim=0) if len(values) > 1 else mean.abs()
     return mean, torch.maximum(std, 1e-3 * mean.abs()).clamp(min=1e-6)
 
@@ -135,7 +135,7 @@ def path_whitening(difference: Tensor, rounding: float) -> Tensor:
     centred = difference - difference.mean(dim=0)
     covariance = centred.T @ centred / len(centred)
     nothing = torch.zeros(1, len(covariance), dtype=difference.dtype)
-    if float(covariance.trace()) <= rounding**2:  # of mere rounding errors eigh may find no eigenvalues
+    if float(covariance.trace()) <= rounding**2:  # where only rounding errors vary, eigh may find no eigenvalues
         return nothing
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > max(1e-6 * float(variances[-1]), rounding**2)
@@ -146,7 +146,7 @@ def path_whitening(difference: Tensor, rounding: float) -> Tensor:
 
 
 def residual_variance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of each feature of generated rows, drawn towards their average: ``(D,)``, double precision."""
+    """Mean squared error of each feature of generated rows, moved towards their average: ``(D,)``, double precision."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
     for rows in torch.split(x, BLOCK_ROWS):
         posterior = vae.encode(rows)

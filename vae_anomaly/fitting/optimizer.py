@@ -69,7 +69,7 @@ class AdamW:
             p.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state, but for the number of steps taken."""
+        """Its state, without the number of steps taken."""
         return dict(self.named_moments())
 
     def restore(self, tensors: dict[str, Tensor], taken: int) -> None:

@@ -1,17 +1,17 @@
 r"""What is fitted after training, with the networks fixed: the prior, the likelihood, the statistics of the scores.
 
 Training maximises the ELBO with p(z) = N(0, I) and the likelihood's ``training_log_prob``. The decoder that it leaves
-gives a bound on log p(x) for any prior and any variance of the noise, so both can be fitted anew, to rows that no
+gives a bound on log p(x) for any prior and any variance of the noise, so both can be fitted again, to rows that no
 weight was fitted to:
 
 1. a mixture prior, :math:`\arg\max_p \mathrm{mean}_i \log p(\mu(x_i))` over latent means (`fitting.mixture`);
 2. the likelihood: for a Gaussian, :math:`v^* = \arg\max_v \mathrm{mean}_i \log N(x_i; \hat x(z_i), v I)` with one draw
-   :math:`z_i \sim q(z|x_i)` for each row; for others what their ``fit_after_training`` says;
+   :math:`z_i \sim q(z|x_i)` for each row; for others see their ``fit_after_training``;
 3. for a mixture, the spread of q(z|x) and the variance in turn, each the best for the mean ELBO given the other;
    for exemplars, the variance and the means of the highest mean log p(x) (`fitting.exemplars`);
 4. spreads and neighbours of the normals, which further scores compare a row with.
 
-Held-out rows serve for 2 and 3 if there are 100 of them (exemplars in 3: ten), else training rows.
+Steps 2 and 3 take held-out rows if there are 100 of them (exemplars in step 3: ten), else training rows.
 
 References
 ----------

@@ -81,7 +81,7 @@ def seconds(function: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) 
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Count denormal numbers as zero in this thread, for the block: moments that fade away slow each step otherwise."""
+    """In a ``with`` block, count this thread's denormal numbers as zero: fading moments slow each step otherwise."""
     before = bool(torch.tensor(1e-310, dtype=torch.float64) * 1 == 0)
     torch.set_flush_denormal(True)
     try:

@@ -1,8 +1,8 @@
-"""The contract of fitting a prior after training, and the rows that serve for it.
+"""The contract of fitting a prior after training, and the rows that are used for it.
 
 An entry of `vae_anomaly.registry.PRIOR_FITS` is a subclass of `PriorFit`, registered under the name of its prior. The
-likelihood is fitted between its two steps, since it depends on the posterior that goes with the prior, and what comes
-last may depend on the likelihood. Weights of the networks stay as they are.
+likelihood is fitted between its two steps, since it depends on the posterior that goes with the prior, and the second
+step may depend on the likelihood. Weights of the networks stay as they are.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ class PriorFit:
 
 
 def row_budget(rows: int, values: int, n_features: int) -> int:
-    """How many rows to take: ``rows``, or up to 5,000 if these have no more than so many values together."""
+    """How many rows to take: ``rows``, or up to 5,000 if those have at most this number of values together."""
     return max(rows, min(MORE_ROWS, values // n_features))

@@ -34,14 +34,14 @@ MAX_STEPS_FROM_DISK = 100_000
 
 
 def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling, rows: Rows, precision: str) -> Recipe:
-    """The recipe for training rows ``(n, D)``: what the parameters say, and for the rest what the module says.
+    """The recipe for training rows ``(n, D)``: what the parameters say, and for the rest the module's rules.
 
     Parameters
     ----------
     parameters
         Those of `VAEDetector` by name, checked.
     choices
-        What they come to be for samples of this shape.
+        The values of all parameters for samples of this shape.
     scaling
         Fitted to the rows.
     rows
@@ -69,7 +69,7 @@ def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling
 
 
 def default_epochs(rows: Rows, batch_size: int) -> int:
-    """Passes over training rows that are taken where their number is not given."""
+    """Passes over the training rows if their number is not given."""
     epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, math.ceil(ROWS_TO_TAKE / len(rows))))
     if rows.in_memory:
         return epochs

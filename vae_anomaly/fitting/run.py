@@ -209,7 +209,7 @@ class Run:
         return record
 
     def tensors(self) -> dict[str, Tensor]:
-        """The run's state, but for `history` and the number of steps taken."""
+        """The run's state, without `history` and the number of steps taken."""
         tensors = {f"vae.{name}": value for name, value in self.vae.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_state.items()}
         tensors |= self.optimizer.tensors()

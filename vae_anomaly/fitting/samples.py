@@ -1,4 +1,4 @@
-"""The samples that `VAEDetector` is given, whatever they come as, in the form that everything after it takes."""
+"""Samples in any form that `VAEDetector` accepts, turned into checked rows in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMem
         If they are sparse, values are no numbers, or some column names are text and others are not.
     """
     names = feature_names_of(X)
-    with np.errstate(over="ignore", invalid="ignore"):  # its sum of large values
+    with np.errstate(over="ignore", invalid="ignore"):  # check_array sums the values, which may be large
         values = check_array(
             X, dtype="numeric", allow_nd=is_images(X), ensure_all_finite=False, estimator="VAEDetector"
         )

@@ -56,7 +56,7 @@ def train(
     progress
         Show a bar with the ELBO's two terms on stderr, on a terminal only.
     checkpoints
-        Where to go on from, and where to write to: at its interval, at the end, and when interrupted.
+        What to continue from, and where to write to: at its interval, at the end, and when interrupted.
 
     Returns
     -------

@@ -19,7 +19,7 @@ AUTO_LATENT = 16
 
 
 class Choices:
-    """The values of the parameters for samples of one shape: given, of the architecture, or chosen here.
+    """The values of the parameters for samples of one shape: given, fixed by the architecture, or chosen here.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Choices:
         return LIKELIHOODS.entry(self.likelihood).facts.get("support") == (0.0, 1.0)
 
     def build(self, rows_to_units: Scaling) -> VAE:
-        """The module, its weights not drawn yet; building it uses no random state.
+        """The module, its weights not initialised yet; building it uses no random state.
 
         Parameters
         ----------

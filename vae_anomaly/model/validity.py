@@ -21,7 +21,7 @@ def check_shapes(
     what
         What they are of, for the message.
     sizes
-        Sizes that are known. Any other may be anything, but is the same wherever its name stands.
+        Known sizes. Any other size may have any value, the same one wherever its name stands.
 
     Raises
     ------

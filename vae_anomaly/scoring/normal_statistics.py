@@ -1,4 +1,4 @@
-r"""What scores know about normal rows beside the networks: means, whitening matrices, neighbours, spreads.
+r"""What scores know about normal rows in addition to the networks: means, whitening matrices, neighbours, spreads.
 
 A whitening of mean m and matrix W turns a vector v into :math:`W(v - m)`, whose coordinates are uncorrelated and of
 unit variance among normal rows. Its length is then a distance in units of the normals' own spread; with W the inverse
@@ -88,7 +88,7 @@ class NormalStatistics(nn.Module):
             distances = torch.cdist(whitened, bank, compute_mode="donot_use_mm_for_euclid_dist")
             return distances.topk(min(NEIGHBOURS, len(bank)), largest=False).values.mean(dim=-1)
 
-        # a few rows at a time: freed blocks as large as all the distances would stay with the process
+        # a few rows at a time: the process would keep the memory of all distances together, even once it is freed
         return torch.cat([to_nearest(rows) for rows in torch.split(self.whitened(mu), NEIGHBOUR_ROWS)])
 
     def path_distance(self, difference: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def reconstruction_probability(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 @SCORES.register("activation_path", needs_statistics=True)
 def activation_path(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """How far hidden activations move once the reconstruction is encoded, in units of how they do for normals (NAP).
+    """How far hidden activations move when the reconstruction is encoded, in units of their spread for normals (NAP).
 
     References
     ----------
@@ -98,7 +98,7 @@ def activation_path(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 @SCORES.register("activation_path_sum")
 def activation_path_sum(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """How far hidden activations move once the reconstruction is encoded, squared and summed as it is (SAP).
+    """How far hidden activations move when the reconstruction is encoded, as a plain sum of squares (SAP).
 
     References
     ----------

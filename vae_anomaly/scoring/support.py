@@ -16,7 +16,7 @@ def check_support(vae: VAE, rows: Rows) -> None:
     Raises
     ------
     DataError
-        With the range of the values, if there are some outside.
+        With the range of the values, if some lie outside.
     """
     support = vae.likelihood.support
     if support is None:

@@ -25,7 +25,7 @@ if sys.platform != "win32":
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
-    """Open a file beside ``path``; move it there once the block ends well, remove it otherwise.
+    """Open a file beside ``path``; move it there once the ``with`` block ends well, remove it otherwise.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def refuse_special(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path``; moved there once the block ends well, removed otherwise.
+    """A new folder beside ``path``; moved there once the ``with`` block ends well, removed otherwise.
 
     What stood at ``path`` is removed only after the new folder is complete; for a moment neither is there.
 

@@ -6,8 +6,8 @@ shapes, and their bytes: it finds damage, but it is no signature, and whoever ca
 The same model gives the same bytes. A checkpoint of a fit is such a file under another key, so that
 neither is ever taken for the other.
 
-Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: what stands for the model in a
-`vae_anomaly.storage.run_identity.RunIdentity`.
+Whoever reads a file gets a second hash with it, of the file's bytes as they were loaded: that hash identifies the model
+in a `vae_anomaly.storage.run_identity.RunIdentity`.
 
 References
 ----------
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 3
 KEYS = {"model": "vae_anomaly", "checkpoint": "vae_anomaly_checkpoint"}
 MAX_HEADER_BYTES = 1 << 24  # parsed, JSON takes some twenty times its bytes
-BLOCK = 1 << 20
+CHUNK_BYTES = 1 << 20
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
@@ -94,7 +94,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     blob = bytearray(save(tensors, {KEYS[kind]: dumps(about)}))
     start = 8 + int.from_bytes(blob[:8], "little")
-    # the last zeros before the data: keys are sorted, so what the configuration says comes before the hash
+    # the last such zeros before the data: keys are sorted, so any in the configuration come before the hash
     place = blob.rindex(unknown.encode(), 0, start)
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path) as file:
@@ -116,12 +116,12 @@ def read_config(path: Path) -> Description:
         head = read_head(file, path)
         file.seek(0)
         whole = hashlib.sha256(file.read(head.start))
-        check_digest(head, hashed(iter(partial(file.read, BLOCK), b""), whole), path)
+        check_digest(head, hashed(iter(partial(file.read, CHUNK_BYTES), b""), whole), path)
     return Description(head.config, whole.hexdigest())
 
 
 def config_of(config: dict[str, Any], layout: Layout) -> dict[str, Any]:
-    """What `read` builds where nothing else is wanted: the configuration itself."""
+    """What `read` builds by default: the configuration itself."""
     return config
 
 
@@ -134,7 +134,7 @@ def read(path: Path, build: Callable[[dict[str, Any], Layout], Any] = config_of,
 
     It may refuse them by a `ModelFileError`.
 
-    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``check`` raises, and
+    Needs up to three times the file's size, which is at most 4 GiB; raises as `read_config`, what ``build`` raises, and
     a `ModelFileError` for a tensor that holds NaN or infinity.
     """
     import torch
@@ -206,7 +206,7 @@ def description(text: str, path: Path) -> tuple[dict[str, Any], str]:
         )
     if not isinstance(config, dict) or not isinstance(sha256, str):
         raise ModelFileError(f"{path} is damaged: its description is incomplete")
-    if dumps(about) != text:  # such as another last digit of a number, which reads as the same
+    if dumps(about) != text:  # such as a changed last digit that is read as the same number
         raise ModelFileError(f"{path} was damaged or altered: its description is not as it was written")
     return config, sha256
 
@@ -229,27 +229,27 @@ def layout_of(table: dict[str, Any], n_bytes: int) -> Layout:
     return layout
 
 
-def check_digest(head: Head, blocks: Iterable[bytes | memoryview], path: Path) -> None:
-    """Compare the hash of a file with what it says."""
-    found = digest(head.config, head.table, blocks)
+def check_digest(head: Head, chunks: Iterable[bytes | memoryview], path: Path) -> None:
+    """Compare the hash of a file's content with the one that it states."""
+    found = digest(head.config, head.table, chunks)
     if head.sha256 != found:
         raise ModelFileError(f"{path} was damaged or altered: SHA-256 {found}, expected {head.sha256[:64]}")
 
 
-def hashed(blocks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
-    """The blocks, each added to a hash as it passes."""
-    for block in blocks:
-        sha.update(block)
-        yield block
+def hashed(chunks: Iterable[bytes], sha: hashlib._Hash) -> Iterator[bytes]:
+    """The chunks, each added to a hash as it passes."""
+    for chunk in chunks:
+        sha.update(chunk)
+        yield chunk
 
 
-def digest(config: Any, table: dict[str, Any], blocks: Iterable[bytes | memoryview]) -> str:
+def digest(config: Any, table: dict[str, Any], chunks: Iterable[bytes | memoryview]) -> str:
     """SHA-256 over configuration, tensor table and tensor bytes, in hexadecimal."""
     table = {name: entry for name, entry in table.items() if name != "__metadata__"}
     described = dumps({"config": config, "tensors": table}).encode()
     sha = hashlib.sha256(len(described).to_bytes(8, "little") + described)
-    for block in blocks:
-        sha.update(block)
+    for chunk in chunks:
+        sha.update(chunk)
     return sha.hexdigest()
 
 

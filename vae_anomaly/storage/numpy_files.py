@@ -51,7 +51,7 @@ def read_npy_header(head: bytes, size: int, source: str) -> NpyHeader:
     Raises
     ------
     DataError
-        If it is no such header, holds Python objects, or claims more than the file has.
+        If this is no such header, or it announces Python objects or more bytes than the file has.
     """
     if not head.startswith(np.lib.format.MAGIC_PREFIX):
         raise DataError(f"{source}: {PICKLED}" if head else f"{source}: is empty, not a NumPy file")

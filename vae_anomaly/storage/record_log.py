@@ -1,4 +1,4 @@
-"""Records on disk as soon as they exist, so that a run that was cut goes on where it stopped."""
+"""Records on disk as soon as they exist, so that an interrupted run goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RecordLog:
     settings
         What has to be the same for records to belong together, ready for JSON.
     fresh
-        Begin anew, whatever is there.
+        Start over, whatever is there.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class RecordLog:
             if not all(isinstance(line, dict) for line in (written, *self.records)):
                 raise ValueError("not every line is an object")
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}: not a record file of ours, or damaged: --fresh begins anew") from error
-        identity.check(written, path, "give another --output, or --fresh to begin anew", DataError)
+            raise DataError(f"{path}: not a record file of vae-anomaly, or damaged: --fresh starts over") from error
+        identity.check(written, path, "give another --output, or --fresh to start over", DataError)
         os.truncate(path, path.stat().st_size - len(torn))
 
     def append(self, record: dict[str, Any]) -> None:

@@ -49,13 +49,13 @@ class ResumableTable:
 
     def recorded(self) -> tuple[int, int, int]:
         """Rows, flagged rows and bytes that count, if the same run wrote them."""
-        advice = f"remove {self.progress} to begin anew"
+        advice = f"remove {self.progress} to start over"
         try:
             known = loads(read_data(self.progress, 1 << 20))
             n_rows, n_flagged, n_bytes = (int(known[name]) for name in ("rows", "flagged", "bytes"))
             written = dict(known["identity"])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"{self.progress}: no progress of ours, or damaged: {advice}") from error
+            raise DataError(f"{self.progress}: not the progress of a score table, or damaged: {advice}") from error
         self.identity.check(written, self.path, advice, DataError)
         if not 0 <= n_bytes <= os.fstat(self.file.fileno()).st_size or not 0 <= n_flagged <= n_rows:
             raise DataError(f"{self.progress} does not fit what is there of {self.path}: {advice}")
@@ -81,7 +81,7 @@ class ResumableTable:
 
 @contextlib.contextmanager
 def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[ResumableTable]:
-    """A table that goes on where an earlier run was cut, and appears at ``path`` once the block has ended well.
+    """A table that continues an earlier run's; it appears at ``path`` once the ``with`` block has ended well.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def lock(file: IO[bytes], partial: Path) -> None:
         except BlockingIOError:
             raise busy from None
         if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(file.fileno())):
-            raise busy  # which was done between opening and locking
+            raise busy  # it was finished and renamed between opening and locking
 
 
 def progress_path(path: Path) -> Path:

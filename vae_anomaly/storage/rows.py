@@ -87,7 +87,7 @@ class Rows(ABC):
     def sample_indices(self, n: int, random: RandomSource, *, more: int = 0) -> np.ndarray:
         """Indices ``(n,)`` of different samples, in random order; fewer where there are fewer.
 
-        With ``more``, the indices are also of that many samples that follow these.
+        ``more`` samples are thought of as following these; their indices can be chosen too.
         """
 
     @abstractmethod

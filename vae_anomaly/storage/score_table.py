@@ -29,8 +29,8 @@ def open_score_table(output: Path | IO[str]) -> Iterator[ScoreTable]:
     Parameters
     ----------
     output
-        A text stream gets CSV. A path gets the format of its suffix, and the file appears only once the block has
-        ended well. A ``.npy`` file holds one structured array with one field for each column.
+        A text stream gets CSV. A path gets the format of its suffix, and the file appears only once the ``with`` block
+        has ended well. A ``.npy`` file holds one structured array with one field for each column.
 
     Raises
     ------

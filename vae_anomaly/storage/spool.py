@@ -30,7 +30,7 @@ Check: TypeAlias = Callable[[ArrayLike, str, int], RowsInMemory]
 
 @contextlib.contextmanager
 def open_rows(path: Path, check: Check = checked) -> Iterator[RowsOnDisk]:
-    """The samples of a ``.npy`` file: in the file itself if they lie there plainly, otherwise spooled.
+    """The samples of a ``.npy`` file: read in place if their order and type allow it, otherwise from a temporary copy.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def spool(batches: Iterable[ArrayLike], source: str, check: Check = checked) -> 
 
 @contextlib.contextmanager
 def room_for(source: str) -> Iterator[None]:
-    """Add to a failure to write where it was, and what chooses the place."""
+    """Name in a failure to write the folder, and the variable that chooses it."""
     try:
         yield
     except OSError as error:

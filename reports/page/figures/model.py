@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from vae_anomaly.registry import FIGURES
-from vae_anomaly.reports.page.drawn import Drawn
+from vae_anomaly.reports.page.captioned_figure import CaptionedFigure
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.latents import ACTIVE, plot_latent_space, plot_latent_units
 from vae_anomaly.reports.plots.model_plots import plot_history
 
 
 @FIGURES.register("history", section="model", order=10)
-def history(report: Report) -> Drawn | None:
+def history(report: Report) -> CaptionedFigure | None:
     """The terms of the ELBO over the epochs."""
     if not report.history:
         return None
     last = report.history[-1]
-    return Drawn(
+    return CaptionedFigure(
         "Training",
         "Both terms of the ELBO after each epoch, for the samples that the model was trained on and for those that "
         "decided when to stop.",
@@ -26,10 +26,10 @@ def history(report: Report) -> Drawn | None:
 
 
 @FIGURES.register("latent_units", section="model", order=20)
-def latent_units(report: Report) -> Drawn:
+def latent_units(report: Report) -> CaptionedFigure:
     """Which latent units carry information."""
     variance = report.codes.var(axis=0)
-    return Drawn(
+    return CaptionedFigure(
         "Latent units in use",
         "How much each unit's posterior mean varies over the samples here. A unit below the line carries no "
         "information.",
@@ -39,12 +39,12 @@ def latent_units(report: Report) -> Drawn:
 
 
 @FIGURES.register("latent_space", section="model", order=30)
-def latent_space(report: Report) -> Drawn | None:
+def latent_space(report: Report) -> CaptionedFigure | None:
     """Samples in the latent space, from two units and three samples on."""
     if report.codes.shape[1] < 2 or len(report.codes) < 3:
         return None
     anomalous = None if report.anomalous is None else report.anomalous[report.code_rows]
-    return Drawn(
+    return CaptionedFigure(
         "Latent space",
         "Posterior means of the samples, along the two directions in which those of normals vary most.",
         f"Two principal components of the posterior means of {len(report.codes):,} samples.",

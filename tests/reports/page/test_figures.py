@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from reporting import make_report
 from vae_anomaly.registry import FIGURES
 from vae_anomaly.reports import PAGE, Report, write_report
-from vae_anomaly.reports.page.drawn import SECTIONS, Drawn, place, report_figures
+from vae_anomaly.reports.page.captioned_figure import SECTIONS, CaptionedFigure, place, report_figures
 
 QUALITY = set(FIGURES.where(section="quality"))
 
@@ -24,7 +24,7 @@ def test_every_figure_is_in_a_section_and_says_what_it_shows(name: str) -> None:
     assert FIGURES.entry(name).facts["section"] in SECTIONS
     for kind in ("images", "tables"):
         drawn = FIGURES[name](make_report(kind, n=60))
-        assert isinstance(drawn, Drawn)
+        assert isinstance(drawn, CaptionedFigure)
         assert all(text and text == text.strip() for text in (drawn.title, drawn.caption, drawn.alt))
         assert drawn.caption.endswith(".")
         assert drawn.alt.endswith(".")
@@ -62,11 +62,11 @@ def test_an_entry_is_all_that_a_new_figure_needs(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(FIGURES, store, dict(getattr(FIGURES, store)))
 
     @FIGURES.register("dummy", section="quality", order=15)
-    def dummy(report: Report) -> Drawn | None:
+    def dummy(report: Report) -> CaptionedFigure | None:
         """A figure of this test."""
         figure = Figure()
         figure.text(0.5, 0.5, "drawn by a test")
-        return None if report.evaluation is None else Drawn("A new figure", "Read it.", "A <dummy>.", figure)
+        return None if report.evaluation is None else CaptionedFigure("A new figure", "Read it.", "A <dummy>.", figure)
 
     report = make_report(n=60)
     assert FIGURES["dummy"](make_report(labelled=False, n=60)) is None

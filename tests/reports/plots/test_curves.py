@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
 
-from drawn import LABELS, RESULT, ROC_BAND, SCORES, labelled, line
+from plot_cases import LABELS, RESULT, ROC_BAND, SCORES, labelled, line
 from vae_anomaly import reports
 from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.errors import DataError

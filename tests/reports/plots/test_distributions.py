@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawn import heights, labelled, line
+from plot_cases import heights, labelled, line
 from vae_anomaly import reports
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bands import p_value_band

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drawn import MU, heights, labelled, line
+from plot_cases import MU, heights, labelled, line
 from vae_anomaly import reports
 from vae_anomaly.errors import DataError
 

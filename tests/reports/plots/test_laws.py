@@ -14,7 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drawn import PLOTS
+from plot_cases import PLOTS
 from vae_anomaly import reports
 from vae_anomaly.evaluation import Curve
 from vae_anomaly.reports.plots import style

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from drawn import LABELS, SCORES, history, labelled, line
+from plot_cases import LABELS, SCORES, history, labelled, line
 from vae_anomaly import reports
 from vae_anomaly.errors import DataError
 

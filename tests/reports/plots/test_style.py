@@ -1,4 +1,4 @@
-"""Colours that everybody can tell apart, and names drawn as they are."""
+"""Colours that everybody can distinguish, and names drawn as they are."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
 6. ``learn`` with weight 1 and ``fit_after_training`` move only its buffers, and those in ``positive_buffers`` stay
    above zero.
 
-What has to be known before torch is imported stands in its entry in the registry, and nowhere else:
+What has to be known before torch is imported is in its entry in the registry, and nowhere else:
 
 - ``support``: the closed interval that the data must lie in, if it is not the real line;
 - ``gaussian``: its log-density falls with a squared distance, and it has the two methods that average over many decoded
   means at once, which exemplars as a prior need;
 - ``needs_images``: it is for images only;
 - ``brought_by``: the architecture that brings it, so that a user cannot choose it by name;
-- ``stands_for``: the name by which a user may all the same ask for it there.
+- ``stands_for``: the name by which a user may still ask for it with that architecture.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Likelihood(nn.Module):
 
     @property
     def shared_variance(self) -> Tensor | None:
-        """The buffer ``()`` with the one variance of white noise; None if that is not all there is to the noise."""
+        """The buffer ``()`` with the one variance of white noise; None if the noise has more parameters than that."""
         return None
 
     def training_log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Likelihood(nn.Module):
         return self.log_prob(x, decoded)
 
     def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
-        """Move the buffers towards the best for this batch by ``weight`` in (0, 1]; then ``training_log_prob``."""
+        """Move the buffers towards the best for this batch by ``weight`` in (0, 1]; return ``training_log_prob``."""
         return self.training_log_prob(x, decoded)
 
     def fit_after_training(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:
@@ -125,7 +125,7 @@ class Likelihood(nn.Module):
         """
 
     def rescale_noise(self, x: Tensor, before: Tensor, after: Tensor) -> None:
-        """Follow a new posterior spread: scale the variance as the mean squared residual of x changed.
+        """Adapt to a new posterior spread: multiply the variance by the change of the mean squared residual of x.
 
         Parameters
         ----------

@@ -49,7 +49,7 @@ class ContinuousBernoulli(Likelihood):
 
 
 def half_logits(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Half of the logits; where that is small; and the same with ones there, so that no gradient divides by zero."""
+    """Half of the logits; where these are small; the halves with ones there, so that no gradient divides by zero."""
     h = 0.5 * logits
     small = h.abs() < TAYLOR_BELOW
     return h, small, torch.where(small, torch.ones_like(h), h)

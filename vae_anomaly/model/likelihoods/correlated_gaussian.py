@@ -4,15 +4,15 @@ r"""Noise of images: correlated over about a pixel, its variance growing with th
 
     x \mid z \sim N(\hat x, \; v \, s(x) \, (K^T K)^{-1})
 
-- K smooths along both axes (`smoothing`). A residual of alternating sign, as an edge displaced by a fraction of a pixel
-  leaves, is likelier than one of the same size and a single sign.
+- K smooths along both axes (`smoothing`). A residual of alternating sign, such as that of an edge displaced by a
+  fraction of a pixel, is likelier than one of the same size and a single sign.
 - s(x) is the image's signal (`signal`): an image with more of it may err more. Its floors are a twentieth of what
   normals have on average.
 - v is its maximum-likelihood value times :math:`D/\nu`. Residuals of different pixels stay correlated, so that D pixels
   hold only :math:`\nu` independent observations (`degrees_of_freedom`); this weighs the reconstruction term against
   the KL term as if there were :math:`\nu` pixels.
 
-``log_prob`` is the log-density of the scaled image :math:`x / \sqrt{s(x)}`, s being given. So a faint image gains
+``log_prob`` is the log-density of the scaled image :math:`x / \sqrt{s(x)}` for given s. So a faint image gains
 nothing from the small volume of its noise, which is what makes plain likelihoods prefer empty images to normal ones.
 
 No density of residuals penalises an image for being too smooth: there is less to explain. So the sharpness of `signal`
@@ -124,7 +124,7 @@ class CorrelatedGaussian(Gaussian):
     def variance_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         r"""The diagonal of :math:`v \, s(x) \, (K^T K)^{-1}`, ``(N, D)`` float64.
 
-        Mostly what pixels of alternating sign can add up to, which K takes away: it is far wider than the residuals of
+        Most of it comes from patterns of alternating sign, which K removes. So it is far larger than the residuals of
         real images, and says little about a single pixel.
         """
         scale, _ = self.scale_and_constant(x)

@@ -1,4 +1,4 @@
-r"""How many independent observations the correlated residuals of a row are worth.
+r"""How many independent observations the correlated residuals of a row count for.
 
 With the covariance :math:`\Sigma(z)` of residuals :math:`r \in R^D` given z, their effective number of degrees of
 freedom is
@@ -8,7 +8,7 @@ freedom is
     \nu = \frac{(\mathrm{tr} \, \Sigma)^2}{\mathrm{tr} \, \Sigma^2}.
 
 For two independent residuals of one z, :math:`E(r_1 \cdot r_2)^2 = \mathrm{tr} \, \Sigma^2` and
-:math:`E \lVert r_1 \rVert^2 \lVert r_2 \rVert^2 = (\mathrm{tr} \, \Sigma)^2`. Rows whose latents are close stand in for
+:math:`E \lVert r_1 \rVert^2 \lVert r_2 \rVert^2 = (\mathrm{tr} \, \Sigma)^2`. Rows whose latents are close are taken as
 rows of one z: each row and its 20 nearest neighbours in the latent space estimate both.
 
 References

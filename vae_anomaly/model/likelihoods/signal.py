@@ -10,7 +10,7 @@ brightness of the background nor the polarity matters; and *edges*, how far pixe
 reconstructions err there. By ink alone, an image of few strokes would be too easy to explain. The floors a and b bound
 both below.
 
-*Sharpness* is how much of the fine detail is finer still:
+*Sharpness* is how much of the fine detail is even finer:
 
 .. math::
 

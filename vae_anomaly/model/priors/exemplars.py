@@ -4,8 +4,8 @@ r"""The normals' own latent means, equally likely: log p(x) can be summed.
 
     p(x) = \frac1n \sum_i p(x|z_i), \qquad r_i = \frac{p(x|z_i)}{\sum_j p(x|z_j)}
 
-The prior that maximises the ELBO is the aggregated posterior of the training samples; this is it without the spread of
-each sample. The best posterior on n points is known, the responsibilities r, and no encoder has to guess it. With it
+The prior that maximises the ELBO is the aggregated posterior of the training samples; here each sample's spread in it
+is left out. The best posterior on n points is known, the responsibilities r, and no encoder has to guess it. With it
 the bound is tight: the terms
 
 .. math::

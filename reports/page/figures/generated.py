@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_anomaly.registry import FIGURES
+from vae_anomaly.reports.page.captioned_figure import CaptionedFigure
 from vae_anomaly.reports.page.charts import small
-from vae_anomaly.reports.page.drawn import Drawn
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.reports.plots.samples import displayable, image_rows, plot_profiles
 
@@ -15,10 +15,10 @@ COLUMNS = 8
 GRID_WIDTH = 480  # pixels of a row of images
 
 
-@FIGURES.register("samples", section="beliefs", order=10)
-def samples(report: Report) -> Drawn:
+@FIGURES.register("samples", section="generated", order=10)
+def samples(report: Report) -> CaptionedFigure:
     """New samples from the prior."""
-    X = report.beliefs.samples
+    X = report.generated.samples
     rows, caption = len(X) // COLUMNS, "New samples that the model draws from its prior: each should look normal."
     if report.image_shape is not None:
         images = X[: rows * COLUMNS].reshape(rows, COLUMNS, -1)
@@ -26,21 +26,21 @@ def samples(report: Report) -> Drawn:
     else:
         figure = profiles(report, X, None)
         caption += " Values are in standard deviations from the mean of these samples."
-    return Drawn("Drawn from the model", caption, f"{len(X)} samples drawn from the model.", figure)
+    return CaptionedFigure("Drawn from the model", caption, f"{len(X)} samples drawn from the model.", figure)
 
 
-@FIGURES.register("traversal", section="beliefs", order=20)
-def traversal(report: Report) -> Drawn:
+@FIGURES.register("traversal", section="generated", order=20)
+def traversal(report: Report) -> CaptionedFigure:
     """Samples along single latent units: all that were traversed for images, the first for tables."""
-    X, steps = report.beliefs.traversal, every_other([f"{step:+g}" for step in report.beliefs.steps.tolist()])
-    units = [f"unit {unit}" for unit in report.beliefs.traversed.tolist()]
+    X, steps = report.generated.traversal, every_other([f"{step:+g}" for step in report.generated.steps.tolist()])
+    units = [f"unit {unit}" for unit in report.generated.traversed.tolist()]
     if report.image_shape is not None:
         figure = rows_of_images(report, X, units, steps)
     else:
         units = units[:1]
         figure = profiles(report, X[0], steps)
     several = len(units) > 1
-    return Drawn(
+    return CaptionedFigure(
         "Along the latent units" if several else f"Along latent {units[0]}",
         "One unit at a time goes from two standard deviations below its mean to two above; the others stay at theirs."
         if several
@@ -51,16 +51,16 @@ def traversal(report: Report) -> Drawn:
     )
 
 
-@FIGURES.register("interpolation", section="beliefs", order=30)
-def interpolation(report: Report) -> Drawn:
+@FIGURES.register("interpolation", section="generated", order=30)
+def interpolation(report: Report) -> CaptionedFigure:
     """Samples between two normals."""
-    X = report.beliefs.interpolation
+    X = report.generated.interpolation
     shares = every_other([f"{share:.0%}" for share in np.linspace(0, 1, len(X))])
     if report.image_shape is not None:
         figure = rows_of_images(report, X[None], [""], shares)
     else:
         figure = profiles(report, X, shares)
-    return Drawn(
+    return CaptionedFigure(
         "Between two normals",
         "From one normal sample to another, on a straight line in the latent space.",
         f"{len(X)} samples on the line between two normals.",
@@ -77,11 +77,11 @@ def rows_of_images(report: Report, flat: np.ndarray, row_labels: list[str], colu
 
 
 def profiles(report: Report, X: np.ndarray, column_labels: list[str] | None) -> Figure:
-    """Rows of a table ``(N, D)`` in standard deviations of the drawn samples from their mean."""
-    drawn = report.beliefs.samples
-    spread = drawn.std(axis=0)
-    standardised = (X - drawn.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    names = report.feature_names or tuple(map(str, range(drawn.shape[1])))
+    """Rows of a table ``(N, D)``, in standard deviations of the generated samples from their mean."""
+    generated = report.generated.samples
+    spread = generated.std(axis=0)
+    standardised = (X - generated.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    names = report.feature_names or tuple(map(str, range(generated.shape[1])))
     return plot_profiles(standardised, names, column_labels)
 
 

@@ -1,4 +1,4 @@
-"""Made-up results, a maker of each plot, and how to find what a plot drew, ``from drawn import line``."""
+"""Made-up results, a maker of each plot, and how to find what a plot drew, ``from plot_cases import line``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an entry of `FIGURES` draws, and all of them for a report, in the order of the page."""
+"""What an entry of `FIGURES` returns, and all of them for a report, in the order of the page."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SECTIONS = {
     "scores": "Scores",
     "quality": "Quality",
     "model": "The model",
-    "beliefs": "What the model takes for normal",
+    "generated": "What the model takes for normal",
 }
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CaptionedFigure:
     """A figure and the words beside it.
 
     Parameters
@@ -40,14 +40,14 @@ class Drawn:
 
     @cached_property
     def svg(self) -> bytes:
-        """The picture as SVG, drawn once."""
+        """The picture as SVG, rendered once."""
         return to_svg(self.figure)
 
 
-def report_figures(report: Report) -> dict[str, Drawn]:
+def report_figures(report: Report) -> dict[str, CaptionedFigure]:
     """The figures that the report has the contents for, by name, in the order of the page."""
-    drawn: dict[str, Drawn | None] = {name: FIGURES[name](report) for name in sorted(FIGURES, key=place)}
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    captioned: dict[str, CaptionedFigure | None] = {name: FIGURES[name](report) for name in sorted(FIGURES, key=place)}
+    return {name: figure for name, figure in captioned.items() if figure is not None}
 
 
 def place(name: str) -> tuple[int, int]:
