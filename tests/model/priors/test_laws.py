@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.model.likelihoods.gaussian import Gaussian
-from vae_anomaly.model.networks.base import Linear, Posterior
+from vae_anomaly.model.networks.base import Encoder, Linear, Posterior
 from vae_anomaly.model.priors.base import DensityPrior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.registry import PRIORS
+from vae_anomaly.storage.rows import RowsInMemory
 
 D, LATENT = 5, 2
 every_prior = pytest.mark.parametrize("name", PRIORS)
@@ -26,14 +27,18 @@ every_density = pytest.mark.parametrize("name", [name for name in PRIORS if issu
 both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 
 
-class LinearEncoder(nn.Module):
+class LinearEncoder(Encoder):
     """The posterior of x = W z + noise, with a spread that is too large."""
 
     def __init__(self, W: Tensor, variance: float) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(Linear(D, 4), nn.ReLU())  # whose activations some scores look at
+        self.layers = nn.Sequential(Linear(D, 4), nn.ReLU())  # whose activations some scores look at
         self.register_buffer("matrix", torch.linalg.solve(W.T @ W + variance * torch.eye(LATENT), W.T))
         self.register_buffer("log_var", math.log(2 * variance) - torch.log(variance + W.square().sum(dim=0)))
+
+    @property
+    def hidden_layers(self) -> nn.Sequential:
+        return self.layers
 
     def forward(self, x: Tensor) -> Posterior:
         mu = x @ self.matrix.T
@@ -55,8 +60,9 @@ def fitted(name: str, dtype: torch.dtype) -> tuple[VAE, Tensor]:
     vae = VAE(LinearEncoder(W, 0.25), decoder, Gaussian(), Scaling(torch.zeros(()), torch.ones(()))).double()
     noise = torch.randn(2, 1, LATENT, generator=generator, dtype=torch.float64)
     rows = X.double().numpy()
+    training, held_out = RowsInMemory(rows[:500]), RowsInMemory(rows[500:])
     with torch.enable_grad():
-        fit_after_training(vae, rows[:500], rows[500:], name, noise, generator)
+        fit_after_training(vae, training, held_out, name, noise, generator)
     if isinstance(vae.prior, Exemplars):  # whose means may have moved from what the decoder says
         vae.prior = Exemplars(vae.prior.latents, vae.decode(vae.prior.latents))
     return vae.to(dtype), X[500:530].to(dtype)
