@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +66,7 @@ REFUSED = {
     "a column of dates", "categories", "sparse",
 }  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 Fit = Callable[[VAEDetector, Any], VAEDetector]
 
 
@@ -95,11 +95,6 @@ def outcome(fit: Fit, X: Any) -> tuple[Any, ...]:
 @cache
 def of_fit(kind: str) -> tuple[Any, ...]:
     return outcome(VAEDetector.fit, GIVEN[kind])
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")

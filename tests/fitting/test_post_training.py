@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
+from helpers import Make
 from vae_anomaly import VAEDetector
-
-Make = Callable[..., np.ndarray]
 
 
 @pytest.mark.parametrize(("n", "held_out_decides"), [(2000, True), (90, False)])
