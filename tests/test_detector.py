@@ -17,12 +17,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.rows import RowsInMemory
-
-Make = Callable[..., np.ndarray]
 
 
 def test_anomalies_score_lower_and_are_predicted(table_detector: VAEDetector, make_table: Make) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +66,7 @@ REFUSED = {
     "a column of dates", "categories", "sparse",
 }  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("own_folder", "calibrated_for_elbo_alone")
 Fit = Callable[[VAEDetector, Any], VAEDetector]
 
 
@@ -97,9 +97,9 @@ def of_fit(kind: str) -> tuple[Any, ...]:
     return outcome(VAEDetector.fit, GIVEN[kind])
 
 
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+@cache
+def fitted(*, with_names: bool) -> VAEDetector:
+    return VAEDetector(epochs=1).fit(FRAME if with_names else TABLE)
 
 
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
@@ -124,7 +124,7 @@ def test_every_entrance_accepts_names_and_refuses_alike(kind: str, entrance: str
 def test_every_entrance_names_the_row_and_the_column(kind: str) -> None:
     column = "c" if kind == "nullable with a gap" else "2"
     value = "-inf" if kind == "infinity" else "nan"
-    scored = VAEDetector(epochs=1).fit(FRAME if column == "c" else TABLE)
+    scored = fitted(with_names=column == "c")
     for fit in (VAEDetector.fit, ENTRANCES["batches"], lambda detector, X: scored.score_samples(X)):
         assert f"row 41, column {column} is {value}: fill in or drop" in outcome(fit, GIVEN[kind])[2]
 
@@ -142,7 +142,7 @@ def test_what_stays_on_disk_is_accepted_and_refused_alike(
 @pytest.mark.parametrize("kind", sorted(kind for kind in REFUSED if "row" not in kind))
 def test_scoring_refuses_what_fit_refuses(kind: str) -> None:
     X = GIVEN[kind]
-    detector = VAEDetector(epochs=1).fit(FRAME if hasattr(X, "columns") else TABLE)
+    detector = fitted(with_names=hasattr(X, "columns"))
     with pytest.raises((ValueError, TypeError)):
         detector.score_samples(X)
 
@@ -157,16 +157,16 @@ def said(call: Callable[[], object]) -> str:
 def test_sentences_about_names_are_those_of_scikit_learn(columns: list[str]) -> None:
     X = pd.DataFrame(np.ones((4, len(columns))), columns=columns)
     messages = []
-    for estimator, score in ((StandardScaler(), "transform"), (VAEDetector(epochs=1), "score_samples")):
+    for estimator, score in ((StandardScaler().fit(FRAME), "transform"), (fitted(with_names=True), "score_samples")):
         with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the message is what is compared
-            getattr(estimator.fit(FRAME), score)(X)
+            getattr(estimator, score)(X)
         messages.append(str(refusal.value))
     assert messages[0] == messages[1]
 
 
 def test_warnings_about_missing_names_are_those_of_scikit_learn() -> None:
-    for fitted, given in ((FRAME, TABLE), (TABLE, FRAME)):
-        scaler, detector = StandardScaler().fit(fitted), VAEDetector(epochs=1).fit(fitted)
+    for X, given in ((FRAME, TABLE), (TABLE, FRAME)):
+        scaler, detector = StandardScaler().fit(X), fitted(with_names=X is FRAME)
         theirs = said(lambda: scaler.transform(given))  # noqa: B023 - called at once
         ours = said(lambda: detector.score_samples(given))  # noqa: B023
         assert ours == theirs.replace("StandardScaler", "VAEDetector")

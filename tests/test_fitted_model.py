@@ -15,11 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from helpers import Make
 from vae_anomaly import FittedModel, VAEDetector
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.registry import SCORES, Registry
 
-Make = Callable[..., np.ndarray]
 NAMES = ("a", "b", "c", "d", "e", "f")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from helpers import python
 from vae_anomaly.history import EpochRecord, best_epoch, validation_elbo
 
 
@@ -38,5 +36,4 @@ def test_the_best_epoch_is_the_first_of_the_highest_validation_elbo(elbos: tuple
 @pytest.mark.parametrize("module", ["history", "progress", "scoring"])
 def test_it_needs_no_torch(module: str) -> None:
     code = f"import sys, vae_anomaly.{module}; print(sorted({{'torch', 'numpy', 'tqdm'}} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert python(code).strip() == "[]"

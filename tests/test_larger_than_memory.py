@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import pandas as pd
 import pytest
 import torch
 import zarr
-from click.testing import CliRunner, Result
 from sklearn.metrics import roc_auc_score
 
+from helpers import Make, run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import fit_run, main
+from vae_anomaly.cli import fit_run
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
@@ -31,13 +30,7 @@ from vae_anomaly.storage import rows
 from vae_anomaly.storage.rows import RowsOnDisk
 from vae_anomaly.storage.spool import spool
 
-Make = Callable[..., np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture
@@ -207,10 +200,6 @@ def test_passes_over_what_is_on_disk_are_bounded_by_steps(make_table: Make, monk
 KINDS = ("npy", "csv", "parquet", "zarr")
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 def labelled(make_table: Make) -> tuple[np.ndarray, np.ndarray]:
     X, y = make_table(500), np.zeros(500, dtype=int)
     y[::10] = 1
@@ -353,7 +342,7 @@ def test_memory_stays_bounded_whatever_the_file_has(make_table: Make, capsys: py
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure the peak of memory")
 def test_scoring_a_table_takes_no_more_memory_for_more_rows(make_table: Make) -> None:
     np.save("some.npy", make_table(4_000, 64).astype("f4"))
-    CliRunner().invoke(main, ["fit", "--data", "some.npy", "--epochs", "1", "--no-report"], catch_exceptions=False)
+    assert run("fit", "--data", "some.npy", "--epochs", 1, "--no-report").exit_code == 0
     np.save("many.npy", make_table(100_000, 64).astype("f4"))
     few, many = (added_mebibytes("score", name, "--output", "scores.npy") for name in ("some.npy", "many.npy"))
     assert many < few + 150  # for 24 MiB of data; half a GiB where freed blocks are not used again

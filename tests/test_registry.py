@@ -5,7 +5,6 @@ from __future__ import annotations
 import compileall
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from helpers import python
 from vae_anomaly import registry
 from vae_anomaly.parameters import DEFAULTS, check_parameters
 from vae_anomaly.registry import SCORES, Registry
@@ -40,9 +40,7 @@ print(json.dumps({"read": read, "heavy": heavy, "callables": callables, "importe
 def seen() -> Any:
     """What a new interpreter knows of all registries before and after it imports their entries."""
     code = f"NAMES = {list(REGISTRIES)}{READ_AND_IMPORT}"
-    process = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
+    return json.loads(python(code))
 
 
 def test_reading_names_and_help_imports_nothing_heavy(seen: Any) -> None:

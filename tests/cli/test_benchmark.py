@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from sklearn.metrics import roc_auc_score
 
+from helpers import run
 from vae_anomaly import VAEDetector
 from vae_anomaly.benchmark import run as benchmark
 from vae_anomaly.benchmark.corruptions import CORRUPTIONS
 from vae_anomaly.benchmark.peers import PEERS, Neighbours, Peer
-from vae_anomaly.cli import main
 from vae_anomaly.cli.benchmark import chosen_methods
 from vae_anomaly.datasets import NAMED, load_named
 
@@ -25,15 +25,13 @@ FAST = "pca,1-nn,isolation_forest"
 
 
 def command(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["benchmark", *map(str, arguments)])
+    return run("benchmark", *arguments)
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def no_data(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VAE_ANOMALY_DATA", raising=False)
-    monkeypatch.setenv("VAE_ANOMALY_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+    monkeypatch.setenv("VAE_ANOMALY_CACHE", str(own_folder / "cache"))
 
 
 DIGITS = ("--dataset", "digits", "--methods", FAST)

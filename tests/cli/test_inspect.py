@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from helpers import run
+from helpers import python, run
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -28,4 +26,4 @@ def test_inspect_needs_no_torch(digits_model: Path) -> None:
         "try: main(['inspect', sys.argv[1]])\n"
         "finally: assert not {'torch', 'sklearn', 'pandas'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-P", "-c", code, str(digits_model)], check=True, capture_output=True)
+    python(code, digits_model)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import run
+from helpers import python, run
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import options
 
@@ -101,5 +101,4 @@ def test_scores_of_an_array_need_neither_scikit_learn_nor_pandas(
         "finally: assert not {'sklearn', 'scipy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)"
     )
     arguments = ["score", "X.npy", "--model", str(digits_model), *(["--output", *words] if words else [])]
-    result = subprocess.run([sys.executable, "-P", "-c", code, *arguments], check=True, capture_output=True, text=True)
-    assert result.stdout.startswith("index,anomaly_score,") != bool(words)
+    assert python(code, *arguments).startswith("index,anomaly_score,") != bool(words)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
-from click.testing import CliRunner
 from PIL import Image
 
+from helpers import python, run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.datasets import Dataset, chunks, count_rows, data_files, extent, load_file, rows_at, stamp
 from vae_anomaly.datasets.formats import facts_of, format_of, suffixes, suffixes_help
 from vae_anomaly.datasets.formats.base import Extent, Format
@@ -119,7 +116,7 @@ def test_help_and_messages_list_it(name: str, tmp_path: Path) -> None:
     (tmp_path / "x.odd").touch()
     with pytest.raises(DataError) as caught:
         load_file(tmp_path / "x.odd")
-    shown = " ".join(CliRunner().invoke(main, ["fit", "--help"], terminal_width=200).output.split())
+    shown = " ".join(run("fit", "--help", terminal_width=200).output.split())
     for text in (*facts["suffixes"], *filter(None, [facts.get("shown")])):
         assert text in suffixes_help()
         assert text in str(caught.value)
@@ -132,7 +129,7 @@ def test_formats_and_data_sets_are_listed_without_numpy() -> None:
         "assert 'digits' in NAMED and '.npy' in suffixes_help() and suffixes(shardable=True) and facts_of('x.npz')\n"
         "assert not {'numpy', 'torch', 'pandas', 'PIL'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+    python(code)
 
 
 class Hexadecimal(Format):
@@ -167,13 +164,13 @@ def test_a_new_format_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ".hex" in suffixes(shardable=True)
     assert ".hex" in suffixes_help()
 
-    def run(*words: str) -> None:
-        result = CliRunner().invoke(main, [*words])
+    def succeeds(*words: str) -> None:
+        result = run(*words)
         assert result.exit_code == 0, result.output
 
-    run("fit", "--data", "X.hex", "--epochs", "1", "--no-report", "--output", "m.vae")
+    succeeds("fit", "--data", "X.hex", "--epochs", "1", "--no-report", "--output", "m.vae")
     expected = -VAEDetector.load("m.vae").score_samples(rows.astype(np.float64))
-    run("score", "X.hex", "--model", "m.vae", "--output", "s.csv")
+    succeeds("score", "X.hex", "--model", "m.vae", "--output", "s.csv")
     np.testing.assert_array_equal(pd.read_csv("s.csv")["anomaly_score"], expected)
-    run("score", "X.hex", "--model", "m.vae", "--engine", "processes", "--shard-rows", "64", "--output", "parts")
+    succeeds("score", "X.hex", "--model", "m.vae", "--engine", "processes", "--shard-rows", "64", "--output", "parts")
     np.testing.assert_array_equal(pd.read_parquet("parts")["anomaly_score"], expected)

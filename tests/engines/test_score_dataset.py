@@ -17,12 +17,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import zarr
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.engines import ENGINES, processes
 from vae_anomaly.engines import score_dataset as scoring
 from vae_anomaly.engines.manifest import manifest
@@ -39,10 +38,8 @@ RAY = ("--engine", "ray", "--output", "out")
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_detector: VAEDetector) -> Path:
-    monkeypatch.chdir(tmp_path)
-    table_detector.save("m.vae")
-    return tmp_path
+def model(own_folder: Path, table_detector: VAEDetector) -> None:
+    table_detector.save(own_folder / "m.vae")
 
 
 @pytest.fixture
@@ -53,10 +50,6 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return map(ShardScorer(task), shards)
 
     monkeypatch.setattr(scoring, "run_on_processes", run)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def save(X: np.ndarray, kind: str) -> str:

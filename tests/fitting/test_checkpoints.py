@@ -7,7 +7,7 @@ import io
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.fitting import batches as shuffling
@@ -33,7 +34,6 @@ from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.rows import RowsInMemory, RowsOnDisk
 
-Make = Callable[..., np.ndarray]
 STEPS = 4 * 5
 NEVER = 1e9
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.engines.on_ray import SETTINGS
 from vae_anomaly.fitting.batches import Permutation, Windows
 from vae_anomaly.fitting.checkpoints import found
@@ -173,5 +172,5 @@ def test_mistakes_are_one_line(
     np.save("X.npy", make_table(9))
     Path("kept").mkdir()
     Path("kept/000000000001.checkpoint").touch()
-    result = CliRunner().invoke(main, ["fit", "--data", "X.npy", *words])
+    result = run("fit", "--data", "X.npy", *words)
     assert (result.exit_code, message in result.stderr, result.stdout) == (code, True, ""), result.stderr

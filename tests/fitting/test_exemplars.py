@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.exemplars import MAX_EXEMPLARS, best_variance, fit_exemplars
 from vae_anomaly.fitting.prior_fit import MORE_ROWS
 from vae_anomaly.model.vae import VAE
 
-Make = Callable[..., np.ndarray]
 LinearVAE = Callable[[torch.Tensor], VAE]
 NearAPlane = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 

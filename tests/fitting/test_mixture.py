@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.mixture import COMPONENTS, ROWS_PER_COMPONENT, fit_mixture, fit_spread
 from vae_anomaly.model.networks.base import Posterior
 from vae_anomaly.model.priors.mixture import Mixture
 from vae_anomaly.model.vae import VAE
 
-Make = Callable[..., np.ndarray]
 LinearVAE = Callable[[torch.Tensor], VAE]
 NearAPlane = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 

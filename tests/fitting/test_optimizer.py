@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from helpers import python
 from vae_anomaly.fitting.optimizer import AdamW
 
 
@@ -66,8 +64,8 @@ print("torch._dynamo" in sys.modules, len(set(sys.modules) - before))
 
 
 def test_a_step_imports_nothing_where_that_of_pytorch_imports_a_compiler() -> None:
-    ours = python(STEP.format(step="AdamW([p]).step(0.1)"))
-    theirs = python(STEP.format(step="torch.optim.AdamW([p], fused=True).step()"))
+    ours = python(STEP.format(step="AdamW([p]).step(0.1)")).split()
+    theirs = python(STEP.format(step="torch.optim.AdamW([p], fused=True).step()")).split()
     assert ours == ["False", "0"]
     assert theirs[0] == "True", "PyTorch's class imports its compiler no more: use it in place of ours"
     assert int(theirs[1]) > 100
@@ -76,9 +74,4 @@ def test_a_step_imports_nothing_where_that_of_pytorch_imports_a_compiler() -> No
 def test_a_fit_does_not_import_the_compiler() -> None:
     fit = "VAEDetector(epochs=1).fit(np.random.default_rng(0).normal(size=(200, 8, 8)))"
     code = f"import sys, numpy as np\nfrom vae_anomaly import VAEDetector\n{fit}\nprint('torch._dynamo' in sys.modules)"
-    assert python(code) == ["False"]
-
-
-def python(code: str) -> list[str]:
-    """What a new interpreter prints, word by word."""
-    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert python(code).split() == ["False"]

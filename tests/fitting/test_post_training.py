@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.fit import Parts
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-
-Make = Callable[..., np.ndarray]
 
 
 @pytest.mark.parametrize(("n", "held_out_decides"), [(2000, True), (90, False)])

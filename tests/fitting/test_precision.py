@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, DataError
 from vae_anomaly.fitting import precision
@@ -19,7 +19,6 @@ from vae_anomaly.fitting.run import Run
 from vae_anomaly.storage.rows import RowsInMemory
 
 CPU = torch.device("cpu")
-Make = Callable[..., np.ndarray]
 
 
 def at_speed(monkeypatch: pytest.MonkeyPatch, speed: float) -> None:

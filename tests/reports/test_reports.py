@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
+from helpers import python
 from vae_anomaly import reports
 
 
@@ -30,5 +28,4 @@ def test_importing_the_package_imports_nothing_heavy_and_using_it_no_torch() -> 
         "models = [name for name in ('torch', 'sklearn', 'matplotlib.pyplot') if name in sys.modules]\n"
         "print(heavy, len(figures) > 8, models)"
     )
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[] True []"
+    assert python(code).strip() == "[] True []"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from helpers import python
 from random_models import fixed_noise, random_vae
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
@@ -275,15 +274,10 @@ def test_scores_are_the_same_in_another_process(tmp_path: Path, table_detector: 
         "model, X = FittedModel.load(sys.argv[1] + '/model.vae'), np.load(sys.argv[1] + '/X.npy')\n"
         "for name in sys.argv[3:]: print(name, hashlib.sha256(model.score_samples(X, name).tobytes()).hexdigest())"
     )
-    run = subprocess.run(
-        [sys.executable, "-P", "-c", script, str(tmp_path), str(threads), *SCORES],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    printed = python(script, tmp_path, threads, *SCORES)
     model = table_detector.model_
     expected = [f"{name} {hashlib.sha256(model.score_samples(X, name).tobytes()).hexdigest()}" for name in SCORES]
-    assert run.stdout.splitlines() == expected
+    assert printed.splitlines() == expected
 
 
 def test_noise_comes_in_opposite_pairs() -> None:

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main
 from vae_anomaly.reports import record_frame, write_benchmark
 from vae_anomaly.storage.atomic import atomic_folder, atomic_write, check_writable
 from vae_anomaly.storage.score_table import open_score_table
@@ -302,9 +301,9 @@ def test_a_full_standard_output_is_one_line(tmp_path: Path, table_detector: VAED
     np.save(tmp_path / "X.npy", np.zeros((3, 6)))
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "vae_anomaly.cli", *words]
-        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
-    assert run.stderr == "Error: standard output: No space left on device\n"
-    assert run.returncode == 1
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert result.stderr == "Error: standard output: No space left on device\n"
+    assert result.returncode == 1
 
 
 def test_the_command_line_names_the_file(tmp_path: Path, table_detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +314,7 @@ def test_the_command_line_names_the_file(tmp_path: Path, table_detector, monkeyp
     for call in CALLS:
         with monkeypatch.context() as patch:
             inject(patch, call, errno.EROFS)
-            run = CliRunner().invoke(main, ["score", "X.npy", "--model", "m.vae", "--output", "s.jsonl"])
-        assert (run.exit_code, run.stderr) == (1, "Error: s.jsonl: Read-only file system\n")
+            result = run("score", "X.npy", "--model", "m.vae", "--output", "s.jsonl")
+        assert (result.exit_code, result.stderr) == (1, "Error: s.jsonl: Read-only file system\n")
     assert Path("s.jsonl").read_text() == "old"
     assert len(os.listdir()) == 3

@@ -7,14 +7,13 @@ import gzip
 import json
 import os
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers import python
 from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
@@ -215,7 +214,7 @@ def test_inspect_loads_no_weights_and_no_numpy_and_compares_the_hash(saved: Path
         "read_description(Path(sys.argv[1]))\n"
         "assert not {'torch', 'numpy', 'safetensors'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-P", "-c", code, str(saved)], check=True)
+    python(code, saved)
     blob = bytearray(saved.read_bytes())
     blob[-1] ^= 1
     (tmp_path / "m.vae").write_bytes(blob)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
+from helpers import run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import main, options
+from vae_anomaly.cli import options
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.storage.resumable_table import open_resumable_table
@@ -27,10 +27,6 @@ SUFFIXES = (".csv", ".jsonl")
 def frame_of(first: int, n: int) -> pd.DataFrame:
     rows = np.arange(first, first + n)
     return pd.DataFrame({"index": rows, "anomaly_score": np.sin(rows), "decision": rows % 3 == 0, "file": 'a,"\n'})
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 class Killed(BaseException):

@@ -53,9 +53,16 @@ def fails(code: int, *arguments: object, **kwargs: Any) -> str:
     return message
 
 
+def python(code: str, *arguments: object) -> str:
+    """What a new interpreter prints when it runs the code, which must not fail."""
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
 def loaded_after(code: str, *names: str) -> list[str]:
     """Which of these modules a new interpreter has loaded after it ran the code."""
-    script = f"import sys\n{code}\nprint([name for name in {names!r} if name in sys.modules])"
-    process = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
-    loaded: list[str] = ast.literal_eval(process.stdout.splitlines()[-1])
+    printed = python(f"import sys\n{code}\nprint([name for name in {names!r} if name in sys.modules])")
+    loaded: list[str] = ast.literal_eval(printed.splitlines()[-1])
     return loaded

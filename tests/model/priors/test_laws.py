@@ -32,13 +32,13 @@ class LinearEncoder(Encoder):
 
     def __init__(self, W: Tensor, variance: float) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(Linear(D, 4), nn.ReLU())  # whose activations some scores look at
+        self.layers = nn.Sequential(Linear(D, 4), nn.ReLU())  # whose activations some scores look at
         self.register_buffer("matrix", torch.linalg.solve(W.T @ W + variance * torch.eye(LATENT), W.T))
         self.register_buffer("log_var", math.log(2 * variance) - torch.log(variance + W.square().sum(dim=0)))
 
     @property
     def hidden_layers(self) -> nn.Sequential:
-        return self.hidden
+        return self.layers
 
     def forward(self, x: Tensor) -> Posterior:
         mu = x @ self.matrix.T
@@ -60,8 +60,9 @@ def fitted(name: str, dtype: torch.dtype) -> tuple[VAE, Tensor]:
     vae = VAE(LinearEncoder(W, 0.25), decoder, Gaussian(), Scaling(torch.zeros(()), torch.ones(()))).double()
     noise = torch.randn(2, 1, LATENT, generator=generator, dtype=torch.float64)
     rows = X.double().numpy()
+    training, held_out = RowsInMemory(rows[:500]), RowsInMemory(rows[500:])
     with torch.enable_grad():
-        fit_after_training(vae, RowsInMemory(rows[:500]), RowsInMemory(rows[500:]), name, noise, generator)
+        fit_after_training(vae, training, held_out, name, noise, generator)
     if isinstance(vae.prior, Exemplars):  # whose means may have moved from what the decoder says
         vae.prior = Exemplars(vae.prior.latents, vae.decode(vae.prior.latents))
     return vae.to(dtype), X[500:530].to(dtype)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import python
 from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence, rounded_to_spread
 from vae_anomaly.reports.plots.evidence import deviations
 from vae_anomaly.reports.plots.style import to_png, to_svg
@@ -114,4 +112,4 @@ def test_pyplot_stays_out() -> None:
         "to_png(plot_feature_evidence(['a'], *np.ones((4, 1)))); to_png(plot_image_evidence(*np.ones((3, 4, 4))))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True)
+    python(code)

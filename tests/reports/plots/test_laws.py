@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -14,6 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from helpers import python
 from plot_cases import PLOTS
 from vae_anomaly import reports
 from vae_anomaly.evaluation import Curve
@@ -96,10 +95,10 @@ digest = hashlib.sha256(data).hexdigest()
 
 def test_figures_need_no_pyplot_and_are_the_same_in_another_process() -> None:
     script = FIGURES + "import sys; print(digest, 'matplotlib.pyplot' in sys.modules)"
-    run = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    printed = python(script)
     names: dict[str, str] = {}
     exec(FIGURES, names)  # our own text
-    assert run.stdout.split() == [names["digest"], "False"]
+    assert printed.split() == [names["digest"], "False"]
 
 
 def test_a_million_samples_are_drawn_at_once() -> None:
