@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
-    from vae_anomaly.storage.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import Rows
 
 SPOOLED_ROWS = 4_096  # at a time
 
@@ -45,6 +45,55 @@ class DataOptions:
     labels: Path | None
     label_column: str | None
     normal: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples to fit, in memory or on disk, and what is known of each.
+
+    Parameters
+    ----------
+    rows
+        The samples.
+    labels
+        Class names ``(N,)`` of str, if any.
+    row_names
+        File names of the samples ``(N,)``, for a folder of images.
+    """
+
+    rows: Rows
+    labels: np.ndarray | None = None
+    row_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The samples with these indices, in memory."""
+        from vae_anomaly.datasets import Dataset
+
+        rows, (labels, names) = self.rows, self._known_of(indices)
+        return Dataset(rows[indices], rows.source, labels, rows.feature_names, names)
+
+    def without(self, indices: np.ndarray) -> Self:
+        """All but the samples with these indices."""
+        import numpy as np
+
+        return type(self)(self.rows.without(indices), *self._known_of(np.setdiff1d(np.arange(len(self)), indices)))
+
+    def _known_of(self, indices: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+        labels, names = self.labels, self.row_names
+        return (
+            None if labels is None else labels[indices],
+            None if names is None else tuple(names[i] for i in indices),
+        )
+
+
+def in_memory(data: Dataset) -> Samples:
+    """Samples that are loaded, checked as a fit checks them."""
+    from vae_anomaly.fitting.samples import samples_of
+
+    return Samples(samples_of(data.to_frame(), data.source), data.labels, data.row_names)
 
 
 def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
@@ -90,16 +139,14 @@ def labels_of(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -
     return names
 
 
-def load_data_to_fit(
-    path: Path, labels: Path | None, label_column: str | None
-) -> tuple[Dataset | RowsOnDisk, np.ndarray | None]:
-    """A user's data and its labels; data too large to load stay on disk, in a file that is open until the command ends.
+def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None) -> Samples:
+    """A user's data with its labels; what is too large to load stays on disk, in a file open until the command ends.
 
     Any format but NumPy's is copied into a temporary NumPy file as it is read, since its size is not known in advance.
     """
     import numpy as np
 
-    from vae_anomaly.datasets import STDIN, Dataset, chunks, facts_of
+    from vae_anomaly.datasets import STDIN, chunks, facts_of
     from vae_anomaly.datasets.files import check_label_column
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
@@ -108,8 +155,7 @@ def load_data_to_fit(
     facts = facts_of(path)
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
-        data = load_own_data(path, labels, label_column)
-        return data, data.labels
+        return in_memory(load_own_data(path, labels, label_column))
     parts: list[Dataset] = []
 
     def batches() -> Iterator[Any]:
@@ -125,19 +171,8 @@ def load_data_to_fit(
     rows = click.get_current_context().with_resource(open_rows(path) if stays_on_disk else spool(batches(), source))
     found = [part.labels for part in parts if part.labels is not None]
     names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
-    if not rows.small:
-        return rows, names
     files = tuple(name for part in parts for name in part.row_names or ())
-    return Dataset(rows[:], str(path), names, rows.feature_names, files or None), names
-
-
-def take_samples(data: Dataset | RowsOnDisk, rows: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-    """The samples with these indices, in memory; ``labels`` are those of all rows, for data on disk."""
-    from vae_anomaly.datasets import Dataset
-
-    if isinstance(data, Dataset):
-        return data.take(rows)
-    return Dataset(data[rows], data.source, None if labels is None else labels[rows], data.feature_names)
+    return Samples(rows.loaded(), names, files or None)
 
 
 def even_rows(n: int, most: int) -> np.ndarray:

@@ -108,5 +108,7 @@ def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
 def largest_shares(shares: list[float], top: int) -> list[str]:
     """The largest shares of the KL term."""
     order = sorted((i for i, share in enumerate(shares) if share >= 0.005), key=lambda i: -shares[i])[:top]
+    if not order:
+        return [f"nats of the KL term, all {len(shares):,} shares are below 0.005"]
     largest = ", ".join(f"{i}: {shares[i]:.2f}" for i in order)
     return [f"nats of the KL term, the {len(order):,} largest shares of {len(shares):,}", *textwrap.wrap(largest, 100)]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_anomaly.cli.data import DataOptions, even_rows, is_normal, load_data_to_fit, load_named_parts, take_samples
+from vae_anomaly.cli.data import (
+    DataOptions,
+    Samples,
+    even_rows,
+    in_memory,
+    is_normal,
+    load_data_to_fit,
+    load_named_parts,
+)
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.resuming import keeping_checkpoints
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.reports import Report
-    from vae_anomaly.storage.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import Rows
 
 UNLABELLED_ROWS = 10_000  # in the report, where there is no test part
 
@@ -69,7 +77,7 @@ class FitData:
     """
 
     name: str
-    training: Dataset | RowsOnDisk
+    training: Samples
     test: Dataset | None
 
 
@@ -83,11 +91,11 @@ def run_fit(
     with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
         data = load_fit_data(given, test_fraction, parameters["random_state"])
         started = time.perf_counter()
-        detector = train(data.training, parameters)
+        detector = train(data.training.rows, parameters)
         seconds = time.perf_counter() - started
         if team.rank:
             return None  # the first one has the same model, and writes it
-        about = describe_data(data.name, data.training, given.normal)
+        about = describe_data(data.name, data.training.rows, given.normal)
         detector.metadata_ = {"data": about}
         detector.save(outputs.model)
         files, evaluation = {"model": str(outputs.model)}, None
@@ -105,15 +113,12 @@ def run_fit(
     }
 
 
-def train(samples: Dataset | RowsOnDisk, parameters: dict[str, Any]) -> VAEDetector:
+def train(rows: Rows, parameters: dict[str, Any]) -> VAEDetector:
     """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay."""
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitting.fit import fit_model
-    from vae_anomaly.fitting.samples import samples_of
     from vae_anomaly.parameters import DEFAULTS
-    from vae_anomaly.storage.rows import RowsOnDisk
 
-    rows = samples if isinstance(samples, RowsOnDisk) else samples_of(samples.to_frame(), samples.source)
     model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
     return VAEDetector.from_model(model, device=parameters["device"])
 
@@ -124,64 +129,49 @@ def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitDat
         name, training, test = load_named_parts(given.dataset, given.data_dir)
         assert training.labels is not None
         normals = is_normal(training.labels, given.normal, training.source)
-        return FitData(name=name, training=training.take(normals), test=test)
-    samples, labels = load_data_to_fit(given.data, given.labels, given.label_column)
-    if labels is not None:
-        normals = is_normal(labels, given.normal, samples.source)
-        return split(str(given.data), samples, labels, normals, test_fraction, seed)
+        return FitData(name=name, training=in_memory(training.take(normals)), test=test)
+    samples = load_data_to_fit(given.data, given.labels, given.label_column)
+    if samples.labels is not None:
+        normals = is_normal(samples.labels, given.normal, samples.rows.source)
+        return split(str(given.data), samples, normals, test_fraction, seed)
     if given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
     return FitData(name=str(given.data), training=samples, test=None)
 
 
-def split(
-    name: str,
-    samples: Dataset | RowsOnDisk,
-    labels: np.ndarray,
-    normal: np.ndarray,
-    test_fraction: float,
-    seed: int,
-) -> FitData:
+def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float, seed: int) -> FitData:
     """Set a random share of the normals and all anomalies aside for the test.
 
     Of data on disk at most as many of either kind as fit in memory are tested; the other anomalies are left out.
     """
     import numpy as np
 
-    from vae_anomaly.storage.rows import RowsOnDisk
-
     rng = np.random.default_rng(seed)
-    anomalies = tested_anomalies = np.flatnonzero(~normal)
+    anomalies = np.flatnonzero(~normal)
     normals = rng.permutation(np.flatnonzero(normal))
-    n_test = round(test_fraction * len(normals)) if len(anomalies) else 0
-    if isinstance(samples, RowsOnDisk):
-        n_test = min(n_test, samples.max_rows_in_memory())
-        tested_anomalies = rng.permutation(anomalies)[: samples.max_rows_in_memory()]
-        training: Dataset | RowsOnDisk = samples.without(np.concatenate([normals[:n_test], anomalies]))
-    else:
-        training = samples.take(np.sort(normals[n_test:]))
+    most = samples.rows.max_rows_in_memory()
+    n_test = min(round(test_fraction * len(normals)), most) if len(anomalies) else 0
+    training = samples.without(np.concatenate([normals[:n_test], anomalies]))
     if not n_test:
         return FitData(name=name, training=training, test=None)
-    tested = np.sort(np.concatenate([normals[:n_test], tested_anomalies]))
-    return FitData(name=name, training=training, test=take_samples(samples, tested, labels))
+    tested = np.concatenate([normals[:n_test], rng.permutation(anomalies)[:most]])
+    return FitData(name=name, training=training, test=samples.take(np.sort(tested)))
 
 
 def report_on_fit(detector: VAEDetector, data: FitData, normal: tuple[str, ...] | None, model: Path) -> Report:
     """The report on the test part, or, without one, on an even sample of the training samples."""
     from vae_anomaly.cli.report_contents import build_report
-    from vae_anomaly.storage.rows import RowsOnDisk
 
     training, test = data.training, data.test
     if test is not None:
         assert test.labels is not None
         return build_report(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
-    most = training.max_rows_in_memory(UNLABELLED_ROWS) if isinstance(training, RowsOnDisk) else UNLABELLED_ROWS
-    rows = even_rows(len(training), most)
+    rows = even_rows(len(training), training.rows.max_rows_in_memory(UNLABELLED_ROWS))
     note = (
         f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "
         "model was trained on. Those flagged may be anomalies among them."
     )
-    return build_report(detector, take_samples(training, rows), None, None, model, (note,))
+    return build_report(detector, training.take(rows), None, None, model, (note,))
 
 
 def write_evaluation(report: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:

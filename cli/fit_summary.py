@@ -9,22 +9,19 @@ from vae_anomaly.cli.text import comma_separated, describe_calibration, terminal
 from vae_anomaly.history import best_epoch, validation_elbo
 
 if TYPE_CHECKING:
-    from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
-    from vae_anomaly.storage.rows import RowsOnDisk
+    from vae_anomaly.storage.rows import Rows
 
 
-def describe_data(name: str, training: Dataset | RowsOnDisk, normal: tuple[str, ...] | None) -> dict[str, Any]:
+def describe_data(name: str, training: Rows, normal: tuple[str, ...] | None) -> dict[str, Any]:
     """What the model was trained on, as the model file keeps it."""
-    from vae_anomaly.storage.rows import RowsOnDisk
-
     about = {
         "name": name,
         "source": training.source,
         "normal": None if normal is None else list(normal),
         "n_normal": len(training),
     }
-    return about | ({"on_disk": True} if isinstance(training, RowsOnDisk) else {})
+    return about | ({} if training.in_memory else {"on_disk": True})
 
 
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
