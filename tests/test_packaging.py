@@ -97,3 +97,48 @@ def too_large(path: Path) -> Iterator[str]:
 
 def test_modules_and_functions_stay_small() -> None:
     assert {name for path in MODULES for name in too_large(path)} == set(LARGER)
+
+
+def bound(target: ast.AST) -> set[str]:
+    """Names that a statement or a target binds, outside functions and classes of its own."""
+    if isinstance(target, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {target.name}
+    if isinstance(target, ast.Import | ast.ImportFrom):
+        return {(alias.asname or alias.name).split(".")[0] for alias in target.names}
+    if isinstance(target, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return set()
+    own = {target.id} if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store) else set()
+    return own.union(*(bound(child) for child in ast.iter_child_nodes(target)))
+
+
+def shadowing(text: str) -> Iterator[tuple[int, str]]:
+    """Lines and variables of comprehensions that have the name of something at the top of the module."""
+    module = ast.parse(text)
+    known = bound(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.comprehension):
+            yield from ((node.target.lineno, name) for name in sorted(bound(node.target) & known))
+
+
+def test_comprehensions_hide_no_name_of_their_module() -> None:
+    # Python 3.12.0 to 3.12.3 raise UnboundLocalError where two comprehensions of a function use such a name, one as its
+    # variable and one as the module's (gh-118513); none of ruff's rules finds them
+    found = {
+        f"{path.relative_to(ROOT)}:{line}: {name}" for path in MODULES for line, name in shadowing(path.read_text())
+    }
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("def row(): ...\ndef f(x): return [[row(c) for c in r] for row in x]", ["row"]),
+        ("import numpy as row\nf = {a: b for a, (b, *row) in x}", ["row"]),
+        ("if True:\n    row: int = 1\nasync def f(): return (row async for row in x)", ["row"]),
+        ("from a import b as row\nclass C:\n    def f(self): return {1 for _ in x for row in _}", ["row"]),
+        ("a = [row for row in x]\nb = [row for row in x]", []),
+        ("def f():\n    row = 1\n    return [row for row in x]", []),
+    ],
+)
+def test_names_that_comprehensions_hide_are_found(text: str, names: list[str]) -> None:
+    assert [name for _, name in shadowing(text)] == names
