@@ -20,19 +20,35 @@ WORKER = "worker"  # click's `obj` in a command that a worker of a Ray cluster r
 
 @contextlib.contextmanager
 def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iterator[None]:
-    """Prepare a folder for the checkpoints of the fit in the ``with`` block, and empty it once that has ended well.
+    """Prepare a folder for the checkpoints of the fit in the block, and remove them once the block has ended well.
 
-    Of several ranks only the first prints and removes. A KeyboardInterrupt gets a note with the command that goes on.
+    Of several ranks only the first prints, locks and removes. A KeyboardInterrupt gets a note with the command that goes on.
     A warning of a damaged checkpoint becomes a line on stderr.
 
     Raises
     ------
     CheckpointError
-        If the folder holds checkpoints and ``resume`` is false.
+        If another fit is at work in the folder, or it holds checkpoints and ``resume`` is false.
     """
     if folder is None:
         yield
         return
+    from vae_anomaly.fitting import checkpoints
+
+    with checkpoints.one_fit_in(folder):
+        prepare(folder, resume=resume, rank=rank)
+        try:
+            with printing_checkpoint_warnings():
+                yield
+        except KeyboardInterrupt as interruption:
+            command = shlex.join(["vae-anomaly", *arguments_to_resume()])
+            found = checkpoints.found(folder)
+            interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
+            raise
+
+
+def prepare(folder: Path, *, resume: bool, rank: int) -> None:
+    """Make a folder for checkpoints, if it can be written to and has none that are not wanted."""
     from vae_anomaly.fitting import checkpoints
     from vae_anomaly.storage.atomic import check_writable
 
@@ -42,16 +58,6 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
         click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     check_writable(folder / "probe")
-    try:
-        with printing_checkpoint_warnings():
-            yield
-    except KeyboardInterrupt as interruption:
-        command = shlex.join(["vae-anomaly", *arguments_to_resume()])
-        found = checkpoints.found(folder)
-        interruption.add_note(f"to go on: {command}" if found else "there was no checkpoint yet to go on from")
-        raise
-    if not rank:
-        checkpoints.remove(folder)
 
 
 @contextlib.contextmanager

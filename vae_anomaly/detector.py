@@ -249,9 +249,8 @@ class VAEDetector(
             return self._fit(rows)
 
     def _fit(self, rows: Rows) -> Self:
-        self._fitted = fit_model(rows, self.get_params())
-        if self.checkpoint_dir is not None:
-            checkpoints.remove(Path(self.checkpoint_dir))
+        with checkpoints.one_fit_in(self.checkpoint_dir):
+            self._fitted = fit_model(rows, self.get_params())
         return self
 
     def calibrate(

@@ -7,6 +7,8 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -366,6 +368,61 @@ def test_a_model_holds_no_word_of_checkpoints_and_takes_none(make_table: Make, t
 def test_a_model_and_a_checkpoint_are_never_taken_for_each_other(halfway: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="not a model that vae-anomaly wrote"):
         VAEDetector.load(halfway[0])
-    model_file.write(tmp_path / f"1{checkpoints.SUFFIX}", {"a": torch.zeros(2)}, {})
+    model_file.write(tmp_path / "000000000001.checkpoint", {"a": torch.zeros(2)}, {})
     with pytest.raises(CheckpointError, match="not a checkpoint that vae-anomaly wrote, and no other is whole"):
         Checkpoints(tmp_path, NEVER, {}, resume=True).latest()
+
+
+FOREIGN = {
+    "gold.checkpoint": b"gold",
+    "zz.checkpoint": b"",
+    "12.checkpoint": b"\x02\0\0\0\0\0\0\0{}",
+    ".gold.checkpoint.12345678.part": b"gold",
+    "1000000000001.checkpoint": b"thirteen digits",
+}
+
+
+def test_a_fit_removes_its_own_checkpoints_alone(make_table: Make, tmp_path: Path, halfway: tuple[Path, Path]) -> None:
+    X, foreign = make_table(60), FOREIGN | {"000000000000.checkpoint": halfway[0].read_bytes()}
+    killed(X, tmp_path, n=2)
+    for name, content in foreign.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".000000000001.checkpoint.12345678.part").write_bytes(b"half")
+    fitted(X, checkpoint_dir=tmp_path, resume=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == foreign
+
+
+def test_a_second_fit_in_one_folder_is_refused_in_one_sentence(
+    make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "LOCK_SECONDS", 0.1)
+    X = make_table(60)
+    with checkpoints.one_fit_in(tmp_path):
+        for resume in (True, False):
+            with pytest.raises(CheckpointError, match="another fit keeps its checkpoints in .* now"):
+                fitted(X, checkpoint_dir=tmp_path, resume=resume)
+    fitted(X, checkpoint_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="in it"), checkpoints.one_fit_in(tmp_path):  # a failed fit frees it
+        raise RuntimeError("in it")
+    fitted(X, checkpoint_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_goes_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "LOCK_SECONDS", 0.1)
+    code = (
+        "import os, sys\n"
+        "from vae_anomaly.storage.locks import try_lock\n"
+        "assert try_lock(os.open(sys.argv[1], os.O_RDONLY))\n"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-P", "-c", code, str(tmp_path)], **pipes) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(CheckpointError, match="another fit"), checkpoints.one_fit_in(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+    with checkpoints.one_fit_in(tmp_path):
+        pass

@@ -5,25 +5,35 @@ fit (the rows' hash, the parameters, the seed, the device, the libraries' versio
 weights of one that was never interrupted, to the bit; so only a fit of the same identity may resume.
 
 The files are of the kind that `storage.model_file` writes: whole or not there, and with a hash. The last two are
-kept, in case the newest is damaged nevertheless.
+kept, in case the newest is damaged all the same. `one_fit_in` locks the folder itself for the life of a fit. Nothing is
+removed but what the header says is a checkpoint of the same fit, and unfinished files without a living writer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
+from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.storage import model_file
+from vae_anomaly.storage.atomic import remove_stale
+from vae_anomaly.storage.locks import try_lock
 from vae_anomaly.storage.run_identity import RunIdentity
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT_VERSION = 1  # of what the training loop puts into a checkpoint
-SUFFIX = ".checkpoint"
+NAME = re.compile(r"\d{12}\.checkpoint")
+PART = re.compile(rf"\.({NAME.pattern})\.[0-9a-f]{{8}}\.part")
+LOCK_SECONDS = 3.0  # a fit that a cluster has just killed takes a moment to be gone
 
 
 class Checkpoints:
@@ -97,18 +107,49 @@ class Checkpoints:
         OSError
             If it cannot be written; the one before is untouched.
         """
-        path = self.folder / f"{step:012d}{SUFFIX}"
+        path = self.folder / f"{step:012d}.checkpoint"
         if path == self.newest:
             return
         model_file.write(path, tensors, {"identity": self.identity.facts, "state": state}, "checkpoint")
-        remove(self.folder, keep=(path, self.newest))
+        remove_of(self.identity.facts, self.folder, keep=(path, self.newest))
         self.newest = path
         self.written = time.monotonic()
 
 
+@contextlib.contextmanager
+def one_fit_in(folder: str | Path | None) -> Iterator[None]:
+    """Keep other fits out of a folder for the block, and remove this one's checkpoints once it has ended well.
+
+    The folder is made if it is not there, and stays; None: there is none. Of several ranks the first does all this.
+
+    Raises
+    ------
+    CheckpointError
+        If another fit is at work there.
+    OSError
+        If the folder cannot be made.
+    """
+    if folder is None or current_ranks().rank:
+        yield
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if os.name == "posix":  # elsewhere a folder cannot be opened, and there are no such locks
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            give_up = time.monotonic() + LOCK_SECONDS
+            while not try_lock(descriptor):
+                if time.monotonic() >= give_up:
+                    raise CheckpointError(f"another fit keeps its checkpoints in {folder} now: use another folder")
+                time.sleep(0.05)
+        yield
+        remove_finished(folder)
+
+
 def found(folder: Path) -> list[Path]:
-    """Checkpoints in a folder, the newest first."""
-    return sorted(folder.glob(f"*{SUFFIX}"), reverse=True)
+    """Checkpoints in a folder, by their names, the newest first."""
+    return sorted((path for path in folder.glob("*") if NAME.fullmatch(path.name)), reverse=True)
 
 
 def refuse_existing(folder: Path) -> None:
@@ -120,8 +161,20 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
-def remove(folder: Path, keep: tuple[Path | None, ...] = ()) -> None:
-    """Delete the folder's checkpoints, and unfinished ones that a kill left behind; the folder stays."""
-    for path in [*found(folder), *folder.glob(f".*{SUFFIX}.*.part")]:
-        if path not in keep:
-            path.unlink(missing_ok=True)
+def remove_finished(folder: Path) -> None:
+    """Delete the checkpoints of the fit that has ended in a folder: it wrote the newest whole one."""
+    for path in found(folder):
+        with contextlib.suppress(ModelFileError, OSError):
+            config, _ = model_file.read_config(path, "checkpoint")
+            remove_of(config["identity"], folder)
+            return
+
+
+def remove_of(identity: dict[str, Any], folder: Path, keep: tuple[Path | None, ...] = ()) -> None:
+    """Delete the checkpoints in a folder that state this identity, and unfinished ones that a kill left behind."""
+    for path in found(folder):
+        with contextlib.suppress(ModelFileError, OSError):  # not ours to remove, or gone
+            if path not in keep and model_file.read_claim(path, "checkpoint").get("identity") == identity:
+                path.unlink()
+    for name in {match[1] for path in folder.glob(".*.part") if (match := PART.fullmatch(path.name))}:
+        remove_stale(folder / name)

@@ -57,7 +57,8 @@ class Parts(NamedTuple):
 def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     """Train on normal samples, and calibrate.
 
-    Checkpoints stay where they are, for a caller that saves the model before `fitting.checkpoints.remove`.
+    Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints, so that a caller can save the model
+    before.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     return hashlib.sha256(blob).hexdigest()
 
 
-def read_config(path: Path) -> Description:
+def read_config(path: Path, kind: str = "model") -> Description:
     """The configuration alone, after checking the whole file a mebibyte at a time; needs neither torch nor NumPy.
 
     Raises
@@ -113,7 +113,7 @@ def read_config(path: Path) -> Description:
         If it cannot be read.
     """
     with open_regular(path) as file:
-        head = read_head(file, path)
+        head = read_head(file, path, kind)
         file.seek(0)
         whole = hashlib.sha256(file.read(head.start))
         check_digest(head, hashed(iter(partial(file.read, CHUNK_BYTES), b""), whole), path)
@@ -168,8 +168,18 @@ def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:
             f"{path} has {n_file:,} bytes, {size:,} of them header: "
             f"at most {LARGEST:,} and {MAX_HEADER_BYTES:,} are read"
         )
+    table, config, sha256 = parsed_header(file.read(size), path, kind)
     try:
-        table = loads(file.read(size))
+        layout = layout_of(table, n_file - 8 - size)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged: its table of tensors is wrong ({error})") from error
+    return Head(config, table, layout, sha256, 8 + size, n_file - 8 - size)
+
+
+def parsed_header(header: bytes, path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Table of tensors, configuration and hash in the header of a file of this kind."""
+    try:
+        table = loads(header)
     except ValueError as error:
         raise ModelFileError(f"{path} is not a {kind} file: its header is not JSON ({error})") from error
     if not isinstance(table, dict):
@@ -178,12 +188,22 @@ def read_head(file: IO[bytes], path: Path, kind: str = "model") -> Head:
     text = entries.get(KEYS[kind]) if isinstance(entries, dict) else None
     if not isinstance(text, str):
         raise ModelFileError(f"{path} is a safetensors file, but not a {kind} that vae-anomaly wrote")
-    config, sha256 = description(text, path)
-    try:
-        layout = layout_of(table, n_file - 8 - size)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} is damaged: its table of tensors is wrong ({error})") from error
-    return Head(config, table, layout, sha256, 8 + size, n_file - 8 - size)
+    return table, *description(text, path)
+
+
+def read_claim(path: Path, kind: str) -> dict[str, Any]:
+    """The configuration that a file's header states, with nothing compared: also that of one cut short.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not the header of a file of this kind.
+    OSError
+        If it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        size = int.from_bytes(file.read(8), "little")
+        return parsed_header(file.read(min(size, MAX_HEADER_BYTES)), path, kind)[1]
 
 
 def description(text: str, path: Path) -> tuple[dict[str, Any], str]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.atomic import atomic_write, sync
+from vae_anomaly.storage.locks import try_lock
 from vae_anomaly.storage.run_identity import RunIdentity
 from vae_anomaly.storage.safe_reading import read_data
 from vae_anomaly.storage.score_formats import TABLE_FORMATS, Columns
@@ -117,16 +117,10 @@ def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[Resumabl
 
 def lock(file: IO[bytes], partial: Path) -> None:
     """Keep other runs from writing the same table; the lock goes with the process."""
-    if sys.platform != "win32":
-        from fcntl import LOCK_EX, LOCK_NB, flock
-
-        busy = DataError(f"{partial} is being written by another run")
-        try:
-            flock(file, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        if not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(file.fileno())):
-            raise busy  # it was finished and renamed between opening and locking
+    alone = try_lock(file.fileno())
+    # on Windows, where there are no locks, the name of an open file cannot go either
+    if not alone or not partial.exists() or not os.path.samestat(partial.stat(), os.fstat(file.fileno())):
+        raise DataError(f"{partial} is being written by another run")  # or was until it was opened here
 
 
 def progress_path(path: Path) -> Path:
