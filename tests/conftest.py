@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # tests run side by side: threads of several processes would wait for each other more than they compute
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,17 +17,24 @@ import numpy as np
 import pytest
 
 from helpers import Make, images, table
-from vae_anomaly import FittedModel, VAEDetector, registry
-from vae_anomaly.storage.rows import Rows
+from vae_anomaly import registry
+
+if TYPE_CHECKING:
+    from vae_anomaly import FittedModel, VAEDetector
+    from vae_anomaly.storage.rows import Rows
 
 
 @pytest.fixture(scope="session")
 def table_detector() -> VAEDetector:
+    from vae_anomaly import VAEDetector
+
     return VAEDetector(epochs=20).fit(table())
 
 
 @pytest.fixture(scope="session")
 def image_detector() -> VAEDetector:
+    from vae_anomaly import VAEDetector
+
     return VAEDetector(epochs=5, architecture="conv").fit(images())
 
 
