@@ -34,13 +34,14 @@ from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
 from vae_anomaly.errors import EngineError
+from vae_anomaly.standard_streams import replace_missing_streams
 from vae_anomaly.storage.safe_reading import printable
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # read when torch is loaded
 
 DEBUG_VARIABLE = "VAE_ANOMALY_DEBUG"
-WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
@@ -49,18 +50,21 @@ class Commands(click.Group):
     The arguments as they were typed are kept in the context, for messages and reports.
     """
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        replace_missing_streams()
+        return super().main(*args, **kwargs)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[TYPED_ARGUMENTS] = list(args)
         with failing_in_one_line():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with failing_in_one_line():
+        with failing_in_one_line(), interruptible():
             try:
-                with interruptible():
-                    return super().invoke(ctx)
+                return super().invoke(ctx)
             finally:
-                sys.stdout.flush()
+                flush_stdout()
 
 
 @contextlib.contextmanager
@@ -89,6 +93,15 @@ def describe(error: Exception) -> str:
     if isinstance(error, ValueError | OSError | EngineError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def flush_stdout() -> None:
+    """Write what is still to be printed; what cannot be written is discarded, and an error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_stdout()
+        raise
 
 
 def discard_stdout() -> None:

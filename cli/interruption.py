@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the command cleans up and ends with one line and the exit code that shells expect."""
+"""Ctrl-C, SIGTERM and SIGHUP: the command cleans up and ends with one line and the exit code that shells expect."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from types import FrameType
 
 import click
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """In a ``with`` block, turn the signals into a KeyboardInterrupt, and that into an exit code of 128 + their number.
+    """Turn the first signal into a KeyboardInterrupt inside the block, and that into an exit code of 128 + its number.
 
-    A line on stderr has the word "interrupted" and the exception's notes. The earlier handlers are restored afterwards;
-    a signal that the process was started to ignore stays ignored. Only the main thread can handle signals: in any other
-    thread nothing changes.
+    A line on stderr has the word "interrupted" and the exception's notes. Further signals are ignored, so that nothing
+    cuts the cleaning up: inside the block, and after it until the process ends. Without a signal the earlier handlers
+    are restored after the block. A signal that the process was started to ignore, as by ``nohup``, stays ignored. Only
+    the main thread can handle signals: in any other the block runs unchanged.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,8 +28,9 @@ def interruptible() -> Iterator[None]:
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
+        if not received:
+            received.append(number)
+            raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
@@ -40,8 +42,9 @@ def interruptible() -> Iterator[None]:
         # an interruption may surface as another error, such as that of an import cut short
         if not received and not isinstance(error, KeyboardInterrupt):
             raise
-        click.echo("; ".join(["interrupted", *getattr(error, "__notes__", [])]), err=True)
+        with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal to write to
+            click.echo("; ".join(["interrupted", *getattr(error, "__notes__", [])]), err=True)
         raise click.exceptions.Exit(128 + (received or [signal.SIGINT])[0]) from error
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if received else handler)

@@ -22,8 +22,8 @@ WORKER = "worker"  # click's `obj` in a command that a worker of a Ray cluster r
 def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iterator[None]:
     """Prepare a folder for the checkpoints of the fit in the block, and remove them once the block has ended well.
 
-    Of several ranks only the first prints, locks and removes. A KeyboardInterrupt gets a note: the command to go on.
-    A warning of a damaged checkpoint becomes a line on stderr.
+    Of several ranks only the first prints, locks and removes. A KeyboardInterrupt gets a note with the command that
+    goes on. A warning of a damaged checkpoint becomes a line on stderr.
 
     Raises
     ------

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from vae_anomaly.fitting.run import Run
 
 FIT = ["fit", "--normal", "0", "--dataset", "digits", "--epochs", "3", "--batch-size", "32"]
 KEPT = ["--checkpoint", "my kept"]
-CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+CODES = [(number, 128 + number) for number in SIGNALS]
 
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -137,8 +137,11 @@ def test_what_an_interruption_breaks_is_no_error_of_its_own(capsys: pytest.Captu
         except KeyboardInterrupt:
             raise ImportError("half done") from None
 
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     with pytest.raises(click.exceptions.Exit) as leaving, interruptible():
         half_done()
+    for number, handler in before.items():
+        assert signal.signal(number, handler) is signal.SIG_IGN
     assert leaving.value.exit_code == 143
     assert capsys.readouterr().err == "interrupted\n"
     with pytest.raises(ImportError, match="missing"), interruptible():
@@ -153,6 +156,94 @@ def test_ignored_signals_stay_ignored() -> None:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+WRITES = """
+import itertools, sys
+from pathlib import Path
+import click
+from vae_anomaly.cli import main
+from vae_anomaly.storage.atomic import atomic_folder, atomic_write, check_writable
+@click.command()
+def write():
+    print("ready", flush=True)
+    for n in itertools.count():
+        check_writable(Path("a"))
+        with atomic_write(Path("a")) as file:
+            file.write(b"%d" % (n % 10) * 100_000)
+        with atomic_folder(Path("b")) as folder:
+            (folder / "c").write_bytes(b"%d" % (n % 10) * 100_000)
+main.add_command(write)
+main(["write"], prog_name="vae-anomaly")
+"""
+ROUNDS = 30
+
+
+def writer(folder: Path, *, ignoring: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """A process that writes a file and a folder again and again, and has begun to."""
+    start = f"import signal; [signal.signal(number, signal.SIG_IGN) for number in {[*map(int, ignoring)]}]"
+    words = [sys.executable, "-P", "-c", start + WRITES]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, cwd=folder, **pipes)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether nothing hidden is there, and each file is of one write."""
+    entries = {path.name for path in folder.iterdir()}
+    files = [path.read_bytes() for path in (folder / "a", folder / "b" / "c") if path.exists()]
+    return entries <= {"a", "b"} and all(len(file) == 100_000 and len(set(file)) == 1 for file in files)
+
+
+def test_two_signals_at_once_leave_nothing_half_done(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for _ in range(ROUNDS):
+        process = writer(tmp_path)
+        time.sleep(rng.uniform(0, 0.05))
+        first, *more = (rng.choice(SIGNALS) for _ in range(rng.choice([2, 2, 5])))
+        process.send_signal(first)
+        for number in more:
+            time.sleep(rng.uniform(0, 0.001))
+            process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        assert stderr == b"interrupted\n"
+        assert process.returncode in {128 + number for number in (first, *more)}
+        assert is_whole(tmp_path), sorted(tmp_path.rglob("*"))
+
+
+def test_a_process_that_is_ending_ignores_further_signals(tmp_path: Path) -> None:
+    ended = "import atexit, os, signal\n@atexit.register\ndef late(): os.kill(os.getpid(), signal.SIGTERM)\n"
+    command = [sys.executable, "-P", "-c", ended + WRITES]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == 129
+
+
+def test_nohup_is_heeded(tmp_path: Path) -> None:
+    process = writer(tmp_path, ignoring=[signal.SIGHUP])
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+def test_a_terminal_that_is_gone_changes_no_exit_code(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-P", "-c", WRITES]
+    process = subprocess.Popen(words, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    assert os.read(ours, 100).startswith(b"ready")
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=60) == 129
+    assert is_whole(tmp_path)
 
 
 KILLS = 20

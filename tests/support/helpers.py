@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import signal
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from vae_anomaly.cli import main
+from vae_anomaly.cli.interruption import SIGNALS
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -39,8 +41,13 @@ def images(n: int = 60, shape: tuple[int, ...] = (9, 8), seed: int = 0) -> np.nd
 
 
 def run(*arguments: object, **kwargs: Any) -> Result:
-    """Run a command line in this process: ``run("score", path).stdout``."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], **kwargs)
+    """Run a command line in this process: ``run("score", path).stdout``; signals are handled after it as before."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], **kwargs)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fails(code: int, *arguments: object, **kwargs: Any) -> str:

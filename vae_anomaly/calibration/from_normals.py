@@ -51,7 +51,7 @@ class OrderStatistic(Method):
         from scipy.stats import betabinom  # delayed: its import takes longer than to choose a threshold
 
         n = calibration.n_normal
-        above = round(calibration.false_alarm_rate * (n + 1))
+        above = min(max(1, round(calibration.false_alarm_rate * (n + 1))), n)  # as it is for any threshold of these
         low, high = betabinom.ppf([TAIL, 1 - TAIL], n_new, above, n + 1 - above)
         return float(low) / n_new, float(high) / n_new
 

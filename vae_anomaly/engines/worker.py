@@ -13,10 +13,12 @@ from typing import Any
 
 from vae_anomaly.engines.manifest import Shard
 from vae_anomaly.engines.shard import ShardScorer, Task
+from vae_anomaly.standard_streams import replace_missing_streams
 
 
 def main() -> None:
     """Score shards until there are no more."""
+    replace_missing_streams()
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is not an answer
 

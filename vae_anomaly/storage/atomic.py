@@ -79,12 +79,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if path.exists():
                 path.replace(old)
             part.replace(path)
+            sync(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
         except BaseException:
             if old.exists() and not path.exists():
                 old.replace(path)
+            shutil.rmtree(old, ignore_errors=True)
             raise
-        sync(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -131,10 +132,14 @@ def claimed(part: Path, *, folder: bool) -> Iterator[bool]:
                 flock(descriptor, LOCK_EX)
         yield descriptor is not None and os.fstat(descriptor).st_nlink > 0
     finally:
-        with contextlib.suppress(OSError):  # such as that of a folder which has gone
-            remove(part)
-        if descriptor is not None:
-            os.close(descriptor)
+        try:
+            discard(part)
+        except KeyboardInterrupt:  # a process handles only one
+            discard(part)
+            raise
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def remove_stale(path: Path) -> None:
@@ -151,6 +156,12 @@ def remove_stale(path: Path) -> None:
                 remove(part)
             finally:
                 os.close(descriptor)
+
+
+def discard(part: Path) -> None:
+    """`remove`, as far as that goes: the folder that it was in may have gone."""
+    with contextlib.suppress(OSError):
+        remove(part)
 
 
 def remove(part: Path) -> None:

@@ -7,12 +7,13 @@ NumPy, so that ``inspect`` can trust what it prints.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from vae_anomaly.constraints import Constraint, Integer, Number, Optional, is_integer, is_real
+from vae_anomaly.constraints import Constraint, Integer, Number, Optional, is_integer
 from vae_anomaly.errors import ModelFileError
+from vae_anomaly.history import EpochRecord, validation_elbo
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.storage.model_file import Description, read_config
 
@@ -32,6 +33,8 @@ class Text(Constraint):
 
 NUMBER = Number(-math.inf)
 SHARE = Number(0, 1, high_open=False)
+DETECTION = ("detection_rate", "detection_low", "detection_high")
+ASKED_FOR = Optional(Number(0, 1, low_open=True))
 COUNT = Integer(0)
 
 CALIBRATION: dict[str, Constraint] = {
@@ -39,29 +42,61 @@ CALIBRATION: dict[str, Constraint] = {
     "threshold": NUMBER,
     "threshold_low": NUMBER,
     "threshold_high": NUMBER,
-    "rate": Optional(SHARE),
-    "delta": Optional(SHARE),
+    "rate": ASKED_FOR,
+    "delta": ASKED_FOR,
     "false_alarm_rate": SHARE,
     "false_alarm_low": SHARE,
     "false_alarm_high": SHARE,
     "detection_rate": Optional(SHARE),
     "detection_low": Optional(SHARE),
     "detection_high": Optional(SHARE),
-    "n_normal": COUNT,
+    "n_normal": Integer(),
     "n_anomalous": COUNT,
     "note": Optional(Text()),
 }
 """The fields of `vae_anomaly.calibration.result.Calibration`."""
 
+EPOCH: dict[str, Constraint] = {
+    name: Integer() if kind is int else NUMBER for name, kind in get_type_hints(EpochRecord).items()
+} | {"learning_rate": Number()}
+"""The fields of a record of the history."""
 
-def is_calibrations(value: Any) -> bool:
-    """An object of objects that have every field of a calibration and no other."""
-    return isinstance(value, dict) and all(
-        isinstance(fields, dict)
-        and fields.keys() == CALIBRATION.keys()
-        and all(constraint.allows(fields[name]) for name, constraint in CALIBRATION.items())
-        for fields in value.values()
-    )
+
+def check_fields(value: Any, constraints: Mapping[str, Constraint], what: str) -> None:
+    """Refuse what is not an object with these fields and no other.
+
+    Raises
+    ------
+    ValueError
+        Naming the first field at fault.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"its {what} is not an object")
+    if odd := sorted(value.keys() ^ constraints.keys()):
+        raise ValueError(f"its {what}: fields {', '.join(odd)[:100]} are missing or unknown")
+    for name, constraint in constraints.items():
+        if not constraint.allows(value[name]):
+            raise ValueError(f"its {what}: {name} must be {constraint}, got {repr(value[name])[:100]}")
+
+
+def check_calibrations(calibrations: Any) -> None:
+    """Refuse what are not calibrations by the names of their scores; raises as `check_fields`."""
+    if not isinstance(calibrations, dict):
+        raise ValueError("its calibrations are not an object")
+    for score, fields in calibrations.items():
+        check_fields(fields, CALIBRATION, f"calibration of {score[:100]}")
+        if len({fields[name] is None for name in DETECTION}) > 1:
+            raise ValueError(f"its calibration of {score[:100]}: {', '.join(DETECTION)} must all be None, or none")
+
+
+def check_history(history: Any) -> None:
+    """Refuse what are not the records of epochs 1, 2, ..., of which a best can be named; raises as `check_fields`."""
+    if not isinstance(history, list) or not history:
+        raise ValueError("its history does not fit: it needs a list of at least one epoch")
+    for number, record in enumerate(history, 1):
+        check_fields(record, EPOCH, f"history's epoch {number}")
+        if record["epoch"] != number or not math.isfinite(validation_elbo(record)):
+            raise ValueError(f"its history's epoch {number} does not fit")
 
 
 def is_shape(value: Any) -> bool:
@@ -79,15 +114,6 @@ def is_names(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
-def is_history(value: Any) -> bool:
-    """A list of objects that hold finite numbers; at least one."""
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(epoch, dict) and all(map(is_real, epoch.values())) for epoch in value)
-    )
-
-
 def is_versions(value: Any) -> bool:
     """An object that holds text."""
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
@@ -96,6 +122,11 @@ def is_versions(value: Any) -> bool:
 def is_dtype(value: Any) -> bool:
     """A precision that a model computes in."""
     return value in ("float32", "float64")
+
+
+def is_list(value: Any) -> bool:
+    """A list of anything."""
+    return isinstance(value, list)
 
 
 def is_object(value: Any) -> bool:
@@ -108,8 +139,8 @@ CONFIG: dict[str, Callable[[Any], bool]] = {
     "sample_shape": is_shape,
     "feature_names": is_names,
     "dtype": is_dtype,
-    "calibrations": is_calibrations,
-    "history": is_history,
+    "calibrations": is_object,
+    "history": is_list,
     "metadata": is_object,
     "versions": is_versions,
 }
@@ -146,6 +177,8 @@ def check_config(config: dict[str, Any]) -> None:
         if not fits(config[name]):
             raise ValueError(f"its {name} does not fit")
     check_stored_parameters(config["parameters"])
+    check_calibrations(config["calibrations"])
+    check_history(config["history"])
     names, score = config["feature_names"], config["parameters"].get("score")
     if names is not None and len(names) != math.prod(config["sample_shape"]):
         raise ValueError(f"its feature_names do not fit: there are {len(names)}")
