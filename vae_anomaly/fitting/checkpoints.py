@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.storage import model_file
+from vae_anomaly.storage.atomic import make_folder
 from vae_anomaly.storage.run_identity import RunIdentity
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Checkpoints:
         self.written = time.monotonic()
         if not resume:
             refuse_existing(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def due(self) -> bool:
         """Whether the interval has passed since the last one."""
