@@ -13,9 +13,12 @@ from vae_anomaly import __version__
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.benchmark_environment import command_line, environment
 from vae_anomaly.cli.benchmark_plan import PROTOCOLS, Plan, plan_images, plan_tables
+from vae_anomaly.cli.data import DataOptions
+from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import comma_separated, print_lines
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import SCORES
+from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
     from vae_anomaly.benchmark.run import Key
@@ -92,6 +95,11 @@ def benchmark(
         raise click.UsageError("tabular needs --data FOLDER, all other protocols a --dataset (with --data-dir)")
     if normal is not None and protocol != "multi":
         raise click.UsageError("--normal goes with multi")
+    from vae_anomaly.reports import check_benchmark_folder
+
+    given = DataOptions(data=data, dataset=dataset, data_dir=data_dir, labels=None, label_column=None, normal=normal)
+    check_outputs(data_inputs(given), *(Output("--output's", output / name) for name in file_names(protocol)))
+    check_benchmark_folder(output, protocol)
     normal = normal or ("0", "1", "2")
     seeds = seeds or (1 if quick else 5 if protocol == "tabular" else 3)
     plan = plan_tables(data, seeds) if data is not None else plan_images(protocol, dataset, data_dir, normal)
@@ -101,14 +109,20 @@ def benchmark(
         plan = plan.restricted(tuple(plan.cases)[:QUICK_CASES])
     chosen, named = chosen_methods(methods), chosen_scores(scores)
 
+    from vae_anomaly.storage.atomic import make_folder
     from vae_anomaly.storage.record_log import RecordLog
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
     settings |= {"normal": normal} if protocol == "multi" else {}
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     log = RecordLog(output / f"{protocol}.records.jsonl", settings, fresh=fresh)
     run_missing(log, plan, chosen, named, seeds, settings)
     write_results(log, output, settings)
+
+
+def file_names(protocol: str) -> list[str]:
+    """What the folder holds of a benchmark."""
+    return [f"{protocol}{suffix}" for suffix in (".records.jsonl", ".csv", ".json", ".md")]
 
 
 def run_missing(

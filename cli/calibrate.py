@@ -11,8 +11,10 @@ import click
 
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import is_normal, load_own_data
+from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 from vae_anomaly.registry import CALIBRATION_METHODS
+from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +94,9 @@ def calibrate(
         raise click.UsageError("give either --data or --reviewed")
     if data is None and (labels or label_column or normal):
         raise click.UsageError("--labels, --label-column and --normal go with --data")
+    output = output or model.with_suffix(".calibrated.vae")
+    # the model itself may be replaced
+    check_outputs({"--data": data, "--labels": labels, "--reviewed": reviewed}, Output("--output", output))
     detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
     if data is not None:
@@ -101,7 +106,6 @@ def calibrate(
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
         truth = np.repeat([0, 1], [len(scores), len(anomalies)])
         detector.set_calibration(methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given))
-    output = output or model.with_suffix(".calibrated.vae")
     detector.save(output)
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))

@@ -10,7 +10,9 @@ import click
 
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import print_lines, titled
+from vae_anomaly.storage.outputs import Output
 
 
 @click.command()
@@ -32,6 +34,8 @@ def evaluate(
     from vae_anomaly.storage.atomic import atomic_write
 
     given = DataOptions(**data_options)
+    if output is not None:
+        check_outputs({"--model": model} | data_inputs(given), Output("--output", output))
     samples = load_samples(given)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")

@@ -11,6 +11,8 @@ import click
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.explain_sample import collect_evidence, load_sample
 from vae_anomaly.cli.explain_text import draw, evidence_text
+from vae_anomaly.cli.outputs import check_outputs
+from vae_anomaly.storage.outputs import Output
 from vae_anomaly.storage.safe_reading import printable
 
 SUFFIXES = (".png", ".svg", ".json", ".txt")
@@ -45,6 +47,8 @@ def explain(
     The cost is in nats: of a feature beyond what the model predicts, of a pixel beyond the best pixel of the image.
     The ELBO is explained, whatever the score. JSON holds all features.
     """
+    if output is not None:
+        check_outputs({"MODEL": model, "DATA": data}, Output("--output", output))
     from vae_anomaly.reports.plots.style import to_png, to_svg
     from vae_anomaly.storage.atomic import atomic_write
 

@@ -101,8 +101,9 @@ def fit(
         model=output,
         scores=scores or output.with_suffix(".scores.csv"),
         report=output.with_suffix(".report") if with_report else None,
+        checkpoints=parameters["checkpoint_dir"],
     )
-    outputs.check()
+    outputs.check(given)
     if engine is not None and not is_worker():
         folder, resume = parameters["checkpoint_dir"], parameters["resume"]
         click.echo(fit_on_ray(folder, resume=resume, address=address, workers=workers), nl=False)

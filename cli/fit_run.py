@@ -19,7 +19,9 @@ from vae_anomaly.cli.data import (
     load_named_parts,
 )
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
+from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
+from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,20 +42,28 @@ class FitOutputs:
     ----------
     model, scores
         Files.
-    report
-        A folder; None if no report is wanted.
+    report, checkpoints
+        Folders; None if no report is wanted, and no checkpoints.
     """
 
     model: Path
     scores: Path
     report: Path | None
+    checkpoints: Path | None
 
-    def check(self) -> None:
+    def check(self, given: DataOptions) -> None:
         """Find out before the training, not after it, what cannot be written."""
         from vae_anomaly.reports import check_report_folder
         from vae_anomaly.storage.atomic import check_writable
         from vae_anomaly.storage.score_table import SCORE_SUFFIXES
 
+        check_outputs(
+            data_inputs(given),
+            Output("--output", self.model),
+            Output("--scores", self.scores),
+            None if self.report is None else Output("the report", self.report, entries="*"),
+            None if self.checkpoints is None else Output("--checkpoint", self.checkpoints, entries="*.checkpoint"),
+        )
         if self.scores.suffix not in SCORE_SUFFIXES:
             raise click.BadParameter(f"{self.scores} is none of {', '.join(SCORE_SUFFIXES)}", param_hint="--scores")
         check_writable(self.model)

@@ -9,8 +9,10 @@ import click
 
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.report_contents import build_report
 from vae_anomaly.cli.text import print_lines
+from vae_anomaly.storage.outputs import Output
 
 
 @click.command()
@@ -34,8 +36,9 @@ def report(model: Path, output: Path, score_name: str | None, device: str, **dat
     """
     from vae_anomaly.reports import PAGE, check_report_folder, write_report
 
-    check_report_folder(output)
     given = DataOptions(**data_options)
+    check_outputs({"MODEL": model} | data_inputs(given), Output("--output", output, entries="*"))
+    check_report_folder(output)
     samples = load_samples(given)
     if samples.labels is None and given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")

@@ -50,13 +50,13 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
 def prepare(folder: Path, *, resume: bool, rank: int) -> None:
     """Make a folder for checkpoints, if it can be written to and has none that are not wanted."""
     from vae_anomaly.fitting import checkpoints
-    from vae_anomaly.storage.atomic import check_writable
+    from vae_anomaly.storage.atomic import check_writable, make_folder
 
     if not resume:
         checkpoints.refuse_existing(folder)
     elif not rank and not checkpoints.found(folder):
         click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     check_writable(folder / "probe")
 
 
@@ -87,10 +87,11 @@ def fit_on_ray(checkpoint_dir: Path, *, resume: bool, address: str | None, worke
     """
     from vae_anomaly.engines.on_ray import train_on_ray
     from vae_anomaly.fitting import checkpoints
+    from vae_anomaly.storage.atomic import make_folder
 
     if not resume:
         checkpoints.refuse_existing(checkpoint_dir)
-    checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(checkpoint_dir)
     task = {"folder": os.getcwd(), "arguments": arguments_to_resume()}
     with contextlib.redirect_stdout(io.StringIO()):  # Ray prints a message for every worker that dies
         return train_on_ray(run_on_worker, task, workers, address, checkpoint_dir.absolute())

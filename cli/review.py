@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import print_lines
+from vae_anomaly.storage.outputs import Output
 
 
 @click.command()
@@ -34,6 +36,7 @@ def review(scores: Path, n_rows: int, model: Path, score_name: str | None, outpu
         raise click.ClickException(f"{model} does not exist: give --model")
     if output.suffix != ".csv":
         raise click.BadParameter(f"{output} is not a .csv", param_hint="--output")
+    check_outputs({"SCORES": scores, "--model": model}, Output("--output", output))
     threshold = options.calibration_in(read_description(model), score_name)["threshold"]
     table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")

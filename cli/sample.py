@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import print_lines
+from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,7 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
 
     if output.suffix not in (".png", ".npy", ".csv"):
         raise click.BadParameter(f"{output} is neither .png, .npy nor .csv", param_hint="--output")
+    check_outputs({"--model": model}, Output("--output", output))
     detector = options.load_detector(model, device)
     samples = detector.sample(n_samples, random_state=seed)
     if output.suffix == ".png":

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.score_shards import score_shards
 from vae_anomaly.cli.score_table import score_to_table, score_to_table_resumably
 from vae_anomaly.engines import ENGINES
+from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
 
 
 @click.command()
@@ -75,6 +77,7 @@ def score(
     same command again scores the parts that are missing.
     """
     check_usage(data, output, fdr, engine_options, resume=resume)
+    check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], resume=resume))
     if engine_options["engine"] is not None:
         assert output is not None
         n_flagged = score_shards(data, model, output, label_column, score_name, device, **engine_options)
@@ -87,6 +90,18 @@ def score(
             n_flagged = score_to_table(fitted, data, output or sys.stdout, label_column, fdr)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
+
+
+def outputs_of(output: Path | None, engine: str | None, *, resume: bool) -> list[Output]:
+    """What is written: a table, a folder of parts, or a table that is kept beside its progress."""
+    if output is None:
+        return [Output("standard output", STANDARD_OUTPUT)]
+    if engine is not None:
+        return [Output("--output", output, entries="*")]
+    from vae_anomaly.storage.resumable_table import companions
+
+    kept = companions(output) if resume else ()
+    return [Output("--output", output), *(Output("--resume's", path) for path in kept)]
 
 
 def check_usage(

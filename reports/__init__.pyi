@@ -1,3 +1,4 @@
+from .benchmark_table import check_benchmark_folder as check_benchmark_folder
 from .benchmark_table import record_frame as record_frame
 from .benchmark_table import summary_table as summary_table
 from .benchmark_table import write_benchmark as write_benchmark

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from vae_anomaly.errors import DataError
 from vae_anomaly.storage.atomic import atomic_write
+from vae_anomaly.storage.safe_reading import read_data
+from vae_anomaly.storage.strict_json import loads
 
 METRICS = {
     "roc_auc": "ROC-AUC",
@@ -20,6 +23,8 @@ METRICS = {
 SECONDS = ["fit_seconds", "score_seconds"]
 METHOD = ["method", "score"]
 TEST = ["case", "test"]
+TITLE = "Benchmark: "
+LARGEST_FILE = 1 << 28
 
 
 def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -201,8 +206,45 @@ def write_benchmark(
         json.dump(content, file, indent=1, allow_nan=False)
         file.write("\n")
     with atomic_write(paths[2], "w", encoding="utf-8") as file:
-        file.write(markdown(f"Benchmark: {name}", notes, records))
+        file.write(markdown(f"{TITLE}{name}", notes, records))
     return paths
+
+
+def check_benchmark_folder(folder: Path, name: str) -> None:
+    """Refuse a folder in which `write_benchmark` would replace what it did not write.
+
+    Raises
+    ------
+    DataError
+        Naming the first such file.
+    """
+    for suffix, is_ours in IS_OURS.items():
+        path = folder / f"{name}{suffix}"
+        if path.exists() and not is_ours(read_data(path, LARGEST_FILE)):
+            raise DataError(f"{path} is of no benchmark: give another --output, or move it away")
+
+
+def is_csv(content: bytes) -> bool:
+    """Whether these are the records of a benchmark."""
+    header = content.partition(b"\n")[0].decode(errors="replace")
+    return {*METHOD, *TEST, *METRICS} <= {*header.split(",")}
+
+
+def is_json(content: bytes) -> bool:
+    """Whether these are the records and the summary of a benchmark."""
+    try:
+        known = loads(content)
+    except ValueError:
+        return False
+    return isinstance(known, dict) and known.keys() >= {"summary", "records"}
+
+
+def is_markdown(content: bytes) -> bool:
+    """Whether this is the page of a benchmark."""
+    return content.startswith(f"# {TITLE}".encode())
+
+
+IS_OURS: dict[str, Callable[[bytes], bool]] = {".csv": is_csv, ".json": is_json, ".md": is_markdown}
 
 
 def plain(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from vae_anomaly.reports.page.captioned_figure import report_figures
-from vae_anomaly.reports.page.folder import FIGURES_FOLDER, NUMBERS, PAGE, SCORES, check_report_folder
+from vae_anomaly.reports.page.folder import FIGURES_FOLDER, FILES, NUMBERS, PAGE, SCORES, check_report_folder, digests
 from vae_anomaly.reports.page.page import render_page
 from vae_anomaly.reports.page.report import Report
 from vae_anomaly.storage.atomic import atomic_folder
@@ -19,17 +19,17 @@ def write_report(report: Report, folder: Path) -> None:
     Raises
     ------
     DataError
-        If the folder holds anything but an earlier report.
+        If the folder holds anything but an earlier report, as that was written.
     OSError
         If it cannot be written; an earlier report is then left as it was.
     """
-    check_report_folder(folder)
-    with atomic_folder(folder) as part:
+    with atomic_folder(folder, check_report_folder) as part:
         figures = report_figures(report)
         (part / FIGURES_FOLDER).mkdir()
         for name, captioned in figures.items():
             (part / FIGURES_FOLDER / f"{name}.svg").write_bytes(captioned.svg)
         with open_score_table(part / SCORES) as write:
             write(report.frame())
-        (part / NUMBERS).write_text(json.dumps(report.numbers(), indent=1), encoding="utf-8")
         (part / PAGE).write_text(render_page(report, figures), encoding="utf-8")
+        numbers = report.numbers() | {FILES: digests(part)}
+        (part / NUMBERS).write_text(json.dumps(numbers, indent=1), encoding="utf-8")

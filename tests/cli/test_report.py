@@ -107,7 +107,7 @@ def test_mistakes_get_one_message(fitted: Path, own_folder: Path) -> None:
         (2, "give either DATA or --dataset", (model, "X.npy", "--dataset", "digits")),
         (2, "--normal needs labels", (model, "X.npy", "--normal", "0")),
         (1, "nowhere.vae does not exist", ("nowhere.vae", "X.npy")),
-        (1, "taken exists and is not a report", (model, "X.npy", "--output", "taken")),
+        (1, "taken is not replaced, for notes.txt in it is of no report", (model, "X.npy", "--output", "taken")),
         (1, "there is no folder", (model, "X.npy", "--output", "no/where")),
     ):
         result = run("report", *arguments)
@@ -123,5 +123,5 @@ def test_fit_refuses_the_report_folder_before_training(own_folder: Path, monkeyp
     monkeypatch.setattr(VAEDetector, "fit", lambda *args: pytest.fail("trained for nothing"))
     result = run("fit", "--normal", "0", "--dataset", "digits")
     assert result.exit_code == 1
-    assert "model.report exists and is not a report" in result.stderr
+    assert "model.report is not replaced, for notes.txt in it is of no report" in result.stderr
     assert [path.name for path in own_folder.iterdir()] == ["model.report"]

@@ -23,7 +23,7 @@ from vae_anomaly.storage.atomic import atomic_folder, atomic_write, check_writab
 from vae_anomaly.storage.score_table import open_score_table
 
 FAULTS = (errno.ENOSPC, errno.EACCES, errno.EIO, errno.EROFS, errno.EDQUOT)
-CALLS = ("touch", "write", "fsync", "replace")
+CALLS = ("touch", "write", "fsync", "chmod", "replace")
 FRAME = pd.DataFrame({"index": range(5), "anomaly_score": np.arange(5.0)})
 
 
@@ -60,9 +60,11 @@ def inject(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
         monkeypatch.setattr(os, call, fail)
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("number", FAULTS)
-@pytest.mark.parametrize("old", [b"old", None])
+@pytest.mark.parametrize(
+    ("call", "old"),  # only what replaces a file has its mode changed
+    [*product(CALLS, [b"old"]), *((call, None) for call in CALLS if call != "chmod")],
+)
 def test_a_failed_write_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, old: bytes | None
 ) -> None:
@@ -99,16 +101,20 @@ def test_a_failed_folder_leaves_what_was_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(home, name, fails)
-        with pytest.raises(type(error)) as caught, atomic_folder(path) as part:
+        with pytest.raises(type(error)) as caught, atomic_folder(path, check) as part:
             (part / "file").write_text("new")
     if isinstance(error, OSError):
         assert caught.value.filename == str(path)
     assert [entry.name for entry in tmp_path.iterdir()] == (["folder"] if old else [])
     assert not old or (path / "file").read_text() == "old"
-    with atomic_folder(path) as part:
+    with atomic_folder(path, check) as part:
         (part / "file").write_text("new")
     assert (path / "file").read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+
+
+def check(path: Path) -> None:
+    """Any folder may be replaced."""
 
 
 def table_writer(suffix: str) -> Callable[[Path, VAEDetector], object]:

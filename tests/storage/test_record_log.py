@@ -30,7 +30,24 @@ def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
         RecordLog(path, {"quick": False})
     assert path.read_bytes() == whole
     assert RecordLog(path, {"quick": False}, fresh=True).records == []
-    for damaged in (b"junk\n" + whole, b'{"a": 1}\n', whole[:-3] + b"\n", b'{"settings": null}\n', b"[" * 9999 + b"\n"):
+    for damaged in (
+        whole[:-3] + b"\n",
+        whole.replace(b": true", b": tru"),
+        whole + b"[]\n",
+        whole + b"[" * 9999 + b"\n",
+    ):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="--fresh starts over"):
             RecordLog(path, {"quick": True})
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    "foreign", [b"my notes, one line", b"junk\n", b'{"a": 1}\n', b'{"settings": null}\n', b"[" * 9999 + b"\n"]
+)
+def test_a_file_of_somebody_else_is_never_emptied(tmp_path: Path, foreign: bytes, *, fresh: bool) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(foreign)
+    with pytest.raises(DataError, match="not a record file of ours: give another --output"):
+        RecordLog(path, {"quick": True}, fresh=fresh)
+    assert path.read_bytes() == foreign

@@ -109,7 +109,7 @@ def train_on_ray(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         workers = workers or int(ray.cluster_resources().get("CPU", 1))
-        place = folder / "ray"
+        place = Path(tempfile.mkdtemp(prefix="ray-", dir=folder))
         trainer = TorchTrainer(
             reporting,
             train_loop_config={"loop": loop, "arguments": arguments, "result": str(place / "result")},

@@ -22,8 +22,9 @@ from vae_anomaly.engines.shard import Task, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
 from vae_anomaly.errors import DataError
 from vae_anomaly.progress import progress_bar
-from vae_anomaly.storage.atomic import atomic_write, remove_stale
+from vae_anomaly.storage.atomic import atomic_write, make_folder, remove_stale
 from vae_anomaly.storage.model_schema import read_checked
+from vae_anomaly.storage.outputs import Output, conflict
 from vae_anomaly.storage.run_identity import RunIdentity
 from vae_anomaly.storage.safe_reading import read_data
 from vae_anomaly.storage.strict_json import loads
@@ -125,12 +126,16 @@ def score_dataset(
     Raises
     ------
     DataError
-        If the data cannot be cut into shards, or the folder holds anything but parts of the same run.
+        If the data cannot be cut into shards, or the folder holds anything but parts of the same run, or is or holds
+        the data or the model.
     EngineError
         If the engine is missing, cannot be reached, or its workers do not start.
     """
     check_options(engine, address, workers=workers, shard_rows=shard_rows)
     model, output = Path(model).absolute(), Path(output).absolute()
+    lost = conflict({"data": data, "model": model}, [Output("output", output, entries="*")])
+    if lost is not None:
+        raise DataError(lost)
     config, digest = read_checked(model)
     task = Task(str(model), digest, str(output), score or config["parameters"]["score"], device, label_column)
     plan = manifest(absolute(data), shard_rows)
@@ -211,7 +216,7 @@ def claim(output: Path, identity: RunIdentity) -> None:
         If it holds anything else.
     """
     run = output / RUN
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     if not run.exists():
         if any(not name.name.startswith(f".{RUN}.") for name in output.iterdir()):
             raise DataError(f"{output} holds other files: give a folder that is empty or not there yet")

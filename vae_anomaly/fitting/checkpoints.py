@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.storage import model_file
-from vae_anomaly.storage.atomic import remove_stale
+from vae_anomaly.storage.atomic import make_folder, remove_stale
 from vae_anomaly.storage.locks import try_lock
 from vae_anomaly.storage.run_identity import RunIdentity
 
@@ -67,7 +67,7 @@ class Checkpoints:
         self.written = time.monotonic()
         if not resume:
             refuse_existing(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def due(self) -> bool:
         """Whether the interval has passed since the last one."""

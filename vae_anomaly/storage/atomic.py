@@ -4,6 +4,9 @@ Each is written beside its place under a hidden name, ``.NAME.*.part``, forced t
 sees the old one or the new one, two writers never mix, and a crash leaves the old one. A writer that is killed outright
 leaves its hidden file behind. Every writer locks its own for as long as it lives, so the next writer of the same name
 recognises those without an owner, and removes them.
+
+What replaces a file or a folder has its owner, group and mode (`access.keep_access`). A link stays a link: what it
+leads to is replaced, and the hidden file lies there.
 """
 
 from __future__ import annotations
@@ -15,17 +18,21 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from vae_anomaly.storage.access import keep_access
 
 if sys.platform != "win32":
     from fcntl import LOCK_EX, LOCK_NB, flock
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "wb", *, private: bool = False, **options: Any) -> Iterator[IO[Any]]:
     """Open a file beside ``path``; move it there once the ``with`` block ends well, remove it otherwise.
+
+    A new file is for its owner's eyes alone if it is ``private``.
 
     Raises
     ------
@@ -33,21 +40,45 @@ def atomic_write(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[An
         Naming ``path``, if it is no regular file, the folder cannot be written to, or the disk is full: what stood
         there is then untouched.
     """
+    target = link_target(path)
     refuse_special(path)
-    with naming(path), part_of(path) as part:
+    with naming(path, target), part_of(target, private=private) as part:
         with part.open(mode, **options) as file:
             yield file
             file.flush()
+            keep_access(target, part)
             os.fsync(file.fileno())
-        part.replace(path)
-        sync(path.parent)
+        part.replace(target)
+        sync(target.parent)
 
 
 def check_writable(path: Path) -> None:
     """Find out whether `atomic_write` could write a file, without touching what stands there; raises as it does."""
+    target = link_target(path)
     refuse_special(path)
-    with naming(path), part_of(path) as part, part.open("wb"):
+    with naming(path, target), part_of(target) as part, part.open("wb"):
         pass
+
+
+def link_target(path: Path) -> Path:
+    """What a link leads to, be it there or not; any other path as it is.
+
+    Raises
+    ------
+    OSError
+        If the link leads back to itself.
+    """
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return target
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there; a link that leads nowhere yet leads to it."""
+    link_target(path).mkdir(parents=True, exist_ok=True)
 
 
 def refuse_special(path: Path) -> None:
@@ -59,44 +90,55 @@ def refuse_special(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     """A new folder beside ``path``; moved there once the ``with`` block ends well, removed otherwise.
 
     What stood at ``path`` is removed only after the new folder is complete; for a moment neither is there.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    check
+        Raises an error if ``path`` holds anything that may not be removed. It is asked before the block and again
+        just before the replacement.
 
     Raises
     ------
     OSError
         Naming ``path``, if the folder cannot be written: what stood there is then untouched.
     """
-    path = Path(os.path.abspath(path))
-    with naming(path), part_of(path, folder=True) as part:
+    check(path)
+    target = link_target(Path(os.path.abspath(path)))
+    with naming(path, target), part_of(target, folder=True) as part:
         yield part
         for entry in (*part.rglob("*"), part):
+            keep_access(target / entry.relative_to(part), entry)
             sync(entry)
         old = part.with_suffix(".old")
+        check(path)
         try:
-            if path.exists():
-                path.replace(old)
-            part.replace(path)
-            sync(path.parent)
+            if target.exists():
+                target.replace(old)
+            part.replace(target)
+            sync(target.parent)
             shutil.rmtree(old, ignore_errors=True)
         except BaseException:
-            if old.exists() and not path.exists():
-                old.replace(path)
+            if old.exists() and not target.exists():
+                old.replace(target)
             shutil.rmtree(old, ignore_errors=True)
             raise
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let errors about the hidden file name the file that it was to become."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path} cannot be written: there is no folder {path.parent}")
+def naming(path: Path, target: Path) -> Iterator[None]:
+    """Let errors about the hidden file of ``target`` name the path that was given."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: there is no folder {target.parent}")
     try:
         yield
     except OSError as error:
-        own = error.filename is None or f"{os.sep}.{path.name}." in f"{os.sep}{error.filename}"
+        own = error.filename is None or f"{os.sep}.{target.name}." in f"{os.sep}{error.filename}"
         if own and isinstance(error.errno, int):
             raise OSError(error.errno, error.strerror, str(path)) from error
         if type(error) is OSError and error.errno is None:  # NumPy's for a short write
@@ -105,26 +147,30 @@ def naming(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def part_of(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """An empty hidden file or folder beside ``path``, locked, and removed if it is still there at the end."""
+def part_of(path: Path, *, folder: bool = False, private: bool = False) -> Iterator[Path]:
+    """An empty hidden file or folder beside ``path``, locked, and removed if it is still there at the end.
+
+    What is to replace something is private until it has the access rights of that.
+    """
     remove_stale(path)
+    private = private or path.exists()
     while True:
         part = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-        with claimed(part, folder=folder) as ours:
+        with claimed(part, folder=folder, private=private) as ours:
             if ours:
                 yield part
                 return
 
 
 @contextlib.contextmanager
-def claimed(part: Path, *, folder: bool) -> Iterator[bool]:
+def claimed(part: Path, *, folder: bool, private: bool) -> Iterator[bool]:
     """Make a file or folder and lock it; false if another writer took it for stale before the lock was there."""
     descriptor = None
     try:  # before it exists: an interruption at any moment finds what to remove
         if folder:
-            part.mkdir()
+            part.mkdir(0o700 if private else 0o777)
         else:
-            part.touch(exist_ok=False)
+            part.touch(0o600 if private else 0o666, exist_ok=False)
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(part, os.O_RDONLY)
         if descriptor is not None and sys.platform != "win32":

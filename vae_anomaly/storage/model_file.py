@@ -97,7 +97,7 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     # the last such zeros before the data: keys are sorted, so any in the configuration come before the hash
     place = blob.rindex(unknown.encode(), 0, start)
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
-    with atomic_write(path) as file:
+    with atomic_write(path, private=kind == "checkpoint") as file:
         file.write(blob)
     return hashlib.sha256(blob).hexdigest()
 

@@ -28,7 +28,7 @@ class RecordLog:
     settings
         What has to be the same for records to belong together, ready for JSON.
     fresh
-        Start over, whatever is there.
+        Start over, even if the records are of other settings or damaged.
 
     Attributes
     ----------
@@ -45,18 +45,20 @@ class RecordLog:
         self.path = path
         self.records: list[dict[str, Any]] = []
         identity = RunIdentity(settings)
-        *lines, torn = read_data(path, LARGEST_LOG).split(b"\n") if path.exists() and not fresh else [b""]
-        if not lines:
+        *lines, torn = read_data(path, LARGEST_LOG).split(b"\n") if path.exists() else [b""]
+        if (lines or torn) and not is_header((lines or [torn])[0]):
+            raise DataError(f"{path}: not a record file of ours: give another --output, or move it away")
+        if fresh or not lines:
             path.write_bytes(b"")
             self._write({"settings": identity.facts})
             return
         try:
             header, *self.records = map(loads, lines)
-            written = header["settings"]
-            if not all(isinstance(line, dict) for line in (written, *self.records)):
+            written = dict(header["settings"])
+            if not all(isinstance(record, dict) for record in self.records):
                 raise ValueError("not every line is an object")
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}: not a record file of vae-anomaly, or damaged: --fresh starts over") from error
+            raise DataError(f"{path}: its records are damaged: --fresh starts over") from error
         identity.check(written, path, "give another --output, or --fresh to start over", DataError)
         os.truncate(path, path.stat().st_size - len(torn))
 
@@ -70,3 +72,9 @@ class RecordLog:
             file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def is_header(line: bytes) -> bool:
+    """Whether a file that begins with this line is a record file, though perhaps of a run that was killed at once."""
+    start = b'{"settings": {'
+    return line.startswith(start) or start.startswith(line)

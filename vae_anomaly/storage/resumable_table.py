@@ -3,7 +3,7 @@
 While ``scores.csv`` is being written there are ``scores.csv.partial``, its rows so far, and, in
 ``scores.csv.partial.json``, how many rows and bytes of it count and the identity of the run that writes it. A chunk is
 on disk before the second file counts it; what a kill left beyond that is cut off on resuming. The table itself appears
-once it is whole, and the other two are removed.
+once it is whole, and the other two are removed. If ``scores.csv`` is a link, they lie beside what it leads to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.atomic import atomic_write, sync
+from vae_anomaly.storage.access import keep_access
+from vae_anomaly.storage.atomic import atomic_write, link_target, sync
 from vae_anomaly.storage.locks import try_lock
 from vae_anomaly.storage.run_identity import RunIdentity
 from vae_anomaly.storage.safe_reading import read_data
@@ -38,7 +39,7 @@ class ResumableTable:
     def __init__(self, file: IO[bytes], path: Path, identity: RunIdentity, *, fresh: bool) -> None:
         self.file = file
         self.path = path
-        self.progress = progress_path(path)
+        self.progress = companions(path)[1]
         self.identity = identity
         self.n_rows = self.n_flagged = n_bytes = 0
         if self.progress.exists() and not fresh:
@@ -99,16 +100,19 @@ def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[Resumabl
     """
     if path.suffix not in RESUMABLE_SUFFIXES:
         raise DataError(f"{path}: --resume goes with {' and '.join(RESUMABLE_SUFFIXES)}, not {path.suffix!r}")
-    partial = path.with_name(path.name + ".partial")
+    target = link_target(path)
+    partial, progress = companions(path)
     try:
         fresh = not partial.exists()
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        mode = 0o600 if target.exists() else 0o666
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), mode)
         with open(descriptor, "r+b") as file:
             lock(file, partial)
             yield ResumableTable(file, path, identity, fresh=fresh)
-            partial.replace(path)
-            progress_path(path).unlink()
-            sync(path.parent)
+            keep_access(target, partial)
+            partial.replace(target)
+            progress.unlink()
+            sync(target.parent)
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -123,6 +127,7 @@ def lock(file: IO[bytes], partial: Path) -> None:
         raise DataError(f"{partial} is being written by another run")  # or was until it was opened here
 
 
-def progress_path(path: Path) -> Path:
-    """Where the progress of a table is kept."""
-    return path.with_name(path.name + ".partial.json")
+def companions(path: Path) -> tuple[Path, Path]:
+    """Where the rows of an unfinished table are kept, and its progress."""
+    target = link_target(path)
+    return target.with_name(target.name + ".partial"), target.with_name(target.name + ".partial.json")

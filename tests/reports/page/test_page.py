@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,9 @@ def test_the_same_report_is_the_same_page_but_for_its_date(folders: Folders, tmp
     for path in first.rglob("*"):
         if path.is_file():
             again = (tmp_path / "again" / path.relative_to(first)).read_bytes()
-            assert again.replace(b"later", report.date.encode()) == path.read_bytes()
+            page = [hashlib.sha256((folder / PAGE).read_bytes()).hexdigest() for folder in (tmp_path / "again", first)]
+            again = again.replace(b"later", report.date.encode()).replace(page[0].encode(), page[1].encode())
+            assert again == path.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["images", "tables"])
@@ -77,7 +82,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     check_report_folder(tmp_path / "empty")
     check_report_folder(tmp_path / "new")
     for name in ("mine", "file"):
-        with pytest.raises(DataError, match="exists and is not a report"):
+        with pytest.raises(DataError, match="notes.txt in it is of no report|is a file, not a report"):
             write_report(make_report(n=40), tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "mine"]
 
@@ -112,3 +117,81 @@ def test_many_scores_still_make_a_page(tmp_path: Path) -> None:
 def test_large_images_stay_a_small_page(tmp_path: Path) -> None:
     write_report(make_report(image_shape=(200, 200, 3)), tmp_path / "report")
     assert (tmp_path / "report" / PAGE).stat().st_size < 5_000_000
+
+
+def added(folder: Path) -> str:
+    (folder / "precious.txt").write_text("gold")
+    return "precious.txt in it is of no report"
+
+
+def added_folder(folder: Path) -> str:
+    (folder / "sub").mkdir()
+    return "sub in it is of no report"
+
+
+def added_figure(folder: Path) -> str:
+    (folder / "figures" / "mine.svg").write_text("<svg/>")
+    return "figures/mine.svg in it is of no report"
+
+
+def added_link(folder: Path) -> str:
+    scores = folder / "scores.csv"
+    scores.rename(folder.parent / "elsewhere.csv")
+    scores.symlink_to("../elsewhere.csv")
+    return "scores.csv in it was changed since"
+
+
+def edited_scores(folder: Path) -> str:
+    with (folder / "scores.csv").open("a") as file:
+        file.write("my own row\n")
+    return "scores.csv in it was changed since"
+
+
+def edited_page(folder: Path) -> str:
+    (folder / PAGE).write_text((folder / PAGE).read_text(encoding="utf-8") + "<!-- my notes -->", encoding="utf-8")
+    return "report.html in it was changed since"
+
+
+def drawn_over(folder: Path) -> str:
+    figure = min((folder / "figures").iterdir())
+    figure.write_text("<svg/>")
+    return f"figures/{figure.name} in it was changed since"
+
+
+def numbers_of_another_program(folder: Path) -> str:
+    (folder / "report.json").write_text("{}")
+    return "report.json in it is of no report"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [added, added_folder, added_figure, added_link, edited_scores, edited_page, drawn_over, numbers_of_another_program],
+)
+def test_a_report_with_something_of_the_users_is_left_alone(
+    tmp_path: Path, folders: Folders, change: Callable[[Path], str]
+) -> None:
+    folder = tmp_path / "report"
+    shutil.copytree(next(iter(folders.values())), folder)
+    check_report_folder(folder)
+    reason = change(folder)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=reason):
+        write_report(make_report(n=40), folder)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_is_put_into_a_report_while_the_next_is_drawn_stays(
+    tmp_path: Path, folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "report"
+    shutil.copytree(next(iter(folders.values())), folder)
+
+    def slow(*arguments: Any) -> str:
+        added(folder)
+        return ""
+
+    monkeypatch.setattr("vae_anomaly.reports.page.write.render_page", slow)
+    with pytest.raises(DataError, match=r"precious.txt in it is of no report"):
+        write_report(make_report(n=40), folder)
+    assert (folder / "precious.txt").read_text() == "gold"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
