@@ -36,9 +36,14 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
     return [
         f"model      {model}, its SHA-256 matches",
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
-        f"samples    {' x '.join(map(str, config['sample_shape']))}, computed in {config['dtype']}",
+        f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
         f"training   {len(config['history'])} epochs",
         *titled("threshold", describe_calibration(options.calibration_in(config))),
         "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]
+
+
+def shape_text(shape: list[int]) -> str:
+    """The shape of a sample in words."""
+    return f"of {shape[0]:,} features" if len(shape) == 1 else f"of {' x '.join(map(str, shape))}"

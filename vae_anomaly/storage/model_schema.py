@@ -57,8 +57,9 @@ CALIBRATION: dict[str, Constraint] = {
 """The fields of `vae_anomaly.calibration.result.Calibration`."""
 
 EPOCH: dict[str, Constraint] = {
-    name: Integer() if kind is int else NUMBER for name, kind in get_type_hints(EpochRecord).items()
-} | {"learning_rate": Number()}
+    **{name: Integer() if kind is int else NUMBER for name, kind in get_type_hints(EpochRecord).items()},
+    "learning_rate": Number(),
+}
 """The fields of a record of the history."""
 
 

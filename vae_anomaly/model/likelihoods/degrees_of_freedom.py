@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 NEIGHBOURS = 20
-BLOCK_ROWS = 512
+ROWS_OF_PAIRS = 512  # whose distances to all others are held at a time
 
 
 def degrees_of_freedom(residual: Tensor, codes: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def degrees_of_freedom(residual: Tensor, codes: Tensor) -> Tensor:
     n, device = len(residual), residual.device
     energy = residual.square().sum(dim=1)
     overlap, products = torch.zeros(2, dtype=energy.dtype, device=device)
-    for rows in torch.split(torch.arange(n, device=device), BLOCK_ROWS):
+    for rows in torch.split(torch.arange(n, device=device), ROWS_OF_PAIRS):
         distances = torch.cdist(codes[rows], codes)
         distances[torch.arange(len(rows), device=device), rows] = math.inf
         near = distances.topk(min(NEIGHBOURS, n - 1), largest=False).indices
