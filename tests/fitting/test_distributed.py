@@ -155,7 +155,7 @@ def test_a_killed_rank_costs_time_and_nothing_else(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--engine", "ray"], 2, "--engine ray needs --checkpoint, a folder that all workers see"),
+        (["--engine", "ray"], 2, "--engine ray needs --checkpoint, a folder that all workers can read and write"),
         (["--address", "a:1"], 2, "--address and --workers go with --engine"),
         (["--workers", "2"], 2, "--address and --workers go with --engine"),
         (["--engine", "ray", "--checkpoint", "kept"], 1, "kept holds the checkpoint of an unfinished fit: resume it"),
