@@ -97,8 +97,10 @@ def benchmark(
         raise click.UsageError("--normal goes with multi")
     from vae_anomaly.reports import check_benchmark_folder
 
-    given = DataOptions(data=data, dataset=dataset, data_dir=data_dir, labels=None, label_column=None, normal=normal)
-    check_outputs(data_inputs(given), *(Output("--output's", output / name) for name in file_names(protocol)))
+    given = DataOptions(data=None, dataset=dataset, data_dir=data_dir, labels=None, label_column=None, normal=normal)
+    # of the folder --data only these files are read: the results may lie beside them
+    read = data_inputs(given) if data is None else {path.name: path for path in data.glob("*.npz")}
+    check_outputs(read, *(Output("--output's", output / name) for name in file_names(protocol)))
     check_benchmark_folder(output, protocol)
     normal = normal or ("0", "1", "2")
     seeds = seeds or (1 if quick else 5 if protocol == "tabular" else 3)

@@ -58,7 +58,7 @@ LOSSES: list[tuple[str, str]] = [
     ("calibrate t.vae --data d.npy --labels y.npy --output y.npy", "y.npy"),
     ("calibrate t.vae --reviewed s.csv --output s.csv", "s.csv"),
     ("calibrate t.vae --data t.calibrated.vae", "t.calibrated.vae"),
-    ("benchmark tabular --data tables --output tables", "tables/a.npz"),
+    ("benchmark tabular --data tables --output linked", "tables/a.npz"),
 ]
 
 
@@ -71,6 +71,8 @@ def files(own_folder: Path) -> Path:
     for name in (*names.split(), *(f"named/mnist/{file}" for file in idx)):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b"gold")
+    Path("linked").mkdir()
+    Path("linked/tabular.csv").symlink_to("../tables/a.npz")
     return own_folder
 
 

@@ -308,7 +308,7 @@ def test_data_that_shrinks_is_an_error_of_its_shard(make_table) -> None:
         (["memory://x.npy", "--engine", "processes", "--output", "out"], 1, "does not exist, or holds no data"),
         (["nothing://x.npy", "--engine", "processes", "--output", "out"], 1, "nothing://x.npy cannot be read"),
         (["X.csv", "--engine", "processes", "--output", "out"], 1, "X.csv: is scored on one machine only: save it as"),
-        (["X.npy", "--engine", "processes", "--output", "m.vae"], 1, "m.vae: File exists"),
+        (["X.npy", "--engine", "processes", "--output", "m.vae"], 2, "--output m.vae would replace --model m.vae"),
         (["X.npy", *RAY, "--address", "127.0.0.1:1"], 1, "the Ray cluster at 127.0.0.1:1 cannot be reached: "),
         (["X.npy", *RAY, "--address", "here"], 1, "the address of a Ray cluster is HOST:PORT"),
         (["X.npy", "--output", "."], 2, "is a directory"),

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vae_anomaly.reports import record_frame, summary_table, write_benchmark
+from vae_anomaly.errors import DataError
+from vae_anomaly.reports import check_benchmark_folder, record_frame, summary_table, write_benchmark
 from vae_anomaly.reports.benchmark_table import matrices, summary
 
 
@@ -52,3 +53,13 @@ def test_a_failed_seed_leaves_no_mean(tmp_path: Path) -> None:
     assert content["date"] == "today"
     assert content["records"][0]["roc_auc"] is None
     assert len(pd.read_csv(tmp_path / "made.csv")) == len(content["records"]) == 6
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".md"])
+def test_only_tables_of_a_benchmark_are_replaced(tmp_path: Path, suffix: str) -> None:
+    write_benchmark(tmp_path, "multi", made_records(), {}, [])
+    check_benchmark_folder(tmp_path, "multi")
+    (tmp_path / f"multi{suffix}").write_text('{"mine": 1}')
+    with pytest.raises(DataError, match=f"multi{suffix} is of no benchmark: give another --output"):
+        check_benchmark_folder(tmp_path, "multi")
+    check_benchmark_folder(tmp_path, "ood")
