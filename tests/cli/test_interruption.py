@@ -171,7 +171,7 @@ def write():
         check_writable(Path("a"))
         with atomic_write(Path("a")) as file:
             file.write(b"%d" % (n % 10) * 100_000)
-        with atomic_folder(Path("b")) as folder:
+        with atomic_folder(Path("b"), lambda path: None) as folder:
             (folder / "c").write_bytes(b"%d" % (n % 10) * 100_000)
 main.add_command(write)
 main(["write"], prog_name="vae-anomaly")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import run
+from helpers import ROOT, run
 from vae_anomaly import VAEDetector
 from vae_anomaly.cli import options
 from vae_anomaly.errors import DataError
@@ -186,7 +186,7 @@ def test_what_does_not_go_with_resume(scored: Path, words: list[str], code: int,
 
 WRITE = """
 import sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from test_resumable_table import frame_of
 from vae_anomaly.storage.resumable_table import open_resumable_table
@@ -245,7 +245,7 @@ def test_tables_survive_real_kills(tmp_path: Path) -> None:
         for first in range(0, 300, 10):
             table.write(frame_of(first, 10))
     path = tmp_path / "s.jsonl"
-    command = [sys.executable, "-c", WRITE, str(path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WRITE, str(path), str(Path(__file__).parent), str(ROOT / "tests/support")]
     survive_kills(command, path, tmp_path / "whole.jsonl", n_kills=1)
 
 
