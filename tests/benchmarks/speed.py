@@ -459,7 +459,7 @@ def clocks() -> Iterator[dict[str, float]]:
         for part, owner, name in parts:
             stack.enter_context(mock.patch.object(owner, name, clocked(part, getattr(owner, name))))
         scalings = {name: clocked("before the first step", kind) for name, kind in PREPROCESSING.items()}
-        stack.enter_context(mock.patch.dict(PREPROCESSING, scalings))
+        stack.enter_context(mock.patch.dict(PREPROCESSING._objects, scalings))
         yield spent
     spent.pop("", None)
 
