@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -44,6 +44,21 @@ class OneOf(Constraint):
 
     def __str__(self) -> str:
         return "one of " + ", ".join(map(repr, self))
+
+
+@dataclass(frozen=True)
+class NamesOf(Constraint):
+    """A mapping from names to some of several words."""
+
+    words: tuple[str, ...]
+
+    def allows(self, value: Any) -> bool:
+        return isinstance(value, Mapping) and all(
+            isinstance(name, str) and word in self.words for name, word in value.items()
+        )
+
+    def __str__(self) -> str:
+        return f"a dict from column names to {', '.join(map(repr, self.words))}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,12 +19,12 @@ from vae_anomaly.fitted_attributes import FittedAttributes
 from vae_anomaly.fitted_model import ElboTerms, FittedModel
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
-from vae_anomaly.fitting.samples import samples_of
+from vae_anomaly.fitting.samples import rows_to_fit, samples_of, spooled_to_fit, tabular, with_gaps
 from vae_anomaly.parameters import check_parameters, parameters_in
 from vae_anomaly.scoring.attribution import Explanation
-from vae_anomaly.storage.checks import check_feature_names, feature_names_of
 from vae_anomaly.storage.rows import Rows
-from vae_anomaly.storage.spool import open_rows, spool
+from vae_anomaly.storage.spool import open_rows
+from vae_anomaly.tables.frames import is_frame
 
 
 class VAEDetector(
@@ -51,11 +53,19 @@ class VAEDetector(
         p(z) of the scores, fitted after training, which uses N(0, I): Gaussians fitted to the normals' latent means, or
         up to 5,000 of those means themselves. "auto": "mixture" for images, "exemplars" for tables, "normal" for
         the article and for likelihoods on [0, 1].
-    preprocessing : {"auto", "standardize", "standardize_globally", "unit_range", "none"}
-        "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and one spread for all
+    preprocessing : {"auto", "by_column", "standardize", "standardize_globally", "unit_range", "none"}
+        "by_column": as "standardize", with a logarithm first for columns whose tails need it, by a rule that looks at
+        training rows alone. "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and
+        one spread for all
         features. "unit_range": one range for all onto [0, 1], which is [0, 255] for 8-bit data, [0, 1] for data inside
-        it, otherwise the training data's own. "auto": "standardize_globally" for images and "standardize" for tables;
+        it, otherwise the training data's own. "auto": "standardize_globally" for images and "by_column" for tables;
         for likelihoods on [0, 1] "unit_range" (images and 8-bit data) or "none", and for the article "unit_range".
+    columns : dict of str to str, optional
+        Kinds of a table's columns by name, where the rules of `vae_anomaly.tables.kinds` are to be overruled: "number",
+        "category", "date" or "identifier", which is not modelled.
+    missing : {"ignore", "category", "refuse"}
+        Gaps in tables (NaN, None, NaT): left out of the likelihood, a value of their own where the training data have
+        some, or refused.
     image_shape : (int, int) or (int, int, int), optional
         Height, width and channels of images that arrive as flat rows.
     input_noise : float or None
@@ -151,6 +161,8 @@ class VAEDetector(
         likelihood: str = "auto",
         prior: str = "auto",
         preprocessing: str = "auto",
+        columns: Mapping[str, str] | None = None,
+        missing: str = "ignore",
         image_shape: tuple[int, ...] | None = None,
         input_noise: float | None = None,
         epochs: int | None = None,
@@ -175,6 +187,8 @@ class VAEDetector(
         self.likelihood = likelihood
         self.prior = prior
         self.preprocessing = preprocessing
+        self.columns = columns
+        self.missing = missing
         self.image_shape = image_shape
         self.input_noise = input_noise
         self.epochs = epochs
@@ -213,7 +227,7 @@ class VAEDetector(
             If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
         """
         check_parameters(self.get_params())
-        return self._fit(samples_of(X))
+        return self._fit(rows_to_fit(X, self.get_params()))
 
     def fit_file(self, path: str | Path) -> Self:
         """As `fit`, on a ``.npy`` file that may be larger than memory.
@@ -224,8 +238,8 @@ class VAEDetector(
         in C order, or no float64, float32 or uint8, are first copied into a temporary file.
         """
         check_parameters(self.get_params())
-        with open_rows(Path(path), samples_of) as rows:
-            return self._fit(rows)
+        with open_rows(Path(path), partial(samples_of, gaps=self.missing != "refuse")) as rows:
+            return self._fit(with_gaps(rows, self.missing))
 
     def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
         """As `fit`, on samples that come in batches, which together may be larger than memory.
@@ -245,7 +259,7 @@ class VAEDetector(
             If the temporary file has no room.
         """
         check_parameters(self.get_params())
-        with spool(batches, "the data", samples_of) as rows:
+        with spooled_to_fit(batches, self.get_params()) as rows:
             return self._fit(rows)
 
     def _fit(self, rows: Rows) -> Self:
@@ -389,11 +403,17 @@ class VAEDetector(
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""
         check_is_fitted(self)
-        check_feature_names(feature_names_of(X), self._fitted.feature_names)
-        return self._fitted.rows_of_checked(samples_of(X))
+        X = tabular(X)
+        if is_frame(X) or self._fitted.columns is not None:
+            return self._fitted.rows(X)
+        if self._fitted.feature_names is not None:
+            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=3)
+        return self._fitted.rows_of_checked(samples_of(X, gaps=True))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = tags.input_tags.categorical = tags.input_tags.string = True
+        tags.input_tags.allow_nan = self.missing != "refuse"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -21,6 +22,7 @@ from torch import Tensor
 from vae_anomaly import saved_model
 from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.columns import Column, Columns
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
@@ -29,9 +31,12 @@ from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.support import check_support
-from vae_anomaly.storage.checks import check_feature_names, checked
+from vae_anomaly.storage.checks import checked, feature_names_of
 from vae_anomaly.storage.rows import Rows, RowsInMemory
+from vae_anomaly.tables.codes import encoded, with_columns
+from vae_anomaly.tables.frames import as_frame, frame_of_array, is_frame, is_plain
 
+WRONG_NUMBER = "X has {} features, but VAEDetector is expecting {} features as input."
 RowFunction: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
 """``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
 
@@ -61,7 +66,9 @@ class FittedModel:
     image_shape : tuple of int or None
         Height, width, channels, if samples are images.
     feature_names : tuple of str or None
-        Column names, if the training data had some.
+        Names of the modelled columns, if the training data had some.
+    columns : Columns or None
+        What the columns are, of a table with more than plain numbers.
     held_out_scores : dict of str to ndarray of shape (n_calibration,)
         Each score of the held-out normals, float64.
     calibrations : dict of str to Calibration
@@ -101,6 +108,7 @@ class FittedModel:
     history: list[Any]
     metadata: dict[str, Any]
     file_digest: str | None = None
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -147,38 +155,68 @@ class FittedModel:
         """The score in use of the held-out normals, ``(n_calibration,)``."""
         return self.held_out_scores[self.score]
 
-    def rows(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> np.ndarray:
+    def rows(self, X: Any, source: str = "X", first_row: int = 0) -> np.ndarray:
         """Check samples and turn them into rows, for the other methods.
 
         Parameters
         ----------
-        X : ndarray of shape (N, D), (N, H, W) or (N, H, W, C)
-            Real numbers. float64, float32 and uint8 stay what they are, others become float64.
-        feature_names : sequence of str, optional
-            Column names, to be compared with those of the training data.
+        X : ndarray of shape (N, D), (N, H, W) or (N, H, W, C), or DataFrame
+            float64, float32 and uint8 stay what they are, other numbers become float64. A table's columns are found by
+            name, in any order; those that the model does not know are left out.
+        source, first_row
+            What messages call the samples, and the number of the first.
 
         Returns
         -------
         ndarray of shape (N, D)
-            float64, float32 or uint8.
+            float64, float32 or uint8; NaN for a gap.
 
         Raises
         ------
         DataError
-            If the samples are not finite, or of another shape or other columns than the model was fitted on, or hold
-            values that its likelihood gives no density to.
+            If the samples are of another shape than the model was fitted on, columns are missing, or values are
+            infinite, of another kind than in training, or have no density under the likelihood.
         """
-        check_feature_names(feature_names, self.feature_names)
-        return self.rows_of_checked(checked(X))
+        X = as_frame(X) if is_frame(X) else X
+        if self.columns is not None:
+            return self._codes(X, self.columns, source, first_row)
+        if is_frame(X):
+            X = self._numbers(X, source, first_row)
+        elif self.feature_names is not None:
+            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=3)
+        return self.rows_of_checked(checked(X, source, first_row, gaps=True))
+
+    def _codes(self, X: Any, columns: Columns, source: str, first_row: int) -> np.ndarray:
+        """The codes of a table ``(N, C)``, of which an array has the columns in their order."""
+        if not is_frame(X):
+            X = np.asarray(X)
+            if X.ndim != 2 or X.shape[1] != len(columns):
+                raise DataError(WRONG_NUMBER.format(X.shape[-1] if X.ndim else 0, len(columns)))
+            X = frame_of_array(X).set_axis(list(columns.names), axis=1)
+        elif feature_names_of(X) is None and len(X.columns) == len(columns):
+            X = X.set_axis(list(columns.names), axis=1)
+        return encoded(X, columns, source, first_row)
+
+    def _numbers(self, X: Any, source: str, first_row: int) -> np.ndarray:
+        """The values of a table of numbers ``(N, D)``, its columns found by name where there are names."""
+        names = feature_names_of(X)
+        if self.feature_names is None:
+            if names is not None:
+                warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=4)
+        elif names is None:
+            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=4)
+        else:
+            X = with_columns(X, self.feature_names, source)
+        if is_plain(X):
+            return np.asarray(X)
+        return encoded(X, Columns(Column(name=str(name), kind="number") for name in X.columns), source, first_row)
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
-        """As `rows`, for samples whose names and values have been checked already."""
+        """As `rows`, for samples of plain numbers whose values have been checked already."""
         rows = samples.computable()
         flat = RowsInMemory(self.flat(rows.values))
         if flat.shape[1] != self.n_features:
-            raise DataError(
-                f"X has {flat.shape[1]} features, but VAEDetector is expecting {self.n_features} features as input."
-            )
+            raise DataError(WRONG_NUMBER.format(flat.shape[1], self.n_features))
         check_support(self.vae, flat)
         return flat.values
 
@@ -268,12 +306,12 @@ class FittedModel:
         share = np.linspace(0, 1, n_steps)[:, None]
         return self.inverse_transform((1 - share) * a + share * b)
 
-    def score_table(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def score_table(self, X: Any, source: str = "X", first_row: int = 0) -> dict[str, np.ndarray]:
         """What a score table says of samples, ``(N,)`` by column; where the ELBO is the score it is computed once.
 
         Parameters
         ----------
-        X, feature_names
+        X, source, first_row
             As `rows` has them.
 
         Returns
@@ -282,7 +320,7 @@ class FittedModel:
             anomaly_score (higher is more anomalous), decision (1 = anomaly), p_value, and the ELBO's terms
             reconstruction and kl in nats.
         """
-        rows = self.rows(X, feature_names)
+        rows = self.rows(X, source, first_row)
         terms = self.elbo_terms(rows)
         anomaly_score = terms.kl - terms.reconstruction if self.score == "elbo" else -self.score_samples(rows)
         return {

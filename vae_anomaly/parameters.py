@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vae_anomaly.columns import GIVEN_KINDS, MISSING_CHOICES
 from vae_anomaly.constraints import (
     AutoOr,
     Constraint,
@@ -18,6 +19,7 @@ from vae_anomaly.constraints import (
     Folder,
     ImageShape,
     Integer,
+    NamesOf,
     Number,
     OneOf,
     Optional,
@@ -102,6 +104,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         default="auto",
         constraint=OneOf(Selectable(PREPROCESSING), auto=True),
         help="Scaling of the data.",
+    ),
+    Parameter(
+        name="columns",
+        default=None,
+        constraint=Optional(NamesOf(GIVEN_KINDS)),
+        help="Kinds of columns by name, for those that the program should not find out.",
+        option=None,
+    ),
+    Parameter(
+        name="missing",
+        default="ignore",
+        constraint=OneOf(MISSING_CHOICES),
+        help="Gaps in tables: left out of the likelihood, a value of their own, or refused.",
     ),
     Parameter(
         name="image_shape",

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.columns import Columns
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices, device_of
-from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
+from vae_anomaly.model.table_scaling import TableScaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.parameters import parameters_in
@@ -48,6 +50,7 @@ def write(fields: Mapping[str, Any], path: Path) -> str:
         "parameters": fields["parameters"] | {"score": fields["score"]},
         "sample_shape": list(fields["sample_shape"]),
         "feature_names": None if fields["feature_names"] is None else list(fields["feature_names"]),
+        "columns": None if fields["columns"] is None else fields["columns"].to_json(),
         "dtype": str(fields["vae"].scaling.loc.dtype).removeprefix("torch."),
         "calibrations": {name: vars(calibration) for name, calibration in fields["calibrations"].items()},
         "history": fields["history"],
@@ -93,7 +96,7 @@ class Described:
     ----------
     vae
         On the meta device, where tensors have shapes but no values.
-    image_shape, calibrations, score
+    image_shape, columns, calibrations, score
         As `FittedModel` has them.
     config
         The description in the file, checked.
@@ -101,6 +104,7 @@ class Described:
 
     vae: VAE
     image_shape: tuple[int, ...] | None
+    columns: Columns | None
     calibrations: dict[str, Calibration]
     score: str
     config: Mapping[str, Any]
@@ -109,21 +113,23 @@ class Described:
     def of(cls, config: dict[str, Any], layout: Layout, device: str) -> Described:
         """Build the module that a description needs, and compare it with the layout of the file's tensors."""
         parameters = parameters_in(config["parameters"], device)
-        choices = Choices(parameters, tuple(config["sample_shape"]))
+        columns = None if config.get("columns") is None else Columns.from_json(config["columns"])
+        choices = Choices(parameters, tuple(config["sample_shape"]), columns)
         # building takes time in proportion to the sides of an image, and every module has a tensor of all features
-        if max(math.prod(shape) for _, shape in layout.values()) < choices.n_features:
+        if max(math.prod(shape) for _, shape in layout.values()) < choices.n_units:
             raise ValueError("its sample_shape does not fit the rest")
         described = cls(
             vae=vae_of(choices, layout),
             image_shape=choices.image_shape,
+            columns=columns,
             calibrations={name: Calibration(**fields) for name, fields in config["calibrations"].items()},
             score=parameters["score_name"],
             config=config,
         )
-        described.check_layout(layout, (parameters["n_draws"], 1, choices.latent_dim), choices.n_features)
+        described.check_layout(layout, (parameters["n_draws"], 1, choices.latent_dim))
         return described
 
-    def check_layout(self, layout: Layout, noise: tuple[int, ...], n_features: int) -> None:
+    def check_layout(self, layout: Layout, noise: tuple[int, ...]) -> None:
         """Compare types and shapes of a file's tensors with those of the module that is to hold them."""
         kind = KINDS[self.config["dtype"]]
         expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
@@ -133,8 +139,6 @@ class Described:
         for name in sorted(expected.keys() | layout.keys()):
             if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
                 raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
-        if expected["vae.scaling.loc"][1] not in ((), (n_features,)):
-            raise ValueError("its scaling does not fit the rest")
 
     def fields(self, tensors: dict[str, Tensor], device: str) -> dict[str, Any]:
         """All fields of the `FittedModel`, once the tensors are read."""
@@ -148,6 +152,7 @@ class Described:
             "sample_shape": tuple(self.config["sample_shape"]),
             "image_shape": self.image_shape,
             "feature_names": None if names is None else tuple(names),
+            "columns": self.columns,
             "held_out_scores": {name: tensors[f"held_out.{name}"].numpy() for name in self.calibrations},
             "calibrations": self.calibrations,
             "score": self.score,
@@ -165,12 +170,29 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
             for name, (_, shape) in layout.items()
             if name.startswith("vae.")
         }
-        vae = choices.build(Scaling(state["scaling.loc"], state["scaling.scale"]))
-        prior, normals = (
+        scaling, prior, normals = (
             {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            for start in ("prior.", "normals.")
+            for start in ("scaling.", "prior.", "normals.")
         )
-        sizes = choices.latent_dim, choices.n_features
-        vae.prior = PRIORS[choices.prior].from_buffers(prior, *sizes)
-        vae.normals = checked_statistics(normals, *sizes)
+        vae = choices.build(scaling_with(scaling, choices))
+        n_parameters = vae.likelihood.exemplar_parameters or choices.n_units
+        vae.prior = PRIORS[choices.prior].from_buffers(prior, choices.latent_dim, n_parameters)
+        vae.normals = checked_statistics(normals, choices.latent_dim, choices.n_units)
     return vae
+
+
+def scaling_with(buffers: dict[str, Tensor], choices: Choices) -> Scaling:
+    """The scaling that has these buffers.
+
+    Raises
+    ------
+    ValueError
+        If their shapes do not fit the samples.
+    """
+    if choices.columns is None:
+        shapes = {tuple(value.shape) for value in buffers.values()}
+        if len(shapes) != 1 or shapes - {(), (choices.n_features,)}:
+            raise ValueError("its scaling does not fit the rest")
+        return scaling_of(buffers)
+    numbers = {name.removeprefix("numbers."): value for name, value in buffers.items() if name.startswith("numbers.")}
+    return TableScaling.with_shapes(choices.columns, TailScaling(**numbers), buffers["level_units"])

@@ -78,7 +78,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     """
     check_parameters(parameters)
     sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
-    choices = Choices(parameters, sample_shape)
+    choices = Choices(parameters, sample_shape, rows.columns)
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
     parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator)
@@ -99,7 +99,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
         progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
         checkpoints=checkpoints,
     )
-    fit_after_training(vae, parts.training, parts.validation, choices.prior, noise.to(device, dtype), generator)
+    fit_after_training(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     score_held_out(model, parts.calibration)
     calibrate_scores(model, rows, parameters["contamination"])
@@ -167,6 +167,8 @@ def checkpoints_of(
         "random_state": given if isinstance(given, Integral) else seed,
         "data": fingerprint(rows),
     }
+    if rows.columns is not None:
+        identity["columns"] = rows.columns.to_json()
     if not rows.in_memory:
         identity["rows"] = "on disk"
     folder = Path(parameters["checkpoint_dir"])
@@ -197,6 +199,7 @@ def uncalibrated(
         sample_shape=X.shape[1:],
         image_shape=choices.image_shape,
         feature_names=X.feature_names,
+        columns=X.columns,
         held_out_scores={},
         calibrations={},
         score=stored["score"],

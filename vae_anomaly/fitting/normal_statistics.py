@@ -37,6 +37,7 @@ import math
 import torch
 from torch import Tensor
 
+from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.activations import hidden_activations, path_difference
@@ -80,7 +81,7 @@ def fit_normal_statistics(
         (vae.encode(rows).mu.double(), path_difference(vae, rows).double()) for rows in torch.split(x, BLOCK_ROWS)
     ]
     mu, difference = (torch.cat(parts).cpu() for parts in zip(*blocks, strict=True))
-    activations = hidden_activations(vae.encoder, x[:BLOCK_ROWS]).double()
+    activations = hidden_activations(vae.encoder, filled(x[:BLOCK_ROWS])).double()
     rounding = 1e-6 * float(activations.square().mean().sqrt())
     latent_mean, latent_whitening = mu.mean(dim=0), shrunk_whitening(mu)
     statistics = NormalStatistics(
@@ -151,7 +152,7 @@ def residual_variance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     for rows in torch.split(x, BLOCK_ROWS):
         posterior = vae.encode(rows)
         for eps in noise:
-            residual = rows - vae.generate(vae.rsample(posterior, eps))
+            residual = filled(rows - vae.generate(vae.rsample(posterior, eps)))
             total += residual.double().square().sum(dim=0) / len(noise)
     average = (total.mean() / len(x)).clamp(min=1e-6)
     return ((total + AVERAGE_ROWS * average) / (len(x) + AVERAGE_ROWS)).clamp(min=float(0.01 * average))

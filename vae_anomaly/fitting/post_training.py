@@ -33,7 +33,7 @@ LIKELIHOOD_VALUES = 10_000_000
 
 
 def fit_after_training(
-    vae: VAE, X: Rows, X_held_out: RowsInMemory, prior: str, noise: Tensor, generator: torch.Generator
+    vae: VAE, X: Rows, X_held_out: RowsInMemory, prior_fit: str, noise: Tensor, generator: torch.Generator
 ) -> None:
     """Fit ``vae.prior``, ``vae.likelihood`` and ``vae.normals`` in place.
 
@@ -43,19 +43,19 @@ def fit_after_training(
         Trained.
     X, X_held_out
         Raw rows ``(N, D)``: those trained on, perhaps on disk, and others.
-    prior
-        A key of `vae_anomaly.registry.PRIORS`.
+    prior_fit
+        A key of `vae_anomaly.registry.PRIOR_FITS`.
     noise
         Latent draws ``(K, 1, latent_dim)``.
     generator
         Chooses rows, on the CPU.
     """
     rows = FittingRows(X, X_held_out, vae.scaling, generator)
-    prior_fit: PriorFit = PRIOR_FITS[prior]()
-    prior_fit.before_likelihood(vae, rows)
+    fit: PriorFit = PRIOR_FITS[prior_fit]()
+    fit.before_likelihood(vae, rows)
     x = rows.scaled_sample(rows.preferred, row_budget(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES, rows.n_features))
     fit_likelihood(vae, x, noise[0])
-    prior_fit.after_likelihood(vae, rows, x)
+    fit.after_likelihood(vae, rows, x)
     with torch.no_grad():
         vae.normals = fit_normal_statistics(vae, rows.scaled_sample(X, MAX_ROWS), x, noise, generator)
 

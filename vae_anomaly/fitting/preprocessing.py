@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from vae_anomaly.columns import Columns
 from vae_anomaly.errors import DataError
-from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.fitting.tails import NO_TAILS, heavy_columns, location_and_scale, tails
+from vae_anomaly.model.scaling import Scaling, TailScaling, filled
+from vae_anomaly.model.table_scaling import TableScaling
 from vae_anomaly.registry import PREPROCESSING
 from vae_anomaly.storage.rows import Rows
+
+MIN_LEVEL_ROWS = 2
 
 
 @PREPROCESSING.register("standardize")
@@ -17,6 +22,8 @@ def standardize(X: Rows) -> Scaling:
 
     So a value that differs from a constant by d counts as d standard deviations, not as d / 1e-8.
     """
+    if X.columns is not None:
+        return table_scaling(X, X.columns, draws_in=False)
     from sklearn.preprocessing import StandardScaler  # a second, which scoring does without
 
     with np.errstate(over="ignore", invalid="ignore"):
@@ -24,6 +31,77 @@ def standardize(X: Rows) -> Scaling:
         for rows in X.chunks():
             scaler.partial_fit(rows)
     return scaling(scaler.mean_, scaler.scale_)
+
+
+@PREPROCESSING.register("by_column")
+def by_column(X: Rows) -> Scaling:
+    """As "standardize", and the tails of columns that need it are drawn in by a logarithm first.
+
+    Which columns those are is decided from an even sample of about 10,000 rows (`vae_anomaly.fitting.tails`).
+    """
+    if X.columns is not None:
+        return table_scaling(X, X.columns, draws_in=True)
+    if X.dtype == np.uint8:
+        return standardize(X)
+    sample = X.even_sample().astype(np.float64)
+    heavy = heavy_columns(sample)
+    if not len(heavy):
+        return standardize(X)
+    ends = np.tile(NO_TAILS, (X.shape[1], 1))
+    for place in heavy:
+        ends[place] = tails(sample[:, place])
+    if (ends == NO_TAILS).all():
+        return standardize(X)
+    plain = standardize(X)
+    loc, scale = plain.loc.numpy().copy(), plain.scale.numpy().copy()
+    for place in np.flatnonzero((ends != NO_TAILS).any(axis=1)):
+        loc[place], scale[place] = location_and_scale(sample[:, place], ends[place])
+    return tail_scaling(loc, scale, ends)
+
+
+def table_scaling(X: Rows, columns: Columns, *, draws_in: bool) -> TableScaling:
+    """The scaling of a table's codes ``(N, C)``, from an even sample of about 10,000 rows; gaps are left out.
+
+    A level has a unit of its own if at least two of the rows have it.
+    """
+    sample = X.even_sample().astype(np.float64)
+    counts = level_counts(X, columns)
+    places = [place for place in columns.by_name if not columns.modelled[place].is_category]
+    loc, scale = np.zeros(max(1, len(places))), np.ones(max(1, len(places)))
+    ends = np.tile(NO_TAILS, (len(loc), 1))
+    for i, place in enumerate(places):
+        values = sample[:, place]
+        values = values[~np.isnan(values)]
+        if draws_in and columns.modelled[place].kind == "number":
+            ends[i] = tails(values)
+        if len(values):
+            loc[i], scale[i] = location_and_scale(values, ends[i])
+    units = [np.zeros(1)] if not counts else []
+    for place, _ in columns.groups:
+        if place in counts:
+            own = counts[place] >= MIN_LEVEL_ROWS
+            units.append(np.where(own, np.cumsum(own) - 1, len(own)))
+    level_units = torch.tensor(np.concatenate(units), dtype=torch.float64)
+    return TableScaling(columns, tail_scaling(loc, scale, ends), level_units)
+
+
+def level_counts(X: Rows, columns: Columns) -> dict[int, np.ndarray]:
+    """How many rows have each level, by the place of the category."""
+    counts = {place: np.zeros(len(columns.modelled[place].levels), np.int64) for place, _ in columns.groups}
+    counts = {place: count for place, count in counts.items() if len(count)}
+    for rows in X.chunks():
+        for place, count in counts.items():
+            codes = rows[:, place]
+            codes = codes[codes < len(count)].astype(np.int64)  # neither a gap nor another level
+            count += np.bincount(codes, minlength=len(count))
+    return counts
+
+
+def tail_scaling(loc: np.ndarray, scale: np.ndarray, ends: np.ndarray) -> TailScaling:
+    """The scaling with these moments ``(D,)`` and maps ``(D, 4)``, checked as `scaling` does."""
+    plain = scaling(loc, scale)
+    low, high, low_scale, high_scale = (torch.tensor(values) for values in np.ascontiguousarray(ends.T))
+    return TailScaling(plain.loc, plain.scale, low, high, low_scale, high_scale)
 
 
 @PREPROCESSING.register("unit_range")
@@ -78,4 +156,4 @@ def scaling(loc: np.ndarray | float, scale: np.ndarray | float) -> Scaling:
 def rms_deviation(scaling: Scaling, X: Rows) -> float:
     """Root mean square deviation of scaled rows from their mean, over about 10,000 of them: one number."""
     x = scaling(torch.from_numpy(np.array(X.even_sample())).to(scaling.loc))
-    return float(x.double().var(dim=0, correction=0).mean().sqrt())
+    return float(filled(x.double()).var(dim=0, correction=0).mean().sqrt())

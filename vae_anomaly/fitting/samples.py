@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
+from vae_anomaly.columns import Column, Columns
 from vae_anomaly.storage.checks import check_samples, feature_names_of
-from vae_anomaly.storage.rows import RowsInMemory
+from vae_anomaly.storage.rows import Rows, RowsInMemory
+from vae_anomaly.storage.spool import spool
+from vae_anomaly.tables.codes import TableInference, recoded
+from vae_anomaly.tables.frames import as_frame, dense, frame_of_array, is_frame, is_plain, is_sparse
 
 
-def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMemory:
-    """Samples as rows in memory, checked; the one way in, of ``fit`` and its variants and of scoring.
+def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
+    """Samples of plain numbers as rows in memory, checked.
 
     Parameters
     ----------
@@ -21,6 +30,8 @@ def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMem
         What messages call it.
     first_row
         The number of its first sample in messages.
+    gaps
+        Whether NaN may stand for a missing value of a row.
 
     Returns
     -------
@@ -32,17 +43,114 @@ def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMem
     ValueError
         If these are no samples of finite numbers, or a column name comes twice.
     TypeError
-        If they are sparse, values are no numbers, or some column names are text and others are not.
+        If values are no numbers, or some column names are text and others are not.
     """
     names = feature_names_of(X)
     with np.errstate(over="ignore", invalid="ignore"):  # check_array sums the values, which may be large
         values = check_array(
             X, dtype="numeric", allow_nd=is_images(X), ensure_all_finite=False, estimator="VAEDetector"
         )
-    check_samples(values, source, first_row, names)
+    check_samples(values, source, first_row, names, gaps=gaps)
     return RowsInMemory(values, names, source)
 
 
 def is_images(X: ArrayLike) -> bool:
     """Whether samples come as images ``(N, H, W)`` or ``(N, H, W, C)``."""
     return getattr(X, "ndim", 2) in (3, 4)
+
+
+def rows_to_fit(X: Any, parameters: Mapping[str, Any], source: str = "X") -> RowsInMemory:
+    """Samples to fit as rows in memory, a table's columns found out; the one way in.
+
+    Parameters
+    ----------
+    X
+        As `samples_of` takes it; or a table with categories, dates and gaps: a DataFrame of pandas, polars or another
+        library that narwhals knows, or rows of objects. Sparse rows become dense.
+    parameters
+        Of `VAEDetector`: ``columns`` and ``missing`` count here.
+    source
+        What messages call it.
+
+    Raises
+    ------
+    ValueError
+        If these are no samples that a model can be given.
+    TypeError
+        If they are no samples at all.
+    """
+    missing = parameters["missing"]
+    X = tabular(X)
+    if not needs_inference(X, parameters):
+        return with_gaps(samples_of(X, source, gaps=missing != "refuse"), missing)
+    inference = TableInference(parameters["columns"], missing, source)
+    codes = inference.add(X)
+    columns, recodes = inference.columns()
+    names = None if feature_names_of(X) is None else columns.names
+    return RowsInMemory(recoded(codes, columns, recodes), names, source, columns)
+
+
+@contextmanager
+def spooled_to_fit(batches: Iterable[Any], parameters: Mapping[str, Any], source: str = "the data") -> Iterator[Rows]:
+    """As `rows_to_fit`, of samples that come in batches: rows on disk.
+
+    Raises
+    ------
+    ValueError
+        As `rows_to_fit`, or if batches differ in shape, type or columns.
+    OSError
+        If the temporary file has no room.
+    """
+    missing = parameters["missing"]
+
+    def check(batch: ArrayLike, name: str, first_row: int) -> RowsInMemory:
+        return samples_of(batch, name, first_row, gaps=missing != "refuse")
+
+    remaining = map(tabular, batches)
+    first = next(remaining, None)
+    if first is None or not needs_inference(first, parameters):
+        with spool(remaining if first is None else chain([first], remaining), source, check) as rows:
+            yield with_gaps(rows, missing)
+        return
+    inference = TableInference(parameters["columns"], missing, source)
+    with spool(map(inference.add, chain([first], remaining)), source) as rows:
+        columns, recodes = inference.columns()
+        with spool((recoded(chunk, columns, recodes) for chunk in rows.chunks()), source) as final:
+            yield final.described(None if feature_names_of(first) is None else columns.names, columns)
+
+
+def tabular(X: Any) -> Any:
+    """Samples with a DataFrame in place of any other table, rows of objects among them; sparse rows as dense ones."""
+    if is_frame(X):
+        return as_frame(X)
+    if is_sparse(X):
+        return dense(X)
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.filled(X.astype(np.float64), np.nan) if X.mask.any() else X.data
+    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in "OSUT"):
+        array = np.asarray(X)
+        if array.ndim == 2 and array.size and array.dtype.kind in "OSUT":
+            return frame_of_array(np.array(X, dtype=object))
+    return X
+
+
+def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:
+    """Whether samples that `tabular` gave are a table whose columns have to be found out."""
+    return is_frame(X) and (bool(parameters["columns"]) or not is_plain(X))
+
+
+def with_gaps(rows: Rows, missing: str) -> Any:
+    """Rows of plain numbers, their columns described if some have gaps."""
+    if rows.dtype.kind != "f" or len(rows.shape) != 2:
+        return rows
+    gaps = np.zeros(rows.shape[1], dtype=bool)
+    for chunk in rows.chunks():
+        gaps |= np.isnan(chunk).any(axis=0)
+    if not gaps.any():
+        return rows
+    names = rows.feature_names or tuple(str(place) for place in range(rows.shape[1]))
+    columns = Columns(
+        Column(name=name, kind="number", marks_gaps=bool(gap) and missing == "category", why="numbers")
+        for name, gap in zip(names, gaps, strict=True)
+    )
+    return rows.described(rows.feature_names, columns)

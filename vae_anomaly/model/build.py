@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vae_anomaly.columns import Columns
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.scaling import Scaling
@@ -27,6 +28,8 @@ class Choices:
         Of `VAEDetector`, by name, already checked.
     sample_shape
         ``(D,)``, ``(H, W)`` or ``(H, W, C)``.
+    columns
+        What the columns are, of a table that has more than plain numbers.
 
     Attributes
     ----------
@@ -38,11 +41,14 @@ class Choices:
     Raises
     ------
     DataError
-        If the parameter ``image_shape`` does not have as many pixels as the samples have features.
+        If the parameter ``image_shape`` does not have as many pixels as the samples have features, or a parameter does
+        not suit a table with categories, dates or gaps.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], sample_shape: tuple[int, ...]) -> None:
-        self.parameters = parameters
+    def __init__(
+        self, parameters: Mapping[str, Any], sample_shape: tuple[int, ...], columns: Columns | None = None
+    ) -> None:
+        self.parameters, self.columns = parameters, columns
         self.n_features = math.prod(sample_shape)
         shape: tuple[int, ...] | None = parameters["image_shape"] if len(sample_shape) == 1 else sample_shape
         if shape is not None and math.prod(shape) != self.n_features:
@@ -50,6 +56,22 @@ class Choices:
                 f"image_shape={shape} has {math.prod(shape)} pixels, the samples have {self.n_features} features"
             )
         self.image_shape = None if shape is None else (*shape, 1)[:3]
+        if columns is not None:
+            self._check_columns()
+
+    def _check_columns(self) -> None:
+        for name, possible in (
+            ("likelihood", ("auto", "gaussian")),
+            ("preprocessing", ("auto", "by_column", "standardize")),
+        ):
+            given = self.chosen(name) or "auto"
+            if given not in possible:
+                raise DataError(
+                    f"{name}={given!r} is for rows of plain numbers, and these have categories, dates or gaps: leave "
+                    f"{name}='auto', or prepare the columns first"
+                )
+        if self.image_shape is not None:
+            raise DataError("image_shape is for rows of plain numbers, and these have categories, dates or gaps")
 
     @property
     def of_architecture(self) -> Mapping[str, Any]:
@@ -65,6 +87,8 @@ class Choices:
     @property
     def likelihood(self) -> str:
         """A key of `LIKELIHOODS`."""
+        if self.columns is not None:
+            return "mixed"
         given = self.of_architecture.get("likelihood") or self.chosen("likelihood")
         return str(given or ("gaussian" if self.image_shape is None else "correlated_gaussian"))
 
@@ -78,9 +102,20 @@ class Choices:
         return "exemplars" if self.image_shape is None else "mixture"
 
     @property
+    def prior_fit(self) -> str:
+        """A key of `PRIOR_FITS`."""
+        fits: Mapping[str, str] = LIKELIHOODS.entry(self.likelihood).facts.get("prior_fits", {})
+        return fits.get(self.prior, self.prior)
+
+    @property
+    def n_units(self) -> int:
+        """What the networks take: one number a feature, and one for each level of a category."""
+        return self.n_features if self.columns is None else len(self.columns.of_units)
+
+    @property
     def latent_dim(self) -> int:
         """Size of the latent space."""
-        return int(self.chosen("latent_dim") or max(1, min(AUTO_LATENT, self.n_features // 2)))
+        return int(self.chosen("latent_dim") or max(1, min(AUTO_LATENT, self.n_units // 2)))
 
     @property
     def input_noise(self) -> float:
@@ -98,7 +133,7 @@ class Choices:
             return str(given)
         if self.on_unit_interval:
             return "unit_range" if self.image_shape is not None or dtype == np.uint8 else "none"
-        return "standardize" if self.image_shape is None else "standardize_globally"
+        return "by_column" if self.image_shape is None else "standardize_globally"
 
     @property
     def on_unit_interval(self) -> bool:
@@ -123,10 +158,10 @@ class Choices:
                 f"likelihood={self.likelihood!r} needs images: pass them as (N, H, W) or (N, H, W, C), give "
                 "image_shape=, or use likelihood='gaussian'"
             )
-        likelihood: Likelihood = LIKELIHOODS[self.likelihood].for_samples(self.image_shape)
+        likelihood: Likelihood = LIKELIHOODS[self.likelihood].for_samples(self.image_shape, self.columns)
         with torch.device("meta"):
             encoder, decoder = ARCHITECTURES[self.parameters["architecture"]](
-                self.image_shape or (self.n_features,), self.latent_dim
+                self.image_shape or (self.n_units,), self.latent_dim
             )
         vae = VAE(encoder, decoder, likelihood, rows_to_units)
         if not rows_to_units.loc.is_meta:

@@ -22,7 +22,7 @@ from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.networks.base import Encoder, Posterior
 from vae_anomaly.model.priors.base import Prior
 from vae_anomaly.model.priors.standard_normal import StandardNormal
-from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.scaling import Scaling, filled
 
 
 class VAE(nn.Module):
@@ -62,8 +62,8 @@ class VAE(nn.Module):
         self.register_module("normals", None)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Posterior of each row; fields ``(N, latent_dim)``."""
-        posterior: Posterior = self.encoder(x)
+        """Posterior of each row; fields ``(N, latent_dim)``. Gaps count as the normals' mean."""
+        posterior: Posterior = self.encoder(filled(x))
         return posterior
 
     def decode(self, z: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vae_anomaly.model.networks.base import Encoder
+from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
 
 MAX_COLUMNS = 1_024
@@ -31,7 +32,7 @@ MAX_COLUMNS = 1_024
 
 def path_difference(vae: VAE, x: Tensor) -> Tensor:
     """Hidden activations of scaled rows ``(N, D)`` minus those of their reconstructions, ``(N, C)``."""
-    return hidden_activations(vae.encoder, x) - hidden_activations(vae.encoder, vae.reconstruct(x))
+    return hidden_activations(vae.encoder, filled(x)) - hidden_activations(vae.encoder, vae.reconstruct(x))
 
 
 def hidden_activations(encoder: Encoder, x: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class Explanation(NamedTuple):
 def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     """The fields of an `Explanation` of scaled rows ``(N, D)``, in its order; ``noise`` as for `elbo_terms`."""
     parts = vae.prior.parts(vae, x, noise)
-    spread = parts.variance.sqrt() * vae.scaling.scale.double()
-    excess = -parts.reconstruction - parts.entropy
-    return parts.reconstruction, parts.kl, vae.scaling.inverse(parts.mean), spread, excess
+    scaling = vae.scaling
+    reconstruction = scaling.to_features(parts.reconstruction)
+    excess = scaling.to_features(-parts.reconstruction - parts.entropy)
+    spread = scaling.spread(parts.mean, parts.variance)
+    return reconstruction, parts.kl, scaling.inverse(parts.mean), spread, excess

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.model.elbo import elbo_terms, importance_weighted_bound
+from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.activations import path_difference
@@ -80,7 +81,7 @@ def reconstruction_probability(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     log_p = []
     for eps in noise:
         residual = x - vae.generate(vae.rsample(posterior, eps))
-        log_p.append(-0.5 * (residual.square() / variance + torch.log(2 * math.pi * variance)).sum(dim=-1))
+        log_p.append(filled(-0.5 * (residual.square() / variance + torch.log(2 * math.pi * variance))).sum(dim=-1))
     return torch.logsumexp(torch.stack(log_p), dim=0) - math.log(len(noise))
 
 

@@ -19,7 +19,7 @@ from vae_anomaly.storage.rows import RowsInMemory
 MAX_NAMES = 5  # in a message
 
 
-def checked(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMemory:
+def checked(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
     """Arrays and plain DataFrames as rows in memory; `vae_anomaly.fitting.samples.samples_of` takes more kinds.
 
     Parameters
@@ -30,6 +30,8 @@ def checked(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMemory
         What messages call it.
     first_row
         The number of its first sample in messages.
+    gaps
+        Whether NaN may stand for a missing value of a row.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def checked(X: ArrayLike, source: str = "X", first_row: int = 0) -> RowsInMemory
         If some column names are text and others are not.
     """
     rows = RowsInMemory(np.asarray(X), feature_names_of(X), source)
-    check_samples(rows.values, source, first_row, rows.feature_names)
+    check_samples(rows.values, source, first_row, rows.feature_names, gaps=gaps)
     return rows
 
 
@@ -70,8 +72,10 @@ def feature_names_of(X: Any) -> tuple[str, ...] | None:
     return names
 
 
-def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None) -> None:
-    """Refuse what no model can be given: wrong kind or shape, no values, NaN and infinity.
+def check_samples(
+    X: np.ndarray, source: str, first_row: int = 0, columns: tuple[str, ...] | None = None, *, gaps: bool = False
+) -> None:
+    """Refuse what no model can be given: wrong kind or shape, no values, infinity, and NaN unless ``gaps`` may be.
 
     Raises
     ------
@@ -90,7 +94,8 @@ def check_samples(X: np.ndarray, source: str, first_row: int = 0, columns: tuple
         return
     step = max(1, 4_000_000 // (X.size // len(X)))
     for start in range(0, len(X), step):
-        finite = np.isfinite(X[start : start + step])
+        part = X[start : start + step]
+        finite = ~np.isinf(part) if gaps and X.ndim == 2 else np.isfinite(part)
         if not finite.all():
             row, *place = np.argwhere(~finite)[0].tolist()
             value = X[(start + row, *place)]

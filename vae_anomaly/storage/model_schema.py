@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from vae_anomaly.columns import CYCLES, KINDS, MAX_LEVELS, Columns
 from vae_anomaly.constraints import Constraint, Integer, Number, Optional, is_integer
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.history import EpochRecord, validation_elbo
@@ -120,6 +121,69 @@ def is_versions(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
 
 
+def is_columns(value: Any) -> bool:
+    """None, or a list of what `vae_anomaly.columns.Column` has."""
+    return value is None or (isinstance(value, list) and all(map(is_column, value)) and has_columns(value))
+
+
+def has_columns(columns: list[dict[str, Any]]) -> bool:
+    """Whether the columns differ in name, and one is modelled."""
+    names = {column["name"] for column in columns}
+    return len(names) == len(columns) and len(Columns.from_json(columns)) > 0
+
+
+def is_column(value: Any) -> bool:
+    """The fields of a column, each of its type; a kind that there is, and what only that kind has."""
+    if not isinstance(value, dict) or value.keys() != COLUMN.keys():
+        return False
+    if not all(fits(value[name]) for name, fits in COLUMN.items()):
+        return False
+    of_category, of_date = bool(value["levels"]), bool(value["cycles"] or value["form"])
+    return not (
+        (of_category and value["kind"] not in ("category", "constant"))
+        or (value["kind"] == "category" and not of_category)
+        or (of_date and value["kind"] != "date")
+    )
+
+
+def is_text(value: Any) -> bool:
+    """Text."""
+    return isinstance(value, str)
+
+
+def are_levels(value: Any) -> bool:
+    """Different texts, not too many."""
+    return is_list(value) and all(map(is_text, value)) and len(set(value)) == len(value) <= MAX_LEVELS
+
+
+def are_cycles(value: Any) -> bool:
+    """Different cycles of a date."""
+    return is_list(value) and all(cycle in CYCLES for cycle in value) and len(set(value)) == len(value)
+
+
+def is_kind(value: Any) -> bool:
+    """A kind of column."""
+    return is_text(value) and value in KINDS
+
+
+def is_flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
+COLUMN: dict[str, Callable[[Any], bool]] = {
+    "name": is_text,
+    "kind": is_kind,
+    "levels": are_levels,
+    "cycles": are_cycles,
+    "marks_gaps": is_flag,
+    "form": is_text,
+    "why": is_text,
+    "note": is_text,
+}
+"""The fields of `vae_anomaly.columns.Column`."""
+
+
 def is_dtype(value: Any) -> bool:
     """A precision that a model computes in."""
     return value in ("float32", "float64")
@@ -139,6 +203,7 @@ CONFIG: dict[str, Callable[[Any], bool]] = {
     "parameters": is_object,
     "sample_shape": is_shape,
     "feature_names": is_names,
+    "columns": is_columns,
     "dtype": is_dtype,
     "calibrations": is_object,
     "history": is_list,
@@ -171,6 +236,7 @@ def check_config(config: dict[str, Any]) -> None:
     ValueError
         Naming the first field at fault.
     """
+    config.setdefault("columns", None)  # which older files lack
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")
@@ -181,6 +247,8 @@ def check_config(config: dict[str, Any]) -> None:
     check_calibrations(config["calibrations"])
     check_history(config["history"])
     names, score = config["feature_names"], config["parameters"].get("score")
+    if config["columns"] is not None and [len(Columns.from_json(config["columns"]))] != config["sample_shape"]:
+        raise ValueError("its columns do not fit its sample_shape")
     if names is not None and len(names) != math.prod(config["sample_shape"]):
         raise ValueError(f"its feature_names do not fit: there are {len(names)}")
     if not isinstance(score, str) or score not in config["calibrations"]:

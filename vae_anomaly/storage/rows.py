@@ -18,6 +18,7 @@ from typing import IO, Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from vae_anomaly.columns import Columns
 from vae_anomaly.errors import DataError
 
 LOADED_BYTES = 1 << 30  # up to this size rows on disk are loaded, and all is as for an array
@@ -47,6 +48,8 @@ class Rows(ABC):
         Type of the values.
     feature_names : tuple of str or None
         Column names, if the samples have them.
+    columns : Columns or None
+        What the columns are, if the samples are codes of a table (`vae_anomaly.columns`); then a gap is NaN.
     source : str
         What messages call the samples.
     in_memory : bool
@@ -55,6 +58,7 @@ class Rows(ABC):
 
     dtype: np.dtype[Any]
     feature_names: tuple[str, ...] | None
+    columns: Columns | None
     source: str
     in_memory: ClassVar[bool]
 
@@ -99,6 +103,10 @@ class Rows(ABC):
         """The samples as rows ``(N, D)``."""
 
     @abstractmethod
+    def described(self, feature_names: tuple[str, ...] | None, columns: Columns | None) -> Self:
+        """The same samples, with these names and with what the columns are."""
+
+    @abstractmethod
     def loaded(self) -> Rows:
         """The same samples, in memory if they are small enough for it (1 GiB)."""
 
@@ -137,15 +145,21 @@ class RowsInMemory(Rows):
     ----------
     values : ndarray of shape (N, D), (N, H, W) or (N, H, W, C)
         The samples.
-    feature_names, source
+    feature_names, source, columns
         As `Rows` has them.
     """
 
     in_memory = True
 
-    def __init__(self, values: np.ndarray, feature_names: tuple[str, ...] | None = None, source: str = "X") -> None:
+    def __init__(
+        self,
+        values: np.ndarray,
+        feature_names: tuple[str, ...] | None = None,
+        source: str = "X",
+        columns: Columns | None = None,
+    ) -> None:
         self.values, self.dtype = values, values.dtype
-        self.feature_names, self.source = feature_names, source
+        self.feature_names, self.source, self.columns = feature_names, source, columns
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -176,6 +190,9 @@ class RowsInMemory(Rows):
     def flat(self) -> Self:
         return self._of(self.values.reshape(len(self), -1))
 
+    def described(self, feature_names: tuple[str, ...] | None, columns: Columns | None) -> Self:
+        return type(self)(self.values, feature_names, self.source, columns)
+
     def loaded(self) -> Self:
         return self
 
@@ -184,12 +201,12 @@ class RowsInMemory(Rows):
             return self
         with np.errstate(over="ignore"):  # of extended precision
             values = self.values.astype(np.float64)
-        if not np.isfinite(values).all():
+        if np.isinf(values).any():
             raise DataError(f"{self.source}: holds a value too large for double precision")
         return self._of(values)
 
     def _of(self, values: np.ndarray) -> Self:
-        return type(self)(values, self.feature_names, self.source)
+        return type(self)(values, self.feature_names, self.source, self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +223,7 @@ class RowsOnDisk(Rows):
         Shape of all that the file holds, ``(N, D)``, ``(N, H, W)`` or ``(N, H, W, C)``.
     dtype
         One of `TYPES`.
-    source, feature_names
+    source, feature_names, columns
         As `Rows` has them.
     skipped
         Sorted indices in the file of samples that count as absent.
@@ -221,6 +238,7 @@ class RowsOnDisk(Rows):
     source: str
     feature_names: tuple[str, ...] | None = None
     skipped: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    columns: Columns | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -283,8 +301,11 @@ class RowsOnDisk(Rows):
     def flat(self) -> Self:
         return replace(self, file_shape=(self.file_shape[0], math.prod(self.file_shape[1:])))
 
+    def described(self, feature_names: tuple[str, ...] | None, columns: Columns | None) -> Self:
+        return replace(self, feature_names=feature_names, columns=columns)
+
     def loaded(self) -> Rows:
-        return RowsInMemory(self[:], self.feature_names, self.source) if self.small else self
+        return RowsInMemory(self[:], self.feature_names, self.source, self.columns) if self.small else self
 
     def computable(self) -> Self:
         return self

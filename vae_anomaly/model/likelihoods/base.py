@@ -21,7 +21,8 @@ What has to be known before torch is imported is in its entry in the registry, a
   means at once, which exemplars as a prior need;
 - ``needs_images``: it is for images only;
 - ``brought_by``: the architecture that brings it, so that a user cannot choose it by name;
-- ``stands_for``: the name by which a user may still ask for it with that architecture.
+- ``stands_for``: the name by which a user may still ask for it with that architecture;
+- ``prior_fits``: by prior, the key of `vae_anomaly.registry.PRIOR_FITS` that fits it, where it is not the prior's own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
+from vae_anomaly.columns import Columns
+from vae_anomaly.model.pairs import weighted_moments
 from vae_anomaly.registry import LIKELIHOODS
 
 
@@ -41,8 +44,16 @@ class Likelihood(nn.Module):
     positive_buffers: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
-    def for_samples(cls, image_shape: tuple[int, ...] | None) -> Self:
-        """The likelihood, nothing fitted yet, of images ``(height, width, channels)`` or, for None, of other rows."""
+    def for_samples(cls, image_shape: tuple[int, ...] | None, columns: Columns | None = None) -> Self:
+        """The likelihood, nothing fitted yet.
+
+        Parameters
+        ----------
+        image_shape
+            Height, width and channels of images; None for other rows.
+        columns
+            What the columns are, of a table that has more than plain numbers.
+        """
         return cls()
 
     @property
@@ -99,6 +110,26 @@ class Likelihood(nn.Module):
             If the likelihood is not Gaussian.
         """
         raise TypeError(f"exemplars need a Gaussian likelihood, not {type(self).__name__}")
+
+    def mixture_moments(self, x: Tensor, decoded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, variance and entropy of each feature, ``(N, D)`` float64, averaged over n decoded means.
+
+        Parameters
+        ----------
+        x
+            Scaled rows ``(N, D)``.
+        decoded
+            ``(n, D)``.
+        weights
+            ``(N, n)``, which sum to one in each row.
+        """
+        mean, variance = weighted_moments(decoded, weights)
+        return mean, variance + self.variance_of_features(x, mean), self.entropy_of_features(x, mean).double()
+
+    @property
+    def exemplar_parameters(self) -> int | None:
+        """Numbers that describe p(x|z) for one exemplar; None: one a feature, as a decoder gives them."""
+        return None
 
     @property
     def shared_variance(self) -> Tensor | None:

@@ -32,6 +32,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from vae_anomaly.columns import Columns
 from vae_anomaly.model.likelihoods.degrees_of_freedom import degrees_of_freedom
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE, Gaussian
 from vae_anomaly.model.likelihoods.signal import signal_of
@@ -75,7 +76,7 @@ class CorrelatedGaussian(Gaussian):
         self.sharpness_std: Tensor
 
     @classmethod
-    def for_samples(cls, image_shape: tuple[int, ...] | None) -> Self:
+    def for_samples(cls, image_shape: tuple[int, ...] | None, columns: Columns | None = None) -> Self:
         assert image_shape is not None  # its entry in the registry says that it needs images
         height, width, channels = image_shape
         return cls((height, width, channels))

@@ -83,14 +83,16 @@ class Prior(nn.Module):
     """A distribution of latents, with the bound on log p(x) that it allows; the module's docstring has its laws."""
 
     shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Its buffers, and their shapes in the sizes ``latent_dim``, ``n_features`` and others that it names itself."""
+    """Its buffers, and their shapes in the sizes ``latent_dim``, ``n_parameters`` and others that it names itself."""
     positive_buffers: ClassVar[frozenset[str]] = frozenset()
     shares_of: ClassVar[str] = "latents"
     """What the shares of the KL term belong to, in the plural."""
 
     @classmethod
-    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_features: int) -> Self:
+    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
         """The prior with these buffers, which are checked since they may come from any file.
+
+        ``n_parameters`` is how many numbers describe p(x|z) to the likelihood.
 
         Raises
         ------
@@ -98,7 +100,7 @@ class Prior(nn.Module):
             If their names or shapes are not those of such a prior.
         """
         what = f"a prior of kind {PRIORS.name_of(cls)!r}"
-        check_shapes(buffers, cls.shapes, what, latent_dim=latent_dim, n_features=n_features)
+        check_shapes(buffers, cls.shapes, what, latent_dim=latent_dim, n_parameters=n_parameters)
         return cls(**buffers)
 
     def posterior(self, encoded: Posterior) -> Posterior:

@@ -29,7 +29,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vae_anomaly.model.pairs import weighted_moments
 from vae_anomaly.model.priors.base import Model, Parts, Prior
 from vae_anomaly.registry import PRIORS
 
@@ -45,11 +44,11 @@ class Exemplars(Prior):
     latents
         ``(n, latent_dim)``.
     decoded
-        The means of p(x|z_i), ``(n, D)``: the decoder's output for the latents, moved perhaps some way towards the rows
-        that they encode.
+        The parameters of p(x|z_i), ``(n, D)``, or as many as the likelihood's ``exemplar_parameters``: the decoder's
+        output for the latents, moved perhaps some way towards the rows that they encode.
     """
 
-    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"latents": ("n", "latent_dim"), "decoded": ("n", "n_features")}
+    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"latents": ("n", "latent_dim"), "decoded": ("n", "n_parameters")}
     shares_of: ClassVar[str] = "exemplars"
 
     def __init__(self, latents: Tensor, decoded: Tensor) -> None:
@@ -70,14 +69,7 @@ class Exemplars(Prior):
         """Means over the exemplars, weighted by their responsibilities."""
         p = vae.likelihood
         r, kl = self.responsibilities(p.log_prob_of_pairs(x, self.decoded))
-        mean, variance = weighted_moments(self.decoded, r)
-        return Parts(
-            p.mean_log_prob_of_features(x, self.decoded, r),
-            kl,
-            mean,
-            variance + p.variance_of_features(x, mean),
-            p.entropy_of_features(x, mean).double(),
-        )
+        return Parts(p.mean_log_prob_of_features(x, self.decoded, r), kl, *p.mixture_moments(x, self.decoded, r))
 
     def terms_of_pairs(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction term and KL term, ``(N,)`` float64 each, from log p(x|z_i), ``(N, n)`` float64."""

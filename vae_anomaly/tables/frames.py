@@ -1,0 +1,72 @@
+"""What counts as a table, and any of them as a pandas DataFrame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_anomaly.errors import DataError
+
+FEW_ROWS = 20
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def is_frame(X: Any) -> bool:
+    """Whether it has columns of its own, as pandas', polars' and Arrow's tables have."""
+    return not isinstance(X, np.ndarray | list | tuple) and (hasattr(X, "columns") or hasattr(X, "column_names"))
+
+
+def as_frame(X: Any) -> pd.DataFrame:
+    """A table as a DataFrame: pandas' as it is, another's copied.
+
+    Raises
+    ------
+    DataError
+        If it is a lazy frame.
+    TypeError
+        If it is no table that narwhals knows.
+    """
+    import pandas as pd
+
+    if isinstance(X, pd.DataFrame):
+        return X
+    import narwhals as nw
+
+    frame = nw.from_native(X)
+    if isinstance(frame, nw.LazyFrame):
+        raise DataError(f"X is a lazy {type(X).__name__}, whose values are not computed yet: call .collect() first")
+    return pd.DataFrame({column.name: column.to_numpy() for column in frame.iter_columns()})
+
+
+def frame_of_array(X: np.ndarray) -> pd.DataFrame:
+    """Rows ``(N, D)`` of any values as a DataFrame, whose columns are called by their places."""
+    import pandas as pd
+
+    return pd.DataFrame(X).infer_objects()
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether these are rows of a sparse matrix, or a DataFrame of sparse columns."""
+    return hasattr(X, "toarray") and hasattr(X, "nnz")
+
+
+def dense(X: Any) -> np.ndarray:
+    """Sparse rows ``(N, D)`` with all their zeros."""
+    rows: np.ndarray = X.toarray()
+    return rows
+
+
+def is_plain(frame: pd.DataFrame) -> bool:
+    """Whether all columns are numbers of NumPy's types without a gap, and none counts the rows."""
+    return all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in frame.dtypes) and not any(
+        counts_rows(values) if values.dtype.kind in "iu" else values.isna().any() for _, values in frame.items()
+    )
+
+
+def counts_rows(values: pd.Series) -> bool:
+    """Whether whole numbers rise by one from row to row."""
+    numbers = values.to_numpy()
+    return len(numbers) > FEW_ROWS and bool((np.diff(numbers) == 1).all())
