@@ -151,9 +151,8 @@ def codes_of(values: pd.Series, column: Column) -> tuple[np.ndarray, np.ndarray]
         return looked_up(np.where(places < 0, np.nan, places), own), np.zeros(len(gap), dtype=bool)
     found = family(values)
     if column.kind == "date":
-        codes = (
-            seconds_of(values) if found == "date" else of_texts(values, lambda texts: parsed_dates(texts, column.form))
-        )
+        parse = partial(parsed_dates, form=column.form)
+        codes = seconds_of(values) if found == "date" else of_texts(values, parse)
     else:
         codes = numbers_of(values) if found in ("number", "boolean") else of_texts(values, parsed_numbers)
     return codes, ~np.isfinite(codes) & ~gap
