@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -29,8 +29,11 @@ from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.support import check_support
-from vae_anomaly.storage.checks import check_feature_names, checked
+from vae_anomaly.storage.checks import check_feature_names, checked, feature_names_of
 from vae_anomaly.storage.rows import Rows, RowsInMemory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RowFunction: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
 """``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
@@ -147,15 +150,14 @@ class FittedModel:
         """The score in use of the held-out normals, ``(n_calibration,)``."""
         return self.held_out_scores[self.score]
 
-    def rows(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> np.ndarray:
+    def rows(self, X: np.ndarray | pd.DataFrame) -> np.ndarray:
         """Check samples and turn them into rows, for the other methods.
 
         Parameters
         ----------
-        X : ndarray of shape (N, D), (N, H, W) or (N, H, W, C)
-            Real numbers. float64, float32 and uint8 stay what they are, others become float64.
-        feature_names : sequence of str, optional
-            Column names, to be compared with those of the training data.
+        X : ndarray of shape (N, D), (N, H, W) or (N, H, W, C), or DataFrame of shape (N, D)
+            Real numbers. float64, float32 and uint8 stay what they are, others become float64. The names of columns
+            are compared with those of the training data.
 
         Returns
         -------
@@ -168,7 +170,7 @@ class FittedModel:
             If the samples are not finite, or of another shape or other columns than the model was fitted on, or hold
             values that its likelihood gives no density to.
         """
-        check_feature_names(feature_names, self.feature_names)
+        check_feature_names(feature_names_of(X), self.feature_names)
         return self.rows_of_checked(checked(X))
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
@@ -268,13 +270,13 @@ class FittedModel:
         share = np.linspace(0, 1, n_steps)[:, None]
         return self.inverse_transform((1 - share) * a + share * b)
 
-    def score_table(self, X: np.ndarray, feature_names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def score_table(self, X: np.ndarray | pd.DataFrame) -> dict[str, np.ndarray]:
         """What a score table says of samples, ``(N,)`` by column; where the ELBO is the score it is computed once.
 
         Parameters
         ----------
-        X, feature_names
-            As `rows` has them.
+        X
+            As `rows` has it.
 
         Returns
         -------
@@ -282,7 +284,7 @@ class FittedModel:
             anomaly_score (higher is more anomalous), decision (1 = anomaly), p_value, and the ELBO's terms
             reconstruction and kl in nats.
         """
-        rows = self.rows(X, feature_names)
+        rows = self.rows(X)
         terms = self.elbo_terms(rows)
         anomaly_score = terms.kl - terms.reconstruction if self.score == "elbo" else -self.score_samples(rows)
         return {
