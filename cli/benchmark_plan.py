@@ -57,11 +57,11 @@ def plan_images(protocol: str, dataset: str | None, data_dir: Path | None, norma
 
     name, training, test = load_named_parts(dataset, data_dir)
     if protocol == "ood":
-        sets = {name: (training.X, test.X)}
+        sets = {name: (training.to_array(), test.to_array())}
         for other, about in NAMED.items():
             if other != name and (not about.mirrors or locate(other, data_dir)):
                 other_training, other_test = load_named(other, data_dir)
-                sets[other] = (other_training.X, other_test.X)
+                sets[other] = (other_training.to_array(), other_test.to_array())
 
         def against_all_others(own: str) -> Iterator[Case]:
             others = {other: X_test for other, (_, X_test) in sets.items() if other != own}
@@ -73,7 +73,7 @@ def plan_images(protocol: str, dataset: str | None, data_dir: Path | None, norma
         )
     assert training.labels is not None
     assert test.labels is not None
-    arrays = training.X, training.labels, test.X, test.labels
+    arrays = training.to_array(), training.labels, test.to_array(), test.labels
     data = {name: fingerprint(*arrays)}
     if protocol == "multi":
         is_normal(test.labels, normal, test.source)
@@ -96,7 +96,7 @@ def plan_tables(folder: Path, seeds: int) -> Plan:
         if table.labels is None:
             raise DataError(f"{files[name]} has no labels: needs y, 1 = anomaly")
         anomalous = ~is_normal(table.labels, None, table.source)
-        return benchmark.tabular(name, table.X, anomalous.astype(int), range(seeds))
+        return benchmark.tabular(name, table.to_array(), anomalous.astype(int), range(seeds))
 
     data = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     return Plan(data, {name: partial(case, name) for name in files})

@@ -132,7 +132,7 @@ def calibrate_with_data(
         y = None
     else:
         y = np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
-    detector.calibrate(samples.to_frame(), y, method=method, **numbers)
+    detector.calibrate(samples.X, y, method=method, **numbers)
 
 
 def reviewed_anomalies(path: Path) -> np.ndarray:

@@ -51,7 +51,7 @@ def compare(
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
-        scores = [-options.load_detector(path, device).score_samples(samples.to_frame()) for path in (a, b)]
+        scores = [-options.load_detector(path, device).score_samples(samples.X) for path in (a, b)]
     else:
         if data or label_column:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")

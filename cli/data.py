@@ -15,6 +15,7 @@ from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
@@ -59,11 +60,14 @@ class Samples:
         Class names ``(N,)`` of str, if any.
     row_names
         File names of the samples ``(N,)``, for a folder of images.
+    row_numbers
+        Each sample's number in its source, ``(N,)`` int64.
     """
 
     rows: Rows
-    labels: np.ndarray | None = None
-    row_names: tuple[str, ...] | None = None
+    labels: np.ndarray | None
+    row_names: tuple[str, ...] | None
+    row_numbers: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,8 +76,8 @@ class Samples:
         """The samples with these indices, in memory."""
         from vae_anomaly.datasets import Dataset
 
-        rows, (labels, names) = self.rows, self._known_of(indices)
-        return Dataset(rows[indices], rows.source, labels, rows.feature_names, names)
+        values = self.rows[indices]
+        return Dataset(in_columns(values, self.rows.feature_names), self.rows.source, *self._known_of(indices))
 
     def without(self, indices: np.ndarray) -> Self:
         """All but the samples with these indices."""
@@ -81,19 +85,29 @@ class Samples:
 
         return type(self)(self.rows.without(indices), *self._known_of(np.setdiff1d(np.arange(len(self)), indices)))
 
-    def _known_of(self, indices: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    def _known_of(self, indices: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray]:
         labels, names = self.labels, self.row_names
         return (
             None if labels is None else labels[indices],
             None if names is None else tuple(names[i] for i in indices),
+            self.row_numbers[indices],
         )
+
+
+def in_columns(values: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray | pd.DataFrame:
+    """Values ``(N, D)`` as a DataFrame where columns have names; otherwise as they are."""
+    if names is None:
+        return values
+    import pandas as pd  # a third of a second, which arrays do without
+
+    return pd.DataFrame(values, columns=list(names))
 
 
 def in_memory(data: Dataset) -> Samples:
     """Samples that are loaded, checked as a fit checks them."""
     from vae_anomaly.fitting.samples import samples_of
 
-    return Samples(samples_of(data.to_frame(), data.source), data.labels, data.row_names)
+    return Samples(samples_of(data.X, data.source), data.labels, data.row_names, data.row_numbers)
 
 
 def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
@@ -161,8 +175,8 @@ def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None) 
     def batches() -> Iterator[Any]:
         with row_bar(path, "reading") as bar:
             for part in chunks(path, facts.get("chunk_rows", SPOOLED_ROWS), label_column):
-                yield part.to_frame()
-                parts.append(replace(part, X=part.X[:0]))
+                yield part.X
+                parts.append(replace(part, X=part.X[:0], row_numbers=part.row_numbers[:0]))
                 bar.update(len(part))
 
     if stays_on_disk:
@@ -172,7 +186,7 @@ def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None) 
     found = [part.labels for part in parts if part.labels is not None]
     names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
     files = tuple(name for part in parts for name in part.row_names or ())
-    return Samples(rows.loaded(), names, files or None)
+    return Samples(rows.loaded(), names, files or None, np.arange(len(rows)))
 
 
 def even_rows(n: int, most: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def evaluate(
     detector = options.load_detector(model, device, score_name)
     normal = normal_classes(given, samples, detector.metadata_)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
-    scores = detector.score_samples(samples.to_frame())
+    scores = detector.score_samples(samples.X)
     evaluation = evaluate_scores(
         -scores,
         anomalous.astype(int),

@@ -33,9 +33,8 @@ def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[s
     """All that explains one sample's score, as JSON holds it."""
     import numpy as np
 
-    frame = sample.to_frame()
-    parts, terms = detector.explain(frame), detector.elbo_terms(frame)
-    score = detector.score_samples(frame)
+    parts, terms = detector.explain(sample.X), detector.elbo_terms(sample.X)
+    score = detector.score_samples(sample.X)
     held_out = detector.held_out_scores_
     return {
         "data": sample.source,

@@ -51,13 +51,13 @@ def build_report(
 
     from vae_anomaly.reports import Report, gallery_rows
 
-    columns = detector.model_.score_table(samples.X, samples.feature_names)
+    columns = detector.model_.score_table(samples.X)
     anomaly_score = columns["anomaly_score"]
     threshold, held_out = detector.calibration_.threshold, detector.held_out_scores_
     evaluation, promised = evaluate_if_labelled(detector, anomaly_score, anomalous, samples.labels if normal else None)
     gallery = gallery_rows(anomaly_score, threshold, anomalous)
     code_rows = even_rows(len(samples), MAX_CODES)
-    codes = detector.transform(samples.take(code_rows).to_frame())
+    codes = detector.transform(samples.take(code_rows).X)
     not_flagged = anomaly_score[code_rows] <= threshold
     shown = not_flagged if not_flagged.any() else np.ones_like(not_flagged)
     return Report(
@@ -89,7 +89,7 @@ def build_report(
         feature_names=samples.feature_names,
         image_shape=detector.image_shape_,
         notes=notes,
-        limits=None if detector.image_shape_ is None else black_and_white(samples.X),
+        limits=None if detector.image_shape_ is None else black_and_white(samples.to_array()),
     )
 
 
@@ -119,7 +119,7 @@ def explain_rows(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> E
     from vae_anomaly.reports import Evidence
 
     chosen = samples.take(rows)
-    explanation = detector.explain(chosen.to_frame())
+    explanation = detector.explain(chosen.X)
     return Evidence(
         rows=rows,
         observed=np.asarray(chosen.X, dtype=np.float64).reshape(len(rows), -1),
@@ -153,7 +153,7 @@ def generate_samples(model: FittedModel, samples: Dataset, codes: np.ndarray) ->
         traversal=model.inverse_transform(grid.reshape(-1, codes.shape[1])).reshape(len(traversed), N_STEPS, -1),
         steps=steps,
         traversed=traversed,
-        interpolation=model.interpolate(model.rows(ends.X, ends.feature_names), N_STEPS).reshape(N_STEPS, -1),
+        interpolation=model.interpolate(model.rows(ends.X), N_STEPS).reshape(N_STEPS, -1),
     )
 
 
@@ -165,20 +165,31 @@ def black_and_white(X: np.ndarray) -> tuple[float, float]:
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
+def hashable(samples: Dataset) -> np.ndarray:
+    """Samples as an array of plain values; of a table that is not all numbers, a hash for each row."""
+    import pandas as pd
+
+    values = samples.to_array()
+    if values.dtype != object:
+        return values
+    return pd.util.hash_pandas_object(pd.DataFrame(samples.X), index=False).to_numpy()
+
+
 def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str, str]:
     """What is needed to repeat the run."""
     from vae_anomaly.parameters import NOT_KEPT
     from vae_anomaly.storage.model_file import versions
     from vae_anomaly.storage.rows import fingerprint
 
+    values = hashable(samples)
     source, normal = training_data_of(detector.metadata_)
     parameters = {
         name: value for name, value in detector.get_params().items() if value is not None and name not in NOT_KEPT
     }
     return {
         "data": samples.source,
-        "data SHA-256": fingerprint(samples.X, *(() if samples.labels is None else (samples.labels,))),
-        "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {samples.X.dtype}",
+        "data SHA-256": fingerprint(values, *(() if samples.labels is None else (samples.labels,))),
+        "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {values.dtype}",
         "model": str(model),
         "model SHA-256": str(detector.model_.file_digest),
         "trained on": (source or "not recorded") + (f", normal: {comma_separated(normal)}" if normal else ""),

@@ -82,7 +82,7 @@ def score_chunks(
         start = first_row
         for part in chunks(data, n_rows, label_column, first_row):
             columns = {"index": np.arange(start, start + len(part))}
-            columns |= fitted.score_table(part.X, part.feature_names)
+            columns |= fitted.score_table(part.X)
             if part.row_names is not None:
                 columns["file"] = np.array(part.row_names)
             yield columns

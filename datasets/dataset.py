@@ -1,14 +1,18 @@
-"""What every source of data gives: an array, its source, and labels and names, if it has some."""
+"""What every source of data gives: an array or a table, its source, and labels and names, if it has some."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.storage.checks import feature_names_of, values_of
 from vae_anomaly.storage.safe_reading import parsing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_LABEL = 2.0**53  # below it floats are exact for whole numbers
 LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
@@ -21,25 +25,39 @@ class Dataset:
     Parameters
     ----------
     X
-        Rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``; finite numbers.
+        Finite numbers: rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``. Of a table, a DataFrame ``(N, C)``
+        of its columns as they are: numbers, text, times and gaps. Without a header they are named 0, 1, ... (int).
     source
         Where they came from, for messages: a data set's name, or a path.
     labels
         Class names ``(N,)`` of str, if any.
-    feature_names
-        Column names, if the source has them.
     row_names
         File names of the samples ``(N,)``, for a folder of images.
+    row_numbers
+        Each sample's number in its source, ``(N,)`` int64, from 0.  [default: 0, 1, ...]
     """
 
-    X: np.ndarray
+    X: np.ndarray | pd.DataFrame
     source: str
     labels: np.ndarray | None = None
-    feature_names: tuple[str, ...] | None = None
     row_names: tuple[str, ...] | None = None
+    row_numbers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.row_numbers) != len(self.X):
+            object.__setattr__(self, "row_numbers", np.arange(len(self.X)))
 
     def __len__(self) -> int:
         return len(self.X)
+
+    def to_array(self) -> np.ndarray:
+        """The samples as an array; of a table that is not all numbers, of Python objects."""
+        return values_of(self.X)
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Column names, if the samples are a table that has them."""
+        return feature_names_of(self.X)
 
     def take(self, rows: np.ndarray) -> Self:
         """The samples with these indices, or where this mask is true."""
@@ -47,18 +65,11 @@ class Dataset:
         names = self.row_names
         return replace(
             self,
-            X=self.X[rows],
+            X=self.X[rows] if isinstance(self.X, np.ndarray) else self.X.iloc[rows].reset_index(drop=True),
             labels=None if self.labels is None else self.labels[rows],
             row_names=None if names is None else tuple(names[i] for i in rows),
+            row_numbers=self.row_numbers[rows],
         )
-
-    def to_frame(self) -> Any:
-        """The samples as a DataFrame where columns have names, else the array."""
-        if self.feature_names is None:
-            return self.X
-        import pandas as pd  # a third of a second, which arrays do without
-
-        return pd.DataFrame(self.X, columns=list(self.feature_names))
 
 
 def class_names(values: np.ndarray, source: str) -> np.ndarray:

@@ -7,9 +7,10 @@ taken because a header asks for it: the readers in `vae_anomaly.storage` state t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from vae_anomaly.datasets.standard_input import SOURCE, stdin_chunks
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples
 from vae_anomaly.storage.safe_reading import LARGEST
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def load_file(path: Path, label_column: str | None = None) -> Dataset:
@@ -35,8 +39,8 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
     Raises
     ------
     DataError
-        If it is missing, malformed, of no known format, empty, holds anything but finite numbers, or, unless it
-        stays on disk, takes more than 4 GiB.
+        If it is missing, malformed, of no known format, empty, an array of anything but finite numbers, or, unless
+        it stays on disk, takes more than 4 GiB.
     """
     if path != STDIN:
         data = open_format(path)
@@ -49,15 +53,14 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
     n_bytes = 0
     for part in chunks(path, 65_536, label_column):
         parts.append(replace(part, X=part.X.copy()))
-        n_bytes += part.X.nbytes
+        n_bytes += bytes_of(part.X)
         if n_bytes > LARGEST:
             raise DataError(f"{path}: takes more than {LARGEST:,} bytes: save it as .npy, which stays on disk")
     first = parts[0]
     return Dataset(
-        np.concatenate([part.X for part in parts]),
+        joined([part.X for part in parts]),
         str(path),
         None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None]),
-        first.feature_names,
         None if first.row_names is None else tuple(name for part in parts for name in part.row_names or ()),
     )
 
@@ -70,11 +73,35 @@ def chunks(path: Path, n_rows: int, label_column: str | None = None, first_row: 
     source = SOURCE if path == STDIN else str(path)
     seen = first_row
     for part in unchecked_chunks(path, n_rows, label_column, first_row):
-        check_samples(part.X, source, seen, part.feature_names)
+        yield numbered(part, seen)
         seen += len(part)
-        yield part
     if not seen:
         raise DataError(f"{source}: holds no samples")
+
+
+def numbered(part: Dataset, first_row: int) -> Dataset:
+    """A chunk with the numbers of its rows, the first of which is ``first_row``; an array is checked.
+
+    What a table may hold is up to the model.
+    """
+    if isinstance(part.X, np.ndarray):
+        check_samples(part.X, part.source, first_row)
+    return replace(part, row_numbers=np.arange(first_row, first_row + len(part)))
+
+
+def joined(parts: Sequence[np.ndarray | pd.DataFrame]) -> np.ndarray | pd.DataFrame:
+    """Chunks of samples as one."""
+    arrays = [part for part in parts if isinstance(part, np.ndarray)]
+    if arrays:
+        return np.concatenate(arrays)
+    import pandas as pd  # a third of a second, which arrays do without
+
+    return pd.concat([part for part in parts if isinstance(part, pd.DataFrame)], ignore_index=True)
+
+
+def bytes_of(X: np.ndarray | pd.DataFrame) -> int:
+    """Bytes that samples take in memory."""
+    return X.nbytes if isinstance(X, np.ndarray) else int(X.memory_usage(deep=True).sum())
 
 
 def unchecked_chunks(path: Path, n_rows: int, label_column: str | None, first_row: int) -> Iterator[Dataset]:

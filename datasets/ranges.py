@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vae_anomaly.datasets.dataset import Dataset
-from vae_anomaly.datasets.files import check_label_column
+from vae_anomaly.datasets.files import check_label_column, numbered
 from vae_anomaly.datasets.formats import open_format, suffixes
 from vae_anomaly.datasets.formats.base import Extent
 from vae_anomaly.datasets.locations import filesystem, is_url
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.checks import check_samples
 from vae_anomaly.storage.safe_reading import parsing
 
 
@@ -97,13 +96,12 @@ def rows_at(location: str, first_row: int, n_rows: int, step: int, label_column:
     Raises
     ------
     DataError
-        If they are not there, or no finite numbers; rows in messages count in the file.
+        If they are not there, or an array of anything but finite numbers; rows in messages count in the file.
     """
     row, last = first_row, first_row + n_rows
     check_label_column(location, label_column)
     for part in open_format(location).chunks(min(step, n_rows), first_row, label_column):
-        kept = replace(part, X=part.X[: last - row], labels=None)
-        check_samples(kept.X, location, row, kept.feature_names)
+        kept = numbered(replace(part, X=part.X[: last - row], labels=None, row_names=None), row)
         row += len(kept)
         yield kept
         if row == last:

@@ -1,10 +1,8 @@
-"""From a table's columns to numbers, and a column of labels apart."""
+"""A table's columns as they are, and its column of labels apart."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.errors import DataError
@@ -13,38 +11,33 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def table(
-    frame: pd.DataFrame, source: str, first_row: int, label_column: str | None, names: list[str] | None
-) -> Dataset:
-    """A chunk of a table as numbers, without its label column, which becomes class names."""
+def table(frame: pd.DataFrame, source: str, label_column: str | None) -> Dataset:
+    """A chunk of a table without its label column, which becomes class names.
+
+    Parameters
+    ----------
+    frame
+        The chunk; a label column is taken out of it.
+    source
+        What to call it in messages.
+    label_column
+        A name, or, of columns without names, a number.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or no other, or its cells are no class names.
+    """
     labels = None
     if label_column is not None:
-        if label_column not in frame.columns:
+        found = [column for column in frame.columns if str(column) == label_column]
+        if not found:
             known = ", ".join(map(str, frame.columns[:20]))
             raise DataError(f"{source}: no column {label_column!r}; its columns are {known}")
-        labels = class_names(frame.pop(label_column).to_numpy(), f"{source}, column {label_column!r}")
-    for column in frame.columns:
-        values = frame[column]
-        if values.dtype.kind in "fiub":
-            continue
-        row = next((i for i, cell in enumerate(values) if is_no_number(cell)), 0)
-        shown = repr(values.iloc[row])
-        shown = shown if len(shown) < 80 else shown[:80] + "..."
-        raise DataError(
-            f"{source}: row {first_row + row}, column {column!r} is {shown}, not a number: encode or drop "
-            "the column, or name it with --label-column if it holds the labels"
-        )
+        labels = class_names(frame.pop(found[0]).to_numpy(), f"{source}, column {label_column!r}")
     if not len(frame.columns):
         raise DataError(f"{source}: no columns are left beside the labels")
-    single = all(dtype == np.float32 for dtype in frame.dtypes)
-    X = frame.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan)
-    columns = None if names is None else tuple(str(column) for column in frame.columns)
-    return Dataset(X, source, labels, columns)
-
-
-def is_no_number(cell: object) -> bool:
-    """Whether a cell is missing, or text that is no number."""
-    return not is_number(cell) if isinstance(cell, str) else cell is None or cell != cell
+    return Dataset(frame, source, labels)
 
 
 def is_number(text: str) -> bool:

@@ -61,8 +61,7 @@ def csv_chunks(
                             return
                         part = frame.iloc[max(0, first_row - seen) :]
                         if len(part):
-                            at = seen + len(frame) - len(part)
-                            yield table(part.copy(), name, at, label_column, names if has_header else None)
+                            yield table(part.reset_index(drop=True), name, label_column)
                         seen += len(frame)
                         rest.left = rest.allowance
         except pd.errors.EmptyDataError:
@@ -71,7 +70,7 @@ def csv_chunks(
             raise DataError(f"{name}: not a table with {len(names)} columns in every row ({error})") from error
 
 
-def header_of(first: bytes, source: str) -> tuple[list[str], bool]:
+def header_of(first: bytes, source: str) -> tuple[list[str] | list[int], bool]:
     """Column names, and whether the first line gave them."""
     if len(first) == FIRST_LINE or first.count(b",") >= MAX_COLUMNS:
         raise DataError(
@@ -85,7 +84,7 @@ def header_of(first: bytes, source: str) -> tuple[list[str], bool]:
     numbers = [str(i) for i in range(len(header))]
     has_header = not all(map(is_number, names)) or (names == numbers and len(names) > 1)
     if not has_header:
-        names = numbers
+        return list(range(len(header))), False
     if len(set(names)) < len(names):
         twice = next(cell for cell in names if names.count(cell) > 1)
         raise DataError(f"{source}: two columns are named {twice!r}")

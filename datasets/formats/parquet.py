@@ -19,9 +19,7 @@ class Parquet(Format):
     def chunks(self, n_rows: int, first_row: int = 0, label_column: str | None = None) -> Iterator[Dataset]:
         with opened(self.location) as file:
             for frame in parquet_frames(self.source, n_rows, first_row, file):
-                n = len(frame)
-                yield table(frame, self.source, first_row, label_column, [str(column) for column in frame.columns])
-                first_row += n
+                yield table(frame, self.source, label_column)
 
     def count(self) -> int | None:
         return parquet_length(self.path)

@@ -94,8 +94,7 @@ def test_label_columns_are_taken_out(tmp_path: Path, files: dict[str, Path]) -> 
         assert data.feature_names == ("a", "b", "c")
     with pytest.raises(DataError, match="no column 'sort'; its columns are a, kind, b, c"):
         load_file(tmp_path / "labelled.csv", "sort")
-    with pytest.raises(DataError, match="row 0, column 'kind' is 'cat', not a number: encode or drop"):
-        load_file(tmp_path / "labelled.csv")
+    assert load_file(tmp_path / "labelled.csv").X["kind"].tolist() == LABELS.tolist()
     with pytest.raises(DataError, match="--label-column is for .csv and .parquet"):
         load_file(files["npy"], "kind")
 
@@ -104,7 +103,8 @@ def test_a_csv_without_header_numbers_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "bare.csv"
     path.write_bytes(b"\xef\xbb\xbf1,2.5,-3\r\n4,5,6e1\r\n")
     data = load_file(path)
-    assert data.X.tolist() == [[1, 2.5, -3], [4, 5, 60]]
+    assert data.X.to_numpy().tolist() == [[1, 2.5, -3], [4, 5, 60]]
+    assert data.X.columns.tolist() == [0, 1, 2]
     assert data.feature_names is None
     labelled = tmp_path / "labelled.csv"
     labelled.write_text("1,7,0\n2,8,1\n")
@@ -117,7 +117,7 @@ def test_the_header_that_pandas_writes_for_nameless_columns_is_no_sample(tmp_pat
     np.testing.assert_array_equal(data.X, X)
     assert data.feature_names == ("0", "1", "2")
     (tmp_path / "one.csv").write_text("0\n1\n")
-    assert load_file(tmp_path / "one.csv").X.tolist() == [[0], [1]]
+    assert load_file(tmp_path / "one.csv").X.to_numpy().tolist() == [[0], [1]]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,7 @@ def test_the_header_that_pandas_writes_for_nameless_columns_is_no_sample(tmp_pat
         ("a,b\n", "holds no samples"),
         ("a,b\n1,2\n3,4,5\n", "not a table with 2 columns in every row"),
         ("a,b\n1,2,3\n4,5,6\n", "not a table with 2 columns in every row"),
-        ("a,b\n1,2\n3\n", "row 1, column b is nan: fill in or drop missing"),
-        ("a,b\n1,\n", "row 0, column b is nan"),
-        ("a,b\n1,2\n1,inf\n", "row 1, column b is inf"),
-        ("a,b\n1,2\n1,x\n", "row 1, column 'b' is 'x', not a number"),
-        ("a;b\n1;2\n", "column 'a;b' is '1;2', not a number"),
         ("a,a\n1,2\n", "two columns are named 'a'"),
-        ("a,b\n1,2\n\x00,\xff\n", "not a number|not a table"),
     ],
 )
 def test_a_bad_csv_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -167,11 +161,8 @@ def test_chunks_of_an_array_file_share_one_buffer(files: dict[str, Path]) -> Non
 
 def test_rows_of_errors_count_across_chunks(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
-    path.write_text("a\n" + "1\n" * 40 + "x\n")
-    with pytest.raises(DataError, match="row 40, column 'a' is 'x'"):
-        list(chunks(path, 7))
-    path.write_text("a,b\n" + "1,1\n" * 40 + "1,\n")
-    with pytest.raises(DataError, match="row 40, column b is nan"):
+    path.write_text("a\n" + "1\n" * 40 + "1,2\n")
+    with pytest.raises(DataError, match="not a table with 1 columns"):
         list(chunks(path, 7))
     np.save(tmp_path / "late.npy", np.vstack([np.ones((40, 2)), [[1, np.nan]]]))
     with pytest.raises(DataError, match="row 40, column 1 is nan"):
@@ -247,15 +238,13 @@ def test_npz_needs_x_and_matching_labels(tmp_path: Path) -> None:
         load_file(tmp_path / "short.npz")
 
 
-def test_parquet_with_gaps_or_text_is_refused(tmp_path: Path) -> None:
-    pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}).to_parquet(tmp_path / "gap.parquet")
-    with pytest.raises(DataError, match="row 1, column a is nan|row 1, column 'a'"):
-        load_file(tmp_path / "gap.parquet")
-    pd.DataFrame({"a": [1.0], "b": ["x"]}).to_parquet(tmp_path / "text.parquet")
-    with pytest.raises(DataError, match="row 0, column 'b' is 'x', not a number"):
-        load_file(tmp_path / "text.parquet")
+def test_parquet_has_gaps_and_text(tmp_path: Path) -> None:
+    pd.DataFrame({"a": pd.array([1, None], dtype="Int64"), "b": ["x", "y"]}).to_parquet(tmp_path / "mixed.parquet")
+    table = load_file(tmp_path / "mixed.parquet").X
+    assert table["a"].isna().tolist() == [False, True]
+    assert table["b"].tolist() == ["x", "y"]
     pd.DataFrame({"a": np.float32([1, 2])}).to_parquet(tmp_path / "single.parquet")
-    assert load_file(tmp_path / "single.parquet").X.dtype == np.float32
+    assert load_file(tmp_path / "single.parquet").to_array().dtype == np.float32
 
 
 def test_unknown_and_missing_paths(tmp_path: Path) -> None:

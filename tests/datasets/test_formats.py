@@ -60,12 +60,13 @@ def test_every_format_is_written_by_these_tests() -> None:
 def test_any_chunks_from_any_row_are_the_same_rows(path: Path, name: str) -> None:
     whole = load_file(path)
     assert format_of(path) == name
-    np.testing.assert_array_equal(whole.X.reshape(N, -1), X)
+    np.testing.assert_array_equal(whole.to_array().reshape(N, -1), X)
     for first_row in (0, 1, 7, N - 1):
         for n_rows in (1, 4, 5, 100):
-            parts = [part.X.copy() for part in chunks(path, n_rows, None, first_row)]
-            assert max(map(len, parts)) <= n_rows
-            np.testing.assert_array_equal(np.concatenate(parts), whole.X[first_row:])
+            parts = [(part.to_array().copy(), part.row_numbers) for part in chunks(path, n_rows, None, first_row)]
+            assert max(len(rows) for rows, _ in parts) <= n_rows
+            np.testing.assert_array_equal(np.concatenate([rows for rows, _ in parts]), whole.to_array()[first_row:])
+            np.testing.assert_array_equal(np.concatenate([n for _, n in parts]), np.arange(first_row, N))
     assert count_rows(path) in (N, None)
 
 

@@ -94,7 +94,7 @@ class ShardScorer:
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
-                scores = self.model.score_table(rows.X, rows.feature_names)
+                scores = self.model.score_table(rows.X)
                 write({"index": np.arange(row, row + len(rows))} | scores)
                 row += len(rows)
 

@@ -40,9 +40,16 @@ def checked(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool =
     TypeError
         If some column names are text and others are not.
     """
-    rows = RowsInMemory(np.asarray(X), feature_names_of(X), source)
+    rows = RowsInMemory(values_of(X), feature_names_of(X), source)
     check_samples(rows.values, source, first_row, rows.feature_names, gaps=gaps)
     return rows
+
+
+def values_of(X: Any) -> np.ndarray:
+    """Samples as an array; a DataFrame of numbers and truth values in the type that holds them all."""
+    dtypes = getattr(X, "dtypes", ())
+    plain = len(dtypes) and all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in dtypes)
+    return np.asarray(X, np.result_type(*dtypes) if plain else None)
 
 
 def feature_names_of(X: Any) -> tuple[str, ...] | None:
