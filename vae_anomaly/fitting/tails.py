@@ -9,8 +9,9 @@ one of the highest mean log-density,
 
     \mathrm{mean} \, \log N(f(x); \mu, \sigma^2) + \mathrm{mean} \, \log f'(x),
 
-is taken if it gains at least one nat a value over no map; a log-normal column does from a sigma of about 1.2 on.
-Drawing in columns that do not need it costs more than it gains.
+is taken if it gains enough over no map: one nat a value for a logarithm of values above zero, which a log-normal
+column does from a sigma of about 1.2 on, and two nats for the others.
+Drawing in a column that does not need it costs more than it gains: what is far from all normals then looks closer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from vae_anomaly.model.scaling import TailScaling
 
-LEAST_GAIN = 1.0  # nats
+LEAST_GAIN, LEAST_GAIN_ABOVE_ZERO = 2.0, 1.0  # nats
 LINEAR_WITHIN = 3.0  # robust standard deviations
 BELOW_SMALLEST = 1e-3  # of the smallest positive value: where a logarithm begins
 BEYOND = 3e38  # more than any value in single precision
@@ -44,7 +45,9 @@ def tails(values: np.ndarray) -> np.ndarray:
     maps = [NO_TAILS, *candidates(values)]
     densities = [log_density(values, ends) for ends in maps]
     best = int(np.argmax(densities))
-    return maps[best] if densities[best] >= densities[0] + LEAST_GAIN else NO_TAILS
+    is_above_zero = maps[best][0] == -BEYOND and values.min() > 0
+    least = LEAST_GAIN_ABOVE_ZERO if is_above_zero else LEAST_GAIN
+    return maps[best] if densities[best] >= densities[0] + least else NO_TAILS
 
 
 def heavy_columns(X: np.ndarray) -> np.ndarray:
@@ -68,9 +71,6 @@ def candidates(values: np.ndarray) -> list[np.ndarray]:
         found.append(np.array([-BEYOND, 0.0, 1.0, float(np.quantile(positive, 0.25))]))
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     scale = (high - low) / NORMAL_IQR
-    if scale == 0:
-        others = values[values != median]
-        scale = float(np.quantile(np.abs(others - median), 0.5))
     found.append(np.array([median - LINEAR_WITHIN * scale, median + LINEAR_WITHIN * scale, scale, scale]))
     return [ends for ends in found if (ends[2:] > np.finfo(np.float32).tiny).all()]
 
