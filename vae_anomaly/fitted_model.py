@@ -27,7 +27,7 @@ from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
-from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.support import check_support
 from vae_anomaly.storage.checks import check_feature_names, checked
 from vae_anomaly.storage.rows import Rows, RowsInMemory
@@ -342,7 +342,8 @@ class FittedModel:
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
         noise = self.noise.to(vae.scaling.loc.device, dtype)
-        return by_block(vae, rows, lambda x: function(vae, x, noise))
+        block_rows = rows_of_block(vae, self.n_features, len(noise))
+        return by_block(vae, rows, lambda x: function(vae, x, noise), block_rows)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, all or nothing.

@@ -28,6 +28,7 @@ from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import PRIORS
+from vae_anomaly.scoring.activations import n_path_columns
 from vae_anomaly.scoring.normal_statistics import checked_statistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
@@ -133,7 +134,8 @@ class Described:
         for name in sorted(expected.keys() | layout.keys()):
             if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
                 raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
-        if expected["vae.scaling.loc"][1] not in ((), (n_features,)):
+        loc, scale = (expected[f"vae.scaling.{name}"][1] for name in ("loc", "scale"))
+        if loc != scale or loc not in ((), (n_features,)):
             raise ValueError("its scaling does not fit the rest")
 
     def fields(self, tensors: dict[str, Tensor], device: str) -> dict[str, Any]:
@@ -172,5 +174,5 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
         )
         sizes = choices.latent_dim, choices.n_features
         vae.prior = PRIORS[choices.prior].from_buffers(prior, *sizes)
-        vae.normals = checked_statistics(normals, *sizes)
+        vae.normals = checked_statistics(normals, *sizes, n_path_columns(vae.encoder, choices.n_features))
     return vae
