@@ -27,6 +27,10 @@ class CheckpointWarning(UserWarning):
     """A damaged checkpoint was skipped; the fit continues from an older one."""
 
 
+class PartWarning(UserWarning):
+    """Parts of an engine's folder are not as they were written; they are scored again."""
+
+
 class DeviceMemoryError(ValueError):
     """A device whose memory does not hold even one row."""
 

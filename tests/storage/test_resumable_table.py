@@ -139,6 +139,38 @@ def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
 
 
+def test_rows_that_are_not_as_they_were_written_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    partial, progress = tmp_path / "s.csv.partial", tmp_path / "s.csv.partial.json"
+    with contextlib.suppress(Killed), open_resumable_table(path, RunIdentity({})) as table:
+        table.write(frame_of(0, 3))
+        raise Killed
+    rows, counts = partial.read_bytes(), progress.read_text()
+    assert '"rows": 3' in counts
+    altered = [(rows[:i] + bytes([rows[i] ^ 1]) + rows[i + 1 :], counts) for i in range(len(rows))]
+    altered += [(rows, counts.replace('"rows": 3', f'"rows": {n}')) for n in (2, 4)]
+    altered += [
+        (rows, counts.replace('"flagged": 1', '"flagged": 2')),
+        (rows, counts.replace('"bytes": ', '"bytes": 1')),
+    ]
+    for content, text in altered:
+        partial.write_bytes(content)
+        progress.write_text(text)
+        with (
+            pytest.raises(
+                DataError, match=r"(not as they were written|does not fit what is there).*json to start over"
+            ),
+            open_resumable_table(path, RunIdentity({})),
+        ):
+            pass
+        assert partial.read_bytes() == content
+    partial.write_bytes(rows)
+    progress.write_text(counts)
+    with open_resumable_table(path, RunIdentity({})) as table:
+        table.write(frame_of(3, 2))
+    assert pd.read_csv(path)["index"].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_progress_without_its_rows_starts_over(tmp_path: Path) -> None:
     (tmp_path / "s.csv.partial.json").write_text('{"rows": 3, "flagged": 0, "bytes": 99, "identity": {}}')
     with open_resumable_table(tmp_path / "s.csv", RunIdentity({})) as table:
