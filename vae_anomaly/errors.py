@@ -35,5 +35,9 @@ class DeviceMemoryError(ValueError):
     """A device whose memory does not hold even one row."""
 
 
+class ForkError(RuntimeError):
+    """A forked process in which PyTorch would wait for threads that only its parent has."""
+
+
 class EngineError(RuntimeError):
     """An engine that cannot run: it is missing or not reachable, or its workers do not start."""

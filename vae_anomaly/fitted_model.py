@@ -24,6 +24,7 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
@@ -238,6 +239,7 @@ class FittedModel:
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise DataError(f"codes have {self.latent_dim} numbers each, got an array of shape {z.shape}")
+        refuse_forked_threads()
         loc = self.vae.scaling.loc
         with torch.inference_mode():
             x = self.vae.scaling.inverse(self.vae.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))

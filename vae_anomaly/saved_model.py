@@ -24,6 +24,7 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.parameters import parameters_in
@@ -67,6 +68,8 @@ def read(path: Path, device: str) -> dict[str, Any]:
     ------
     ModelFileError
         If the file is not a model file, is damaged, or comes from a later version.
+    ForkError
+        As `refuse_forked_threads` has it.
     OSError
         If it cannot be read.
     """
@@ -79,6 +82,7 @@ def read(path: Path, device: str) -> dict[str, Any]:
             why = str(error).partition("\n")[0]
             raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
 
+    refuse_forked_threads()
     contents = model_file.read(path, build)
     try:
         return contents.built.fields(contents.tensors, device) | {"file_digest": contents.file_digest}

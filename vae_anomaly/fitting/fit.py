@@ -34,6 +34,7 @@ from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.training import train
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
 from vae_anomaly.registry import PREPROCESSING, SCORES
@@ -78,6 +79,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     KeyboardInterrupt
         If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
     """
+    refuse_forked_threads()
     check_parameters(parameters)
     sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
     choices = Choices(parameters, sample_shape)

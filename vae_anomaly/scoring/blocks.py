@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_anomaly.errors import DeviceMemoryError
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
@@ -69,7 +70,10 @@ def by_block(
     ------
     DeviceMemoryError
         If the device's memory does not hold a block of one row.
+    ForkError
+        As `refuse_forked_threads` has it.
     """
+    refuse_forked_threads()
     dtype, device = vae.scaling.loc.dtype, vae.scaling.loc.device
     gathered: list[np.ndarray] = []
     block, start = np.zeros((block_rows or rows_of_block(vae, X.shape[1]), X.shape[1]), X.dtype), 0
