@@ -167,6 +167,12 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(blob)
 
 
+def link(path: Path) -> None:
+    """Put a link to a file of the user's in the place of a file."""
+    path.unlink()
+    path.symlink_to("../mine.txt")
+
+
 def exchange(part: Path, other: Path) -> None:
     """Put another part, with its digest, in the place of a part."""
     shutil.copy(part, other)
@@ -177,6 +183,7 @@ def exchange(part: Path, other: Path) -> None:
 def test_a_damaged_part_is_named_and_scored_again(make_table, table_detector) -> None:
     X = make_table(900, seed=7)
     save(X, "npy")
+    Path("mine.txt").write_text("gold")
     words = ("score", "X.npy", "--model", "m.vae", "--engine", "processes", "--shard-rows", 300, "--output", "out")
     assert run(*words).exit_code == 0
     part = Path("out/part-000001.parquet")
@@ -186,6 +193,8 @@ def test_a_damaged_part_is_named_and_scored_again(make_table, table_detector) ->
     damages = [partial(flip, part, place) for place in range(0, size, size // 9)]
     damages += [
         partial(flip, digest, 0),
+        partial(link, part),
+        partial(link, digest),
         lambda: part.write_bytes(b""),
         lambda: part.write_bytes(before[part] + b"more"),
         lambda: shutil.copy("out/part-000000.parquet", part),
@@ -200,6 +209,7 @@ def test_a_damaged_part_is_named_and_scored_again(make_table, table_detector) ->
         assert said.stderr.endswith("out: damaged, and scored again: part-000001.parquet\n")
         assert {path: path.read_bytes() for path in before} == before
     assert run(*words).stderr == ""
+    assert Path("mine.txt").read_text() == "gold"
     complete(score_dataset("X.npy", "m.vae", "out", shard_rows=300), X, table_detector)
 
 

@@ -84,6 +84,9 @@ class ShardScorer:
                 if n_attempts > MAX_ATTEMPTS:
                     error = f"its worker died {MAX_ATTEMPTS} times"
                 else:
+                    for path in part, digest_at(part):
+                        if path.is_symlink():  # to what is not ours, and would be replaced
+                            path.unlink()
                     self.write(shard, part)
             attempts.unlink(missing_ok=True)
         except Exception as caught:

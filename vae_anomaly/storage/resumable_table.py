@@ -54,7 +54,7 @@ class ResumableTable:
 
     def recorded(self) -> tuple[int, int, int]:
         """Rows, flagged rows and bytes that count, if the same run wrote them."""
-        advice = f"remove {self.progress} to start over"
+        advice = f"remove {companions(self.path)[0]} to start over"
         try:
             known = loads(read_data(self.progress, 1 << 20))
             n_rows, n_flagged, n_bytes = (int(known[name]) for name in ("rows", "flagged", "bytes"))
@@ -110,7 +110,8 @@ def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[Resumabl
     Raises
     ------
     DataError
-        If the suffix is another, an earlier run had another identity, or another run is writing it.
+        If the suffix is another, an earlier run had another identity, another run is writing it, or something else has
+        the names of its companions.
     OSError
         If a file cannot be written.
     """
@@ -120,6 +121,10 @@ def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[Resumabl
     partial, progress = companions(path)
     try:
         fresh = not partial.exists()
+        if progress.is_symlink() or (fresh and progress.exists() and not is_progress(progress)):
+            raise DataError(f"{progress} is not the progress of a score table: move it away")
+        if not progress.exists() and not fresh and partial.stat().st_size:
+            raise DataError(f"{partial} is there, but not its progress, {progress.name}: remove it to start over")
         mode = 0o600 if target.exists() else 0o666
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), mode)
         with open(descriptor, "r+b") as file:
@@ -133,6 +138,14 @@ def open_resumable_table(path: Path, identity: RunIdentity) -> Iterator[Resumabl
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def is_progress(path: Path) -> bool:
+    """Whether a file is the progress of a score table, which may be replaced where its rows are gone."""
+    try:
+        return {"rows", "bytes", "identity"} <= set(loads(read_data(path, 1 << 20)))
+    except (ValueError, TypeError):
+        return False
 
 
 def lock(file: IO[bytes], partial: Path) -> None:
