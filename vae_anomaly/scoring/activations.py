@@ -60,8 +60,9 @@ def n_path_columns(encoder: Encoder, n_features: int) -> int:
         if isinstance(layer, nn.Linear):
             width = layer.out_features
         elif isinstance(layer, nn.Conv2d):
+            assert not isinstance(layer.padding, str), "networks give it as numbers"
             sizes = zip(shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
-            sides = [(side + 2 * int(padding) - kernel) // stride + 1 for side, kernel, stride, padding in sizes]
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sizes]
             shape = torch.Size([1, layer.out_channels, *sides])
             width = layer.out_channels * math.prod(grid(shape, MAX_COLUMNS // n_convolutions))
         elif isinstance(layer, nn.ReLU):
