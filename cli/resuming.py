@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli.options import typed_arguments
+from vae_anomaly.errors import CheckpointWarning
 
 WORKER = "worker"  # click's `obj` in a command that a worker of a Ray cluster runs
 
@@ -38,7 +39,7 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
     with checkpoints.one_fit_in(folder):
         prepare(folder, resume=resume, rank=rank)
         try:
-            with printing_checkpoint_warnings():
+            with printing_warnings(CheckpointWarning):
                 yield
         except KeyboardInterrupt as interruption:
             command = shlex.join(["vae-anomaly", *arguments_to_resume()])
@@ -61,15 +62,14 @@ def prepare(folder: Path, *, resume: bool, rank: int) -> None:
 
 
 @contextlib.contextmanager
-def printing_checkpoint_warnings() -> Iterator[None]:
-    """Print warnings in the ``with`` block as notes on stderr, those of damaged checkpoints every time."""
-    from vae_anomaly.errors import CheckpointWarning
+def printing_warnings(category: type[Warning]) -> Iterator[None]:
+    """Print warnings in the ``with`` block as notes on stderr, those of this category every time."""
 
     def print_note(message: Warning | str, *rest: Any, **named: Any) -> None:
         click.echo(f"note: {message}", err=True)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", CheckpointWarning)
+        warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield
 

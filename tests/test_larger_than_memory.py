@@ -25,6 +25,7 @@ from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitting import batches as shuffling
 from vae_anomaly.fitting import exemplars, fit, mixture, post_training, prior_fit, recipe
+from vae_anomaly.model.priors import exemplars as prior_exemplars
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage import rows
 from vae_anomaly.storage.rows import RowsOnDisk
@@ -40,7 +41,8 @@ def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "CHUNK_BYTES", 1000)
     monkeypatch.setattr(rows, "SAMPLE_ROWS", 50)
     for module, names in {
-        exemplars: ("MAX_EXEMPLARS", "LIKELIHOOD_ROWS"),
+        exemplars: ("LIKELIHOOD_ROWS",),
+        prior_exemplars: ("MAX_EXEMPLARS", "MORE_EXEMPLARS"),
         mixture: ("MIXTURE_ROWS",),
         post_training: ("MAX_ROWS", "LIKELIHOOD_ROWS"),
         prior_fit: ("MORE_ROWS",),

@@ -63,15 +63,16 @@ class NamesOf(Constraint):
 
 @dataclass(frozen=True)
 class Integer(Constraint):
-    """A whole number of at least ``low``."""
+    """A whole number of at least ``low``, and at most ``high`` if there is one."""
 
     low: int = 1
+    high: int | None = None
 
     def allows(self, value: Any) -> bool:
-        return is_integer(value) and value >= self.low
+        return is_integer(value) and value >= self.low and (self.high is None or value <= self.high)
 
     def __str__(self) -> str:
-        return f"an int of at least {self.low}"
+        return f"an int of at least {self.low}" if self.high is None else f"an int from {self.low} to {self.high:,}"
 
 
 @dataclass(frozen=True)

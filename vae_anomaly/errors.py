@@ -27,8 +27,16 @@ class CheckpointWarning(UserWarning):
     """A damaged checkpoint was skipped; the fit continues from an older one."""
 
 
+class PartWarning(UserWarning):
+    """Parts of an engine's folder are not as they were written; they are scored again."""
+
+
 class DeviceMemoryError(ValueError):
     """A device whose memory does not hold even one row."""
+
+
+class ForkError(RuntimeError):
+    """A forked process in which PyTorch would wait for threads that only its parent has."""
 
 
 class EngineError(RuntimeError):

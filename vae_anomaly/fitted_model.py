@@ -26,10 +26,11 @@ from vae_anomaly.columns import Column, Columns
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
-from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.support import check_support
 from vae_anomaly.storage.checks import checked, feature_names_of
 from vae_anomaly.storage.rows import Rows, RowsInMemory
@@ -276,6 +277,7 @@ class FittedModel:
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise DataError(f"codes have {self.latent_dim} numbers each, got an array of shape {z.shape}")
+        refuse_forked_threads()
         loc = self.vae.scaling.loc
         with torch.inference_mode():
             x = self.vae.scaling.inverse(self.vae.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
@@ -380,7 +382,8 @@ class FittedModel:
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
         noise = self.noise.to(vae.scaling.loc.device, dtype)
-        return by_block(vae, rows, lambda x: function(vae, x, noise))
+        block_rows = rows_of_block(vae, self.n_features, len(noise))
+        return by_block(vae, rows, lambda x: function(vae, x, noise), block_rows)
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, all or nothing.

@@ -28,6 +28,7 @@ from vae_anomaly.constraints import (
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, PREPROCESSING, PRIORS, SCORES, Registry
 
 PRECISIONS = ("auto", "full", "bfloat16")
+MAX_DRAWS = 1_000  # so that what scoring holds of one row, for each draw, stays below a few times the model file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         name="n_draws",
         default=2,
-        constraint=Integer(),
+        constraint=Integer(1, MAX_DRAWS),
         help="Fixed latent draws that estimate the ELBO's reconstruction term.",
         option=None,
     ),

@@ -26,10 +26,12 @@ from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
 from vae_anomaly.model.table_scaling import TableScaling
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_positive
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import PRIORS
+from vae_anomaly.scoring.activations import n_path_columns
 from vae_anomaly.scoring.normal_statistics import checked_statistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
@@ -69,6 +71,8 @@ def read(path: Path, device: str) -> dict[str, Any]:
     ------
     ModelFileError
         If the file is not a model file, is damaged, or comes from a later version.
+    ForkError
+        As `refuse_forked_threads` has it.
     OSError
         If it cannot be read.
     """
@@ -81,6 +85,7 @@ def read(path: Path, device: str) -> dict[str, Any]:
             why = str(error).partition("\n")[0]
             raise ModelFileError(f"{path} does not describe a model that this version can build: {why}") from error
 
+    refuse_forked_threads()
     contents = model_file.read(path, build)
     try:
         return contents.built.fields(contents.tensors, device) | {"file_digest": contents.file_digest}
@@ -177,7 +182,8 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
         vae = choices.build(scaling_with(scaling, choices))
         n_parameters = vae.likelihood.exemplar_parameters or choices.n_units
         vae.prior = PRIORS[choices.prior].from_buffers(prior, choices.latent_dim, n_parameters)
-        vae.normals = checked_statistics(normals, choices.latent_dim, choices.n_units)
+        n_columns = n_path_columns(vae.encoder, choices.n_units)
+        vae.normals = checked_statistics(normals, choices.latent_dim, choices.n_units, n_columns)
     return vae
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,9 @@ from vae_anomaly.engines import ENGINES, processes
 from vae_anomaly.engines import score_dataset as scoring
 from vae_anomaly.engines.manifest import manifest
 from vae_anomaly.engines.score_dataset import score_dataset
-from vae_anomaly.engines.shard import ShardScorer, Task, attempts_at, is_whole
+from vae_anomaly.engines.shard import ShardScorer, Task, attempts_at, digest_at, is_whole
 from vae_anomaly.engines.summary import quantiles
-from vae_anomaly.errors import DataError, EngineError, ModelFileError
+from vae_anomaly.errors import DataError, EngineError, ModelFileError, PartWarning
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.model_schema import read_checked
 
@@ -93,10 +95,8 @@ def complete(result: scoring.ScoredDataset, X: np.ndarray, detector: VAEDetector
     assert (result.n_rows, result.n_flagged) == (len(X), int(table["decision"].sum()))
     known = np.quantile(expected, [float(share) for share in result.quantiles], method="inverted_cdf")
     assert list(result.quantiles.values()) == known.tolist()
-    assert {path.name for path in Path("out").iterdir() if not path.name.startswith("part-")} == {
-        "_run.json",
-        "_summary.json",
-    }
+    names = {path.name for path in Path("out").iterdir() if not path.name.startswith("part-")}
+    assert names == {"_run.json", "_summary.json"} | {f"_part-{i:06d}.sha256" for i in range(result.n_parts)}
     summary = json.loads(Path("out/_summary.json").read_text())
     assert (summary["rows"], summary["parts"], summary["failed"]) == (len(X), result.n_parts, [])
     assert pd.read_parquet("out")["index"].nunique() == len(X)
@@ -152,11 +152,75 @@ def test_a_second_run_scores_what_is_missing_alone(monkeypatch, in_process, make
     cut.write_bytes(cut.read_bytes()[:-20])
     Path("out/.part-000001.parquet.0badcafe.part").write_bytes(b"what a kill left")
     attempts_at(Path("out/part-000001.parquet")).write_bytes(b"..")
-    complete(score_dataset("X.npy", "m.vae", "out", shard_rows=500), X, table_detector)
+    with pytest.warns(PartWarning, match=r"out: damaged, and scored again: part-000003\.parquet$"):
+        complete(score_dataset("X.npy", "m.vae", "out", shard_rows=500), X, table_detector)
     after = {path.name: path.stat().st_mtime_ns for path in Path("out").glob("part-*")}
     assert {name for name in after if after[name] != before[name]} == {"part-000001.parquet", cut.name}
     monkeypatch.setattr(ShardScorer, "write", lambda *rest: pytest.fail("scored again"))
     complete(score_dataset("X.npy", "m.vae", "out", shard_rows=500), X, table_detector)
+
+
+def flip(path: Path, place: int) -> None:
+    """Change one byte of a file."""
+    blob = bytearray(path.read_bytes())
+    blob[place] ^= 1
+    path.write_bytes(blob)
+
+
+def link(path: Path) -> None:
+    """Put a link to a file of the user's in the place of a file."""
+    path.unlink()
+    path.symlink_to("../mine.txt")
+
+
+def exchange(part: Path, other: Path) -> None:
+    """Put another part, with its digest, in the place of a part."""
+    shutil.copy(part, other)
+    shutil.copy(digest_at(part), digest_at(other))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_damaged_part_is_named_and_scored_again(make_table, table_detector) -> None:
+    X = make_table(900, seed=7)
+    save(X, "npy")
+    Path("mine.txt").write_text("gold")
+    words = ("score", "X.npy", "--model", "m.vae", "--engine", "processes", "--shard-rows", 300, "--output", "out")
+    assert run(*words).exit_code == 0
+    part = Path("out/part-000001.parquet")
+    digest = digest_at(part)
+    size = part.stat().st_size
+    before = {path: path.read_bytes() for path in (part, digest)}
+    damages = [partial(flip, part, place) for place in range(0, size, size // 9)]
+    damages += [
+        partial(flip, digest, 0),
+        partial(link, part),
+        partial(link, digest),
+        lambda: part.write_bytes(b""),
+        lambda: part.write_bytes(before[part] + b"more"),
+        lambda: shutil.copy("out/part-000000.parquet", part),
+        lambda: digest.write_bytes(b""),
+        partial(exchange, Path("out/part-000002.parquet"), part),
+    ]
+    for damage in damages:
+        damage()
+        said = run(*words)
+        assert said.exit_code == 0
+        assert "note: " in said.stderr
+        assert said.stderr.endswith("out: damaged, and scored again: part-000001.parquet\n")
+        assert {path: path.read_bytes() for path in before} == before
+    assert run(*words).stderr == ""
+    assert Path("mine.txt").read_text() == "gold"
+    complete(score_dataset("X.npy", "m.vae", "out", shard_rows=300), X, table_detector)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("missing", ["part-000001.parquet", "_part-000001.sha256"])
+def test_what_a_kill_kept_from_being_written_is_scored_without_a_word(missing: str, make_table, table_detector) -> None:
+    X = make_table(900, seed=7)
+    score_dataset(save(X, "npy"), "m.vae", "out", shard_rows=300)
+    Path("out", missing).unlink()
+    Path("out/._part-000001.sha256.0badcafe.part").write_bytes(b"what a kill left")
+    complete(score_dataset("X.npy", "m.vae", "out", shard_rows=300), X, table_detector)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -340,7 +404,7 @@ def test_the_exit_code_reports_flagged_samples(in_process, make_table) -> None:
     assert said.exit_code == 3
     assert said.stdout.splitlines()[0] == "scored     40 samples, 40 flagged"
     assert run(*words).exit_code == 0
-    assert is_whole(Path("out/part-000000.parquet"), 40)
+    assert is_whole(Path("out/part-000000.parquet"))
     assert pq.read_metadata("out/part-000000.parquet").num_rows == 40
 
 

@@ -10,8 +10,8 @@ import torch
 
 from helpers import Make
 from vae_anomaly import VAEDetector
-from vae_anomaly.fitting.exemplars import MAX_EXEMPLARS, best_variance, fit_exemplars
-from vae_anomaly.fitting.prior_fit import MORE_ROWS
+from vae_anomaly.fitting.exemplars import best_variance, fit_exemplars
+from vae_anomaly.model.priors.exemplars import MAX_EXEMPLARS, MORE_EXEMPLARS
 from vae_anomaly.model.vae import VAE
 
 LinearVAE = Callable[[torch.Tensor], VAE]
@@ -31,8 +31,8 @@ def test_exemplars_are_all_rows_but_those_that_calibrate(make_table: Make) -> No
 
 
 def test_exemplars_are_bounded_in_number(make_table: Make) -> None:
-    detector = VAEDetector(epochs=1).fit(make_table(MORE_ROWS + 1000))
-    assert len(detector.vae_.prior.latents) == MORE_ROWS
+    detector = VAEDetector(epochs=1).fit(make_table(MORE_EXEMPLARS + 1000))
+    assert len(detector.vae_.prior.latents) == MORE_EXEMPLARS
     detector = VAEDetector(epochs=1).fit(make_table(MAX_EXEMPLARS + 500, 600))
     assert len(detector.vae_.prior.latents) == MAX_EXEMPLARS
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from random_models import fixed_noise, random_vae
-from vae_anomaly.fitting.normal_statistics import BANK_ROWS, MAX_ROWS, fit_normal_statistics
+from vae_anomaly.fitting.normal_statistics import MAX_ROWS, fit_normal_statistics
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES
 from vae_anomaly.scoring.activations import path_difference
-from vae_anomaly.scoring.normal_statistics import NormalStatistics
+from vae_anomaly.scoring.normal_statistics import BANK_ROWS, NormalStatistics
 from vae_anomaly.scoring.scores import components
 
 DTYPES = [torch.float32, torch.float64]

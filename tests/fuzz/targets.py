@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from vae_anomaly.datasets import chunks, idx, load_file, load_labels
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import read_description
-from vae_anomaly.storage.record_log import RecordLog
+from vae_anomaly.storage.record_log import RecordLog, digest_of
 from vae_anomaly.storage.score_table import read_score_table
 from vae_anomaly.storage.strict_json import loads
 
@@ -156,7 +156,9 @@ def score_seeds(kind: str) -> list[bytes]:
 
 
 def record_seeds() -> list[bytes]:
-    return [b'{"settings": {"a": 1}}\n{"case": "x", "error": null}\n{"case"', b'{"settings": {"a": 1}}\n']
+    contents: list[dict[str, Any]] = [{"settings": {"a": 1}}, {"case": "x", "error": None}]
+    header, record = (json.dumps({**content, "sha256": digest_of(content)}).encode() + b"\n" for content in contents)
+    return [header + record + b'{"case"', header]
 
 
 def json_seeds() -> list[bytes]:

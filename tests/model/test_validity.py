@@ -19,10 +19,17 @@ def buffers(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros(shape) for name, shape in (fitting | shapes).items()}
 
 
-def test_sizes_that_are_not_known_may_be_anything_but_the_same() -> None:
-    check_shapes(buffers(), SHAPES, "a thing", latent_dim=2)
-    check_shapes(buffers(means=(7, 2), covariances=(7, 2, 2)), SHAPES, "a thing", latent_dim=2)
-    check_shapes({}, {}, "a thing", latent_dim=2)
+LIMITS = {"K": 7}
+
+
+def test_sizes_that_are_not_known_may_be_anything_up_to_their_limit_but_the_same() -> None:
+    check_shapes(buffers(), SHAPES, "a thing", LIMITS, latent_dim=2)
+    check_shapes(buffers(means=(7, 2), covariances=(7, 2, 2)), SHAPES, "a thing", LIMITS, latent_dim=2)
+    check_shapes({}, {}, "a thing", {}, latent_dim=2)
+    with pytest.raises(ValueError, match="a thing has at most 7 for its size K, got 8"):
+        check_shapes(buffers(means=(8, 2), covariances=(8, 2, 2)), SHAPES, "a thing", LIMITS, latent_dim=2)
+    with pytest.raises(ValueError, match="a thing declares no limit of its size K"):
+        check_shapes(buffers(), SHAPES, "a thing", {}, latent_dim=2)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,7 @@ def test_sizes_that_are_not_known_may_be_anything_but_the_same() -> None:
 )
 def test_other_shapes_are_refused(shapes: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="a thing has no buffers of shapes"):
-        check_shapes(buffers(**shapes), SHAPES, "a thing", latent_dim=2)
+        check_shapes(buffers(**shapes), SHAPES, "a thing", LIMITS, latent_dim=2)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])

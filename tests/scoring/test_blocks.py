@@ -11,8 +11,13 @@ from torch import Tensor
 
 from random_models import random_vae
 from vae_anomaly.errors import DeviceMemoryError
-from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
+from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.scaling import Scaling
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import ARCHITECTURES
+from vae_anomaly.scoring import BLOCK_ROWS, blocks
+from vae_anomaly.scoring.blocks import BLOCK_VALUES, INPUT_VALUES, by_block, rows_of_block
 
 
 @pytest.mark.parametrize("n", [1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 3])
@@ -28,6 +33,46 @@ def test_every_block_has_as_many_rows_and_every_row_its_result(n: int) -> None:
     np.testing.assert_array_equal(rows, X)
     np.testing.assert_array_equal(first, X[:, 0])
     assert sizes == [BLOCK_ROWS] * math.ceil(n / BLOCK_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("n_features", "n_draws", "n_exemplars", "rows"),
+    [
+        (6, 2, 5_000, 512),
+        (784, 2, 2_048, 512),
+        (16_384, 2, 2_048, 512),
+        (16_385, 2, 1, 256),
+        (100_000, 2, 2_048, 64),
+        (6, 160, 5_000, 512),
+        (6, 1_000, 5_000, 128),
+        (6, 2, 1_000_000, 64),
+        (100_000, 1_000, 1, 1),
+    ],
+)
+def test_a_block_has_fewer_rows_the_more_each_of_them_holds(
+    n_features: int, n_draws: int, n_exemplars: int, rows: int
+) -> None:
+    with torch.device("meta"):
+        vae = VAE(*ARCHITECTURES["mlp"]((n_features,), 3), Gaussian(), Scaling(torch.zeros(()), torch.ones(())))
+        vae.prior = Exemplars(torch.empty(n_exemplars, 3), torch.empty(n_exemplars, n_features))
+    assert rows_of_block(vae, n_features, n_draws) == rows
+    held = n_draws * 2 * n_features + n_exemplars
+    assert rows == 1 or (rows * held <= BLOCK_VALUES and rows * n_features <= INPUT_VALUES)
+
+
+def test_a_row_of_a_small_block_has_the_same_result_alone_and_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "INPUT_VALUES", 6 * 8)
+    vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(21, 6))
+    sizes: list[int] = []
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(x))
+        return (vae.encode(x).mu,)
+
+    (whole,) = by_block(vae, X, encode)
+    assert sizes == [8, 8, 8]
+    for n in range(21):
+        np.testing.assert_array_equal(by_block(vae, X[n:], encode)[0], whole[n:])
 
 
 @pytest.mark.parametrize("room", [512, 511, 300, 64, 1])

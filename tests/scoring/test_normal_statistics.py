@@ -16,9 +16,9 @@ from torch import Tensor
 
 from random_models import fixed_noise, random_vae
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics
-from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.activations import path_difference
-from vae_anomaly.scoring.normal_statistics import checked_statistics
+from vae_anomaly.registry import ARCHITECTURES, SCORES
+from vae_anomaly.scoring.activations import hidden_activations, n_path_columns, path_difference
+from vae_anomaly.scoring.normal_statistics import BANK_ROWS, checked_statistics
 
 BUFFERS = (
     "bank",
@@ -30,6 +30,7 @@ BUFFERS = (
     "path_whitening",
     "residual_variance",
 )
+SIZES = 3, 7, 256 + 128  # latents, features, hidden units
 DTYPES = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
@@ -100,7 +101,7 @@ def test_reconstruction_probability_is_the_mean_density_over_draws(case: Case) -
 def test_a_state_dict_restores_them(case: Case) -> None:
     state = case.statistics.state_dict()
     with torch.device("meta"):
-        restored = checked_statistics({name: torch.empty(buffer.shape) for name, buffer in state.items()}, 3, 7)
+        restored = checked_statistics({name: torch.empty(buffer.shape) for name, buffer in state.items()}, *SIZES)
     restored.load_state_dict(state, assign=True)
     mu = case.vae.encode(case.new).mu
     assert torch.equal(restored.neighbour_distance(mu), case.statistics.neighbour_distance(mu))
@@ -117,15 +118,31 @@ def test_their_names_in_model_files_stay(case: Case) -> None:
 def test_a_buffer_of_another_shape_is_refused(case: Case, name: str) -> None:
     buffers = dict(case.statistics.state_dict())
     buffers[name] = buffers[name][..., :-1]
-    at_fault = "path_whitening" if name == "path_mean" else name  # they are compared with each other
-    with pytest.raises(ValueError, match=f"its {at_fault} has shape"):
-        checked_statistics(buffers, 3, 7)
+    with pytest.raises(ValueError, match="statistics of normals has no buffers of shapes"):
+        checked_statistics(buffers, *SIZES)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("bank", BANK_ROWS), ("path_whitening", SIZES[2])])
+def test_no_buffer_is_longer_than_a_fit_makes_it(case: Case, name: str, limit: int) -> None:
+    buffers = dict(case.statistics.state_dict())
+    for n in (1, limit):
+        checked_statistics(buffers | {name: buffers[name][:1].expand(n, -1)}, *SIZES)
+    with pytest.raises(ValueError, match=f"at most {limit:,} for its size ., got {limit + 1:,}"):
+        checked_statistics(buffers | {name: buffers[name][:1].expand(limit + 1, -1)}, *SIZES)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 11, 3), (300, 9, 1), (28, 28, 1)])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_columns_of_activations_are_known_without_computing_them(architecture: str, shape: tuple[int, ...]) -> None:
+    encoder, _ = ARCHITECTURES[architecture](shape, 3)
+    x = torch.zeros(2, math.prod(shape))
+    assert n_path_columns(encoder, x.shape[1]) == hidden_activations(encoder, x).shape[1]
 
 
 def test_an_unknown_or_a_missing_buffer_is_refused(case: Case) -> None:
     buffers = dict(case.statistics.state_dict())
-    with pytest.raises(TypeError):
-        checked_statistics(buffers | {"other": torch.zeros(1)}, 3, 7)
+    with pytest.raises(ValueError, match="has no buffers of shapes"):
+        checked_statistics(buffers | {"other": torch.zeros(1)}, *SIZES)
     del buffers["bank"]
-    with pytest.raises(TypeError):
-        checked_statistics(buffers, 3, 7)
+    with pytest.raises(ValueError, match="has no buffers of shapes"):
+        checked_statistics(buffers, *SIZES)

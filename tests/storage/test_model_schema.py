@@ -118,7 +118,7 @@ def test_any_field_with_any_value_is_usable_or_refused(known, tmp_path: Path, mo
         (("history", 1, "validation_reconstruction"), "NaN", "validation_reconstruction must be a"),
         (("history",), [], "its history does not fit"),
         (("feature_names",), [], "its feature_names do not fit"),
-        (("parameters", "n_draws"), 0, "n_draws must be an int of at least 1"),
+        (("parameters", "n_draws"), 0, "n_draws must be an int from 1 to 1,000"),
     ],
 )
 def test_the_sentence_names_field_constraint_and_value(known, place, value, message: str) -> None:

@@ -11,13 +11,26 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.storage.record_log import RecordLog
 
 
+def test_any_altered_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    log = RecordLog(path, {"quick": True})
+    log.append({"auc": 0.9876, "n": 12})
+    whole = path.read_bytes()
+    for place in range(len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DataError, match="its records are damaged|not a record file of ours|another run"):
+            RecordLog(path, {"quick": True})
+    path.write_bytes(whole)
+    assert RecordLog(path, {"quick": True}).records == [{"auc": 0.9876, "n": 12}]
+
+
 def test_the_log_forgets_a_torn_line_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = RecordLog(path, {"quick": True})
     log.append({"a": 1})
     log.append({"a": 2})
     whole = path.read_bytes()
-    for cut in range(len(whole) - 1, len(whole) - len(b'{"a": 2}\n'), -1):
+    for cut in range(len(whole) - 1, len(whole) - len(whole.splitlines()[-1]) - 1, -1):
         path.write_bytes(whole[:cut])
         again = RecordLog(path, {"quick": True})
         assert again.records == [{"a": 1}]

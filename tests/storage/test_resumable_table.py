@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +124,7 @@ def test_another_run_is_not_continued(scored: Path, monkeypatch, make_table, cha
     result = run(*words)
     assert result.exit_code == 1
     assert f"s.csv belongs to another run, which differs in {change}" in result.stderr
-    assert "remove s.csv.partial.json to start over" in result.stderr
+    assert "remove s.csv.partial to start over" in result.stderr
     assert Path("s.csv.partial").read_bytes() == before
 
 
@@ -132,11 +135,55 @@ def test_progress_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "s.csv.partial").write_bytes(b"12345")
     (tmp_path / "s.csv.partial.json").write_text(content)
     with (
-        pytest.raises(DataError, match="partial.json to start over"),
+        pytest.raises(DataError, match="partial to start over"),
         open_resumable_table(tmp_path / "s.csv", RunIdentity({})),
     ):
         pass
     assert (tmp_path / "s.csv.partial").read_bytes() == b"12345"
+
+
+def test_rows_that_are_not_as_they_were_written_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    partial, progress = tmp_path / "s.csv.partial", tmp_path / "s.csv.partial.json"
+    with contextlib.suppress(Killed), open_resumable_table(path, RunIdentity({})) as table:
+        table.write(frame_of(0, 3))
+        raise Killed
+    rows, counts = partial.read_bytes(), progress.read_text()
+    assert '"rows": 3' in counts
+    altered = [(rows[:i] + bytes([rows[i] ^ 1]) + rows[i + 1 :], counts) for i in range(len(rows))]
+    altered += [(rows, counts.replace('"rows": 3', f'"rows": {n}')) for n in (2, 4)]
+    altered += [
+        (rows, counts.replace('"flagged": 1', '"flagged": 2')),
+        (rows, counts.replace('"bytes": ', '"bytes": 1')),
+    ]
+    for content, text in altered:
+        partial.write_bytes(content)
+        progress.write_text(text)
+        with (
+            pytest.raises(
+                DataError, match=r"(not as they were written|does not fit what is there).*partial to start over"
+            ),
+            open_resumable_table(path, RunIdentity({})),
+        ):
+            pass
+        assert partial.read_bytes() == content
+    partial.write_bytes(rows)
+    progress.write_text(counts)
+    with open_resumable_table(path, RunIdentity({})) as table:
+        table.write(frame_of(3, 2))
+    assert pd.read_csv(path)["index"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["s.csv.partial", "s.csv.partial.json"])
+@pytest.mark.parametrize("make", [os.link, os.symlink, shutil.copy])
+def test_what_is_not_ours_is_left_alone(tmp_path: Path, name: str, make: Callable[[Path, Path], object]) -> None:
+    path, mine = tmp_path / "s.csv", tmp_path / "mine.txt"
+    mine.write_text("gold")
+    make(mine, tmp_path / name)
+    with pytest.raises(DataError, match=r"to start over|move it away"), open_resumable_table(path, RunIdentity({})):
+        pass
+    assert mine.read_text() == (tmp_path / name).read_text() == "gold"
+    assert not path.exists()
 
 
 def test_progress_without_its_rows_starts_over(tmp_path: Path) -> None:

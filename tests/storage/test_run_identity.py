@@ -72,7 +72,7 @@ def begin_log(path: Path, fact: int) -> None:
 @pytest.mark.parametrize(
     ("begin", "error", "advice"),
     [
-        (begin_table, DataError, "remove .*x.csv.partial.json to start over"),
+        (begin_table, DataError, "remove .*x.csv.partial to start over"),
         (begin_fit, CheckpointError, "make these the same, or use another folder"),
         (begin_log, DataError, "give another --output, or --fresh to start over"),
     ],

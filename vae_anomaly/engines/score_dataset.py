@@ -1,14 +1,15 @@
 """Scores of data of any size, on many processes or machines: ``score_dataset``.
 
-The output folder holds ``part-000000.parquet`` and so on, one score table for each shard, in order; ``_run.json``, the
-identity of the run; and ``_summary.json``, written last. Readers of parquet folders skip names that begin with an
-underscore.
+The output folder holds ``part-000000.parquet`` and so on, one score table for each shard, in order; the digest of each,
+``_part-000000.sha256``; ``_run.json``, the identity of the run; and ``_summary.json``, written last. Readers of parquet
+folders skip names that begin with an underscore.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +19,9 @@ from typing import Any
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.engines.manifest import Manifest, Shard, manifest
 from vae_anomaly.engines.processes import n_cpus, run_on_processes
-from vae_anomaly.engines.shard import Task, is_whole
+from vae_anomaly.engines.shard import Task, is_damaged, is_whole
 from vae_anomaly.engines.summary import SHARES, columns, count, quantiles
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import DataError, PartWarning
 from vae_anomaly.progress import progress_bar
 from vae_anomaly.storage.atomic import atomic_write, make_folder, remove_stale
 from vae_anomaly.storage.model_schema import read_checked
@@ -30,8 +31,9 @@ from vae_anomaly.storage.safe_reading import read_data
 from vae_anomaly.storage.strict_json import loads
 
 RUN, SUMMARY = "_run.json", "_summary.json"
-LEFTOVER = re.compile(r"\.(part-\d{6,}\.parquet)\.([0-9a-f]{8}\.part|attempts)")
-NO_PART = "its part is missing or cut short"
+LEFTOVER = re.compile(r"\.(part-\d{6,}\.parquet|_part-\d{6,}\.sha256)\.([0-9a-f]{8}\.part|attempts)")
+NO_PART = "its part is missing or damaged"
+NAMED_PARTS = 10  # in one message
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def score_dataset(
 ) -> ScoredDataset:
     """Score data of any size on many processes or machines, to the same bits as on one.
 
-    A second call with the same arguments keeps the parts that are there and scores the rest.
+    A second call with the same arguments keeps the parts that are there and scores the rest. Parts that are not as they
+    were written are among the rest, and a `PartWarning` names them.
 
     Parameters
     ----------
@@ -141,7 +144,8 @@ def score_dataset(
     plan = manifest(absolute(data), shard_rows)
     claim(output, identity_of(task, plan))
     remove_leftovers(output)
-    left = [shard for shard in plan.shards if not is_whole(output / shard.part, shard.n_rows)]
+    left = [shard for shard in plan.shards if not is_whole(output / shard.part)]
+    warn_of_damage([output / shard.part for shard in left])
     errors: dict[int, str] = {}
     try:
         for record in progress(run(engine, task, left, workers, address), plan, left, verbose=verbose):
@@ -230,6 +234,15 @@ def claim(output: Path, identity: RunIdentity) -> None:
     (output / SUMMARY).unlink(missing_ok=True)
 
 
+def warn_of_damage(parts: Sequence[Path]) -> None:
+    """Name those of the parts that are there but not as they were written."""
+    damaged = [part for part in parts if is_damaged(part)]
+    if damaged:
+        more = len(damaged) - NAMED_PARTS
+        names = ", ".join(part.name for part in damaged[:NAMED_PARTS]) + (f" and {more:,} more" if more > 0 else "")
+        warnings.warn(f"{damaged[0].parent}: damaged, and scored again: {names}", PartWarning, stacklevel=3)
+
+
 def remove_leftovers(output: Path) -> None:
     """Remove what killed workers left behind, but nothing that a living one is writing."""
     for path in list(output.iterdir()):
@@ -253,7 +266,7 @@ def progress(
 
 def summarise(output: Path, plan: Manifest, errors: dict[int, str]) -> ScoredDataset:
     """Count what the parts hold, and write the summary."""
-    whole = [is_whole(output / shard.part, shard.n_rows) for shard in plan.shards]
+    whole = [is_whole(output / shard.part) for shard in plan.shards]
     parts = [output / shard.part for shard, there in zip(plan.shards, whole, strict=True) if there]
     n_rows, n_flagged = count(parts)
     values = quantiles(partial(columns, parts, "anomaly_score"), n_rows) if n_rows else []

@@ -2,10 +2,14 @@
 
 It is idempotent: a part appears whole or not at all, a second call finds it and does nothing, and two calls that run at
 the same time write the same bits. So an engine may call it again whenever it is in doubt.
+
+Beside ``part-000000.parquet`` lies its digest, ``_part-000000.sha256``, as ``sha256sum`` prints it. It is written after
+the part, so a part that was damaged later is found out, whatever of it is still readable.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +17,8 @@ from vae_anomaly.datasets import rows_at
 from vae_anomaly.engines.manifest import Shard
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.storage.safe_reading import printable
+from vae_anomaly.storage.atomic import atomic_write
+from vae_anomaly.storage.safe_reading import open_regular, printable, read_data
 from vae_anomaly.storage.score_table import open_score_table
 
 CHUNK_BYTES = 32 << 20  # of rows in double precision, held at a time
@@ -72,13 +77,16 @@ class ShardScorer:
         attempts = attempts_at(part)
         error = None
         try:
-            if not is_whole(part, shard.n_rows):
+            if not is_whole(part):
                 with attempts.open("ab") as file:
                     file.write(b".")
                     n_attempts = file.tell()
                 if n_attempts > MAX_ATTEMPTS:
                     error = f"its worker died {MAX_ATTEMPTS} times"
                 else:
+                    for path in part, digest_at(part):
+                        if path.is_symlink():  # to what is not ours, and would be replaced
+                            path.unlink()
                     self.write(shard, part)
             attempts.unlink(missing_ok=True)
         except Exception as caught:
@@ -87,16 +95,19 @@ class ShardScorer:
         return {"number": shard.number, "error": error if error is None else printable(error)}
 
     def write(self, shard: Shard, part: Path) -> None:
-        """Score the rows, a chunk at a time."""
+        """Score the rows, a chunk at a time, and write the part's digest once it is there."""
         import numpy as np
 
-        step = max(1, CHUNK_BYTES // (8 * self.model.n_features * BLOCK_ROWS)) * BLOCK_ROWS
+        step = max(1, CHUNK_BYTES // (8 * self.model.n_features))
+        step -= step % BLOCK_ROWS if step > BLOCK_ROWS else 0
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
                 scores = self.model.score_table(rows.X)
                 write({"index": np.arange(row, row + len(rows))} | scores)
                 row += len(rows)
+        with atomic_write(digest_at(part), "w", encoding="utf-8") as file:
+            file.write(digest_line(part))
 
 
 def attempts_at(part: Path) -> Path:
@@ -104,14 +115,27 @@ def attempts_at(part: Path) -> Path:
     return part.with_name(f".{part.name}.attempts")
 
 
-def is_whole(part: Path, n_rows: int) -> bool:
-    """Whether a part is there, with as many rows."""
-    import pyarrow.parquet as pq
+def digest_at(part: Path) -> Path:
+    """The file that holds the digest of a part; readers of parquet folders skip it."""
+    return part.with_name(f"_{part.stem}.sha256")
 
-    if not part.is_file():
+
+def digest_line(part: Path) -> str:
+    """A part's digest and name, as ``sha256sum`` prints them."""
+    with open_regular(part) as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {part.name}\n"
+
+
+def is_whole(part: Path) -> bool:
+    """Whether a part and its digest are there, and go together."""
+    return part.is_file() and digest_at(part).is_file() and not is_damaged(part)
+
+
+def is_damaged(part: Path) -> bool:
+    """Whether a part and its digest are there, but do not go together."""
+    if not (part.is_file() and digest_at(part).is_file()):
         return False
     try:
-        found: int = pq.read_metadata(part).num_rows
-    except Exception:  # a damaged file can make the parser raise anything
-        return False
-    return found == n_rows
+        return read_data(digest_at(part), 1 << 10) != digest_line(part).encode()
+    except (DataError, OSError):
+        return True

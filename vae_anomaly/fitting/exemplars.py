@@ -26,17 +26,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit, row_budget
+from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE
 from vae_anomaly.model.pairs import squared_distances
-from vae_anomaly.model.priors.exemplars import NEGLIGIBLE, Exemplars
+from vae_anomaly.model.priors.exemplars import NEGLIGIBLE, Exemplars, most_exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
 
 ENOUGH_ROWS = 10  # held out, since they fit only two numbers
-MAX_EXEMPLARS = 2_048
-EXEMPLAR_VALUES = 1_000_000  # which the model file holds
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
 FAR = 1e20  # more than squared distances of scaled rows; in single precision it keeps no weight
@@ -47,7 +45,7 @@ class ExemplarsFit(PriorFit):
     """Latent means of rows, and how far the mean of each moves from the decoder's output towards its row."""
 
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
-        exemplars, of_training = rows.sample_of_both(row_budget(MAX_EXEMPLARS, EXEMPLAR_VALUES, rows.n_features))
+        exemplars, of_training = rows.sample_of_both(most_exemplars(rows.n_features))
         enough = len(rows.held_out) >= ENOUGH_ROWS
         held_out = rows.scaled_sample(rows.held_out, LIKELIHOOD_ROWS) if enough else None
         fit_exemplars(vae, exemplars, of_training, held_out)

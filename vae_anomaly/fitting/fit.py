@@ -34,12 +34,15 @@ from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.training import train
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
 from vae_anomaly.registry import PREPROCESSING, SCORES
 from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.scoring.support import check_support
+from vae_anomaly.storage.model_schema import MAX_FEATURES
 from vae_anomaly.storage.rows import Rows, RowsInMemory, fingerprint
+from vae_anomaly.storage.safe_reading import LARGEST
 
 DEFAULT_FALSE_ALARM_RATE = 0.05
 MAX_ROWS_FOR_SLOW_SCORES = 1_000  # of the calibration rows, for scores that optimise for every row
@@ -76,6 +79,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     KeyboardInterrupt
         If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
     """
+    refuse_forked_threads()
     check_parameters(parameters)
     sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
     choices = Choices(parameters, sample_shape, rows.columns)
@@ -181,9 +185,15 @@ def untrained(choices: Choices, rows: Rows, training: Rows, generator: torch.Gen
     Raises
     ------
     DataError
-        If the likelihood gives no density to some of all ``rows``.
+        If the likelihood gives no density to some of all ``rows``, or a model file cannot hold such a model.
     """
     vae = choices.build(PREPROCESSING[choices.preprocessing(rows.dtype)](training))
+    n_bytes = sum(value.numel() for value in vae.parameters()) * (8 if rows.dtype == np.float64 else 4)
+    if choices.n_features > MAX_FEATURES or n_bytes > LARGEST:
+        raise DataError(
+            f"a model of {choices.n_features:,} features has weights of {n_bytes:,} bytes: a model file may have "
+            f"{MAX_FEATURES:,} features and {LARGEST:,} bytes; use fewer features"
+        )
     check_support(vae, rows)
     reset_parameters(vae, generator)
     return vae

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_anomaly.fitting.exemplars import ENOUGH_ROWS, EXEMPLAR_VALUES, MAX_EXEMPLARS
-from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit, row_budget
+from vae_anomaly.fitting.exemplars import ENOUGH_ROWS
+from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
 from vae_anomaly.model.likelihoods.mixed import AVERAGE_ROWS, SMALLEST_VARIANCE, Mixed
-from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.priors.exemplars import Exemplars, most_exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
@@ -48,7 +48,7 @@ class TableExemplarsFit(PriorFit):
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
         p = vae.likelihood
         assert isinstance(p, Mixed)  # which asks for this fit in the registry
-        raw, of_training = rows.sample_of_both(row_budget(MAX_EXEMPLARS, EXEMPLAR_VALUES, p.n_units))
+        raw, of_training = rows.sample_of_both(most_exemplars(p.exemplar_parameters))
         results = by_block(vae, raw, lambda units: (vae.encode(units).mu, vae.decode(vae.encode(units).mu), units))
         latents, decoded, units = (torch.from_numpy(result).to(vae.scaling.loc) for result in results)
         kernels = Kernels.around(p, units.double(), decoded.double())

@@ -35,12 +35,12 @@ from torch import Tensor
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.prior_fit import FittingRows, PriorFit
 from vae_anomaly.model.networks.base import Posterior
-from vae_anomaly.model.priors.mixture import Mixture
+from vae_anomaly.model.priors.mixture import MAX_COMPONENTS, Mixture
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
 
-COMPONENTS = (1, 5, 20, 50, 200)
+COMPONENTS = (1, 5, 20, 50, MAX_COMPONENTS)
 ROWS_PER_COMPONENT = 64
 MIXTURE_ROWS = 20_000
 SPREAD_ROUNDS = 2

@@ -41,11 +41,10 @@ from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.activations import hidden_activations, path_difference
-from vae_anomaly.scoring.normal_statistics import NormalStatistics
+from vae_anomaly.scoring.normal_statistics import BANK_ROWS, NormalStatistics
 from vae_anomaly.scoring.scores import components
 
 MAX_ROWS = 10_000
-BANK_ROWS = 5_000
 COMPONENT_ROWS = 1_000
 AVERAGE_ROWS = 10  # of the features' average, added to the residuals of each
 

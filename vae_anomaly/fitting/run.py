@@ -49,8 +49,7 @@ from vae_anomaly.history import EpochRecord, best_epoch
 from vae_anomaly.model.elbo import training_terms
 from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.storage.rows import Rows
 
 
@@ -187,7 +186,7 @@ class Run:
         """
         epoch = len(self.history) + 1
         reconstruction, kl = (self.position.totals / self.n_rows).tolist()
-        block_rows = min(len(X_validation), BLOCK_ROWS)
+        block_rows = min(len(X_validation), rows_of_block(self.vae, X_validation.shape[1], len(noise)))
         terms = by_block(self.vae, X_validation, lambda x: training_terms(self.vae, x, noise), block_rows)
         validation = self.ranks.broadcast_from_first([float(term.mean(dtype=np.float64)) for term in terms])
         if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):

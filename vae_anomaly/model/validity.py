@@ -1,4 +1,8 @@
-"""What buffers from a file must be: of the declared names and shapes, and positive where a module divides by them."""
+"""What buffers from a file must be: of the declared names and shapes, and positive where a module divides by them.
+
+A size that the module does not know otherwise has a limit, the largest that a fit writes. So a small file cannot hold
+what takes huge memory to score with.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,11 @@ from torch import Tensor, nn
 
 
 def check_shapes(
-    buffers: Mapping[str, Tensor], declared: Mapping[str, tuple[str, ...]], what: str, **sizes: int
+    buffers: Mapping[str, Tensor],
+    declared: Mapping[str, tuple[str, ...]],
+    what: str,
+    limits: Mapping[str, int],
+    **sizes: int,
 ) -> None:
     """Compare buffers with declared shapes, such as ``{"means": ("K", "latent_dim")}``.
 
@@ -20,14 +28,17 @@ def check_shapes(
         Their shapes in sizes by name.
     what
         What they are of, for the message.
+    limits
+        The largest value of each size that is not known; it has the same one wherever its name stands.
     sizes
-        Known sizes. Any other size may have any value, the same one wherever its name stands.
+        Known sizes.
 
     Raises
     ------
     ValueError
-        If there are other names or shapes.
+        If there are other names or shapes, or a size is beyond its limit or has none.
     """
+    known = set(sizes)
     shapes = {name: tuple(buffer.shape) for name, buffer in buffers.items()}
     fits = shapes.keys() == declared.keys() and all(
         len(shape) == len(declared[name])
@@ -36,6 +47,11 @@ def check_shapes(
     )
     if not fits:
         raise ValueError(f"{what} has no buffers of shapes {shapes}")
+    for letter in {letter for names in declared.values() for letter in names} - known:
+        if letter not in limits:
+            raise ValueError(f"{what} declares no limit of its size {letter}")
+        if sizes[letter] > limits[letter]:
+            raise ValueError(f"{what} has at most {limits[letter]:,} for its size {letter}, got {sizes[letter]:,}")
 
 
 def check_positive(module: nn.Module) -> None:

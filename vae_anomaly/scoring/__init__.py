@@ -4,4 +4,6 @@ Free of torch, as long as none of its modules is imported.
 """
 
 BLOCK_ROWS = 512
-"""Rows that go through the networks at a time. A row's score is the same to the bit only with blocks of one size."""
+"""Rows that go through the networks at a time, fewer if they are wide. A row's score is the same to the bit only with
+blocks of one size.
+"""

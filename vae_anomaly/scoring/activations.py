@@ -51,8 +51,33 @@ def hidden_activations(encoder: Encoder, x: Tensor) -> Tensor:
     return torch.cat(outputs, dim=-1)
 
 
+def n_path_columns(encoder: Encoder, n_features: int) -> int:
+    """Columns of `path_difference`, by arithmetic alone: the encoder may be on the meta device."""
+    shape = encoder.as_input(torch.empty(1, n_features, dtype=torch.uint8, device="cpu")).shape
+    layers = encoder.hidden_layers
+    n_convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
+    columns = width = 0
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            width = layer.out_features
+        elif isinstance(layer, nn.Conv2d):
+            assert not isinstance(layer.padding, str), "networks give it as numbers"
+            sizes = zip(shape[2:], layer.kernel_size, layer.stride, layer.padding, strict=True)
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sizes]
+            shape = torch.Size([1, layer.out_channels, *sides])
+            width = layer.out_channels * math.prod(grid(shape, MAX_COLUMNS // n_convolutions))
+        elif isinstance(layer, nn.ReLU):
+            columns += width
+    return columns
+
+
 def pooled(maps: Tensor, max_columns: int) -> Tensor:
     """Maps ``(N, channels, height, width)`` averaged over a square grid of cells, flat: ``(N, up to max_columns)``."""
-    cells = max(1, math.isqrt(max_columns // maps.shape[1]))
-    height, width = (min(side, cells) for side in maps.shape[2:])
-    return functional.adaptive_avg_pool2d(maps, (height, width)).flatten(1)
+    return functional.adaptive_avg_pool2d(maps, grid(maps.shape, max_columns)).flatten(1)
+
+
+def grid(shape: torch.Size, max_columns: int) -> tuple[int, int]:
+    """Cells in height and width of the grid that maps of a shape ``(N, channels, height, width)`` are averaged over."""
+    cells = max(1, math.isqrt(max_columns // shape[1]))
+    height, width = (min(side, cells) for side in shape[2:])
+    return height, width

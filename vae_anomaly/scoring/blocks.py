@@ -1,7 +1,10 @@
-"""Rows through the networks in blocks of one constant size.
+"""Rows through the networks in blocks of one size, which depends on the model alone.
 
 The rounding of a matrix product may depend on how many rows it has. So a block always has as many, the last one filled
 up with zeros, and a row's result depends neither on how many rows there are nor on its place among them.
+
+A block has 512 rows, halved until what is held for it is within a bound. So a single wide row does not cost hundreds of
+them, and no model, wherever it comes from, makes a few rows take huge memory.
 """
 
 from __future__ import annotations
@@ -10,12 +13,29 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vae_anomaly.errors import DeviceMemoryError
+from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
+
+BLOCK_VALUES = 1 << 26  # held for a block; the gradients of some scores take a few times as many
+INPUT_VALUES = 1 << 23  # of them in the block itself: 512 rows of up to 16,384 features
+
+
+def rows_of_block(vae: VAE, n_features: int, n_draws: int = 1) -> int:
+    """Rows in a block of this model, a power of two of at most 512.
+
+    For each draw a row needs the decoder's dense layers and its features once more, and once what the prior holds.
+    """
+    widths = sum(layer.out_features for layer in vae.decoder.modules() if isinstance(layer, nn.Linear))
+    held = n_draws * (n_features + widths) + vae.prior.values_per_row
+    rows = BLOCK_ROWS
+    while rows > 1 and (rows * held > BLOCK_VALUES or rows * n_features > INPUT_VALUES):
+        rows //= 2
+    return rows
 
 
 @torch.inference_mode()
@@ -23,7 +43,7 @@ def by_block(
     vae: VAE,
     X: np.ndarray | Rows,
     function: Callable[[Tensor], tuple[Tensor, ...]],
-    block_rows: int = BLOCK_ROWS,
+    block_rows: int | None = None,
 ) -> tuple[np.ndarray, ...]:
     """Apply a function to all rows, a block at a time, and put its results together.
 
@@ -39,7 +59,7 @@ def by_block(
     function
         Scaled rows ``(block_rows, D)`` to tensors with one entry a row.
     block_rows
-        Rows in a block; with another number than the default, results differ in their last bits.
+        Rows in a block; with another number, results differ in their last bits. None: `rows_of_block`, with one draw.
 
     Returns
     -------
@@ -50,10 +70,13 @@ def by_block(
     ------
     DeviceMemoryError
         If the device's memory does not hold a block of one row.
+    ForkError
+        As `refuse_forked_threads` has it.
     """
+    refuse_forked_threads()
     dtype, device = vae.scaling.loc.dtype, vae.scaling.loc.device
     gathered: list[np.ndarray] = []
-    block, start = np.zeros((block_rows, X.shape[1]), X.dtype), 0
+    block, start = np.zeros((block_rows or rows_of_block(vae, X.shape[1]), X.shape[1]), X.dtype), 0
     while start < len(X):
         rows = X[start : start + len(block)]
         block[: len(rows)] = rows

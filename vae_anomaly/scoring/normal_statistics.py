@@ -11,6 +11,7 @@ number overflows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 
 from vae_anomaly.model.affine import affine
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.model.validity import check_shapes
 
+BANK_ROWS = 5_000
 NEIGHBOURS = 5
 NEIGHBOUR_ROWS = 32
 
@@ -40,6 +43,16 @@ class NormalStatistics(nn.Module):
         ``(3,)`` each: of the combined score's components on held-out rows.
     """
 
+    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "latent_mean": ("latent_dim",),
+        "latent_whitening": ("latent_dim", "latent_dim"),
+        "bank": ("B", "latent_dim"),
+        "path_mean": ("C",),
+        "path_whitening": ("R", "C"),
+        "residual_variance": ("n_features",),
+        "component_mean": ("n_components",),
+        "component_std": ("n_components",),
+    }
     positive_buffers: ClassVar[frozenset[str]] = frozenset({"residual_variance", "component_std"})
 
     def __init__(
@@ -97,31 +110,29 @@ class NormalStatistics(nn.Module):
         return affine(centred, self.path_whitening.double()).square().sum(dim=-1).sqrt()
 
 
-def checked_statistics(buffers: dict[str, Tensor], latent_dim: int, n_features: int) -> NormalStatistics:
-    """The statistics that a model file holds; their shapes are checked, since the file may come from anywhere.
+def checked_statistics(
+    buffers: dict[str, Tensor], latent_dim: int, n_features: int, n_columns: int
+) -> NormalStatistics:
+    """The statistics that a model file holds; names and shapes are checked, since the file may come from anywhere.
+
+    Parameters
+    ----------
+    buffers
+        By name.
+    latent_dim, n_features
+        Of the model.
+    n_columns
+        Columns of its `path_difference`.
 
     Raises
     ------
     ValueError
-        If shapes do not fit.
-    TypeError
-        If there are other buffers.
+        If there are other names or shapes, or larger ones than a fit makes.
     """
-    statistics = NormalStatistics(**buffers)
-    n_columns, latent = len(statistics.path_mean), (latent_dim,)
-    for name, shape in {
-        "latent_mean": latent,
-        "latent_whitening": latent * 2,
-        "bank": (*statistics.bank.shape[:1], latent_dim),
-        "path_mean": (n_columns,),
-        "path_whitening": (*statistics.path_whitening.shape[:1], n_columns),
-        "residual_variance": (n_features,),
-        "component_mean": (3,),
-        "component_std": (3,),
-    }.items():
-        if buffers[name].shape != shape:
-            raise ValueError(f"its {name} has shape {tuple(buffers[name].shape)}, expected {shape}")
-    return statistics
+    limits = {"B": BANK_ROWS, "R": n_columns}
+    sizes = {"latent_dim": latent_dim, "n_features": n_features, "C": n_columns, "n_components": 3}
+    check_shapes(buffers, NormalStatistics.shapes, "a model's statistics of normals", limits, **sizes)
+    return NormalStatistics(**buffers)
 
 
 def statistics_of(vae: VAE) -> NormalStatistics:

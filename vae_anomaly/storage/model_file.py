@@ -83,6 +83,8 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
 
     Raises
     ------
+    ModelFileError
+        If the file would be larger than `read` takes.
     OSError
         If the file cannot be written; what stood there before is untouched.
     """
@@ -95,6 +97,11 @@ def write(path: Path, tensors: dict[str, Tensor], config: dict[str, Any], kind: 
     blob = bytearray(save(tensors, {KEYS[kind]: dumps(about)}))
     start = 8 + int.from_bytes(blob[:8], "little")
     # the last such zeros before the data: keys are sorted, so any in the configuration come before the hash
+    if start - 8 > MAX_HEADER_BYTES or len(blob) > LARGEST:
+        raise ModelFileError(
+            f"{path} would have {len(blob):,} bytes, {start - 8:,} of them names and history: at most {LARGEST:,} and "
+            f"{MAX_HEADER_BYTES:,} could be read again; use fewer features or shorter names"
+        )
     place = blob.rindex(unknown.encode(), 0, start)
     blob[place : place + 64] = digest(config, loads(blob[8:start]), [memoryview(blob)[start:]]).encode()
     with atomic_write(path, private=kind == "checkpoint") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,12 +15,13 @@ from vae_anomaly.storage.safe_reading import read_data
 from vae_anomaly.storage.strict_json import loads
 
 LARGEST_LOG = 1 << 28
+DIGEST = "sha256"
 
 
 class RecordLog:
     """JSON lines: the settings that all records share, then one record a line, each on disk before the next is made.
 
-    A last line that was cut off counts as never written.
+    Each line holds its own digest. A last line that was cut off counts as never written.
 
     Parameters
     ----------
@@ -53,10 +55,8 @@ class RecordLog:
             self._write({"settings": identity.facts})
             return
         try:
-            header, *self.records = map(loads, lines)
+            header, *self.records = map(checked_content, lines)
             written = dict(header["settings"])
-            if not all(isinstance(record, dict) for record in self.records):
-                raise ValueError("not every line is an object")
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: its records are damaged: --fresh starts over") from error
         identity.check(written, path, "give another --output, or --fresh to start over", DataError)
@@ -69,9 +69,28 @@ class RecordLog:
 
     def _write(self, content: Mapping[str, Any]) -> None:
         with self.path.open("ab") as file:
-            file.write(json.dumps(content, allow_nan=False).encode() + b"\n")
+            file.write(json.dumps({**content, DIGEST: digest_of(content)}, allow_nan=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a record as JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, allow_nan=False).encode()).hexdigest()
+
+
+def checked_content(line: bytes) -> dict[str, Any]:
+    """The record in a line.
+
+    Raises
+    ------
+    ValueError
+        If it is not as it was written.
+    """
+    content = loads(line)
+    if not isinstance(content, dict) or content.pop(DIGEST, None) != digest_of(content):
+        raise ValueError("a line is not as it was written")
+    return content
 
 
 def is_header(line: bytes) -> bool:

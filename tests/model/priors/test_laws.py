@@ -166,6 +166,23 @@ def test_other_buffers_are_refused(name: str) -> None:
 
 
 @every_prior
+def test_no_buffer_is_longer_than_a_fit_makes_it(name: str) -> None:
+    kind, known = PRIORS[name], {"latent_dim": LATENT, "n_features": D}
+    limits = kind.limits(LATENT, D)
+    assert limits.keys() == {letter for shape in kind.shapes.values() for letter in shape} - known.keys()
+    for letter, limit in limits.items():
+        for n in (1, limit, limit + 1):
+            sizes = known | dict.fromkeys(limits, 1) | {letter: n}
+            with torch.device("meta"):
+                buffers = {key: torch.empty([sizes[s] for s in shape]) for key, shape in kind.shapes.items()}
+            if n <= limit:
+                kind.from_buffers(buffers, LATENT, D)
+            else:
+                with pytest.raises(ValueError, match=f"has at most {limit:,} for its size {letter}, got {n:,}"):
+                    kind.from_buffers(buffers, LATENT, D)
+
+
+@every_prior
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_what_must_be_positive_is_checked(name: str, value: float) -> None:
     vae, _ = fitted(name, torch.float64)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 MAX_PASSES = 16  # reached at 112 pixels a side
+EIGENVECTOR_VALUES = 1 << 24  # held at a time
 LARGEST_INVERSE = 1e290  # in the diagonal of the inverse, which only images of over 300 pixels a side reach
 
 
@@ -79,5 +80,6 @@ class Smoothing:
         """Diagonal of T to the power of -2 passes, ``(n,)`` float64."""
         k = torch.arange(1, n + 1, dtype=torch.float64) * math.pi / (n + 1)
         eigenvalues = 1 - 2 * self.weight * (1 - torch.cos(k))
-        eigenvectors = torch.sin(torch.outer(torch.arange(1, n + 1), k))
-        return 2 / (n + 1) * eigenvectors.square() @ eigenvalues.pow(-2 * self.passes)
+        powers = eigenvalues.pow(-2 * self.passes)
+        pixels = torch.split(torch.arange(1, n + 1), max(1, EIGENVECTOR_VALUES // n))
+        return torch.cat([2 / (n + 1) * torch.sin(torch.outer(some, k)).square() @ powers for some in pixels])

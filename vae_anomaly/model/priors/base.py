@@ -13,7 +13,8 @@ Laws, in nats:
 1. Reconstruction term minus KL term, of ``elbo_terms``, is at most log p(x), up to the error of the draws.
 2. ``importance_weighted_bound`` is at least the mean of its values for each draw alone.
 3. The shares in ``parts`` sum to the terms.
-4. ``from_buffers`` restores from ``state_dict`` what was saved, and refuses all but the names and shapes in ``shapes``.
+4. ``from_buffers`` restores from ``state_dict`` what was saved, and refuses all but the names and shapes in ``shapes``,
+   whose own sizes are at most ``limits``: the largest that a fit writes.
 5. For a `DensityPrior`, ``log_prob`` integrates to one, ``kl`` is KL(q || p) or an upper bound on it, and
    ``kl_of_latents`` sums to ``kl``.
 
@@ -89,6 +90,16 @@ class Prior(nn.Module):
     """What the shares of the KL term belong to, in the plural."""
 
     @classmethod
+    def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
+        """The largest value of each size that ``shapes`` names itself, for models of these sizes."""
+        return {}
+
+    @property
+    def values_per_row(self) -> int:
+        """How many numbers it holds for each row while it computes the terms, beside what the networks hold."""
+        return 0
+
+    @classmethod
     def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
         """The prior with these buffers, which are checked since they may come from any file.
 
@@ -97,10 +108,10 @@ class Prior(nn.Module):
         Raises
         ------
         ValueError
-            If their names or shapes are not those of such a prior.
+            If their names or shapes are not those of such a prior, or larger than a fit makes them.
         """
-        what = f"a prior of kind {PRIORS.name_of(cls)!r}"
-        check_shapes(buffers, cls.shapes, what, latent_dim=latent_dim, n_parameters=n_parameters)
+        what, limits = f"a prior of kind {PRIORS.name_of(cls)!r}", cls.limits(latent_dim, n_parameters)
+        check_shapes(buffers, cls.shapes, what, limits, latent_dim=latent_dim, n_parameters=n_parameters)
         return cls(**buffers)
 
     def posterior(self, encoded: Posterior) -> Posterior:

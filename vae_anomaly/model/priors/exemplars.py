@@ -32,7 +32,15 @@ from torch import Tensor
 from vae_anomaly.model.priors.base import Model, Parts, Prior
 from vae_anomaly.registry import PRIORS
 
+MAX_EXEMPLARS = 2_048
+MORE_EXEMPLARS = 5_000  # where they have at most this number of values together:
+EXEMPLAR_VALUES = 1_000_000
 NEGLIGIBLE = -80.0  # the exponential of less may be a subnormal number, which takes many times as long
+
+
+def most_exemplars(n_parameters: int) -> int:
+    """How many a fit takes: 2,048, or up to 5,000 if they have at most a million values together."""
+    return max(MAX_EXEMPLARS, min(MORE_EXEMPLARS, EXEMPLAR_VALUES // n_parameters))
 
 
 @PRIORS.register("exemplars", needs_gaussian=True)
@@ -51,12 +59,20 @@ class Exemplars(Prior):
     shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"latents": ("n", "latent_dim"), "decoded": ("n", "n_parameters")}
     shares_of: ClassVar[str] = "exemplars"
 
+    @classmethod
+    def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
+        return {"n": most_exemplars(n_parameters)}
+
     def __init__(self, latents: Tensor, decoded: Tensor) -> None:
         super().__init__()
         self.register_buffer("latents", latents)
         self.register_buffer("decoded", decoded)
         self.latents: Tensor
         self.decoded: Tensor
+
+    @property
+    def values_per_row(self) -> int:
+        return len(self.latents)
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return self.terms_of_pairs(vae.likelihood.log_prob_of_pairs(x, self.decoded))

@@ -37,6 +37,8 @@ from vae_anomaly.model.networks.base import Posterior
 from vae_anomaly.model.priors.base import DensityPrior
 from vae_anomaly.registry import PRIORS
 
+MAX_COMPONENTS = 200
+
 
 @PRIORS.register("mixture")
 class Mixture(DensityPrior):
@@ -62,6 +64,10 @@ class Mixture(DensityPrior):
     }
     positive_buffers: ClassVar[frozenset[str]] = frozenset({"sigma"})
 
+    @classmethod
+    def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
+        return {"K": MAX_COMPONENTS}
+
     def __init__(self, log_weights: Tensor, means: Tensor, whitening: Tensor, sigma: Tensor) -> None:
         super().__init__()
         self.register_buffer("log_weights", log_weights)
@@ -72,6 +78,10 @@ class Mixture(DensityPrior):
         self.means: Tensor
         self.whitening: Tensor
         self.sigma: Tensor
+
+    @property
+    def values_per_row(self) -> int:
+        return self.means.numel()
 
     def components(self, z: Tensor) -> Tensor:
         """Log w_k N(z; m_k, S_k), ``(N, K)``."""
