@@ -36,6 +36,12 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """What is promised of fits and scores on a GPU; without one every test is skipped."""
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Examples in README, docs and docstrings, which ``tests`` runs too."""
     session.run("pytest", "tests/test_docs.py", "tests/test_doctests.py", *session.posargs)
