@@ -6,7 +6,11 @@ of megabytes, and an environment for each session would hold it ten times.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -33,6 +38,55 @@ def tests(session: nox.Session) -> None:
 def slow(session: nox.Session) -> None:
     """Tests that train on the real MNIST, or kill real clusters."""
     session.run("pytest", "-n", "auto", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What is promised of fits and scores on a GPU; without one every test is skipped."""
+    session.run("pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def pythons(session: nox.Session) -> None:
+    """What needs no torch, on each other Python that is here; ``nox -s pythons -- WHEEL`` tests that wheel."""
+    found = other_pythons()
+    session.log(f"other Pythons found: {', '.join(found) or 'none'}")
+    needed = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["test"]]
+    quick = ("install", "--quiet", "--no-compile", "--only-binary", ":all:", "-c", str(ROOT / "constraints.txt"))
+    for version, python in found.items():
+        with tempfile.TemporaryDirectory() as folder:
+            session.run(python, "-m", "venv", folder, external=True)
+            try:
+                session.run(f"{folder}/bin/pip", *quick, *(name for name in needed if not name.startswith("torch")))
+            except CommandFailed:
+                session.warn(f"Python {version} is not tested: its packages could not be installed")
+                continue
+            session.run(f"{folder}/bin/pip", "install", "--quiet", "--no-deps", *(session.posargs or [str(ROOT)]))
+            session.log(f"tests that need no torch, on Python {version}")
+            plugin = {"PYTHONPATH": str(ROOT / "tests" / "support")}
+            session.run(
+                *(f"{folder}/bin/pytest", "-p", "without_torch", "-p", "no:cacheprovider"),
+                *("-n", "auto", "-q", "-rfE", "--config-file", f"{ROOT}/pyproject.toml", str(ROOT / "tests")),
+                env=plugin,
+            )
+
+
+def other_pythons() -> dict[str, str]:
+    """An interpreter of each other version that the project names, on the path or of pyenv: full version and path."""
+    minors = re.findall(r"Python :: 3\.(\d+)", " ".join(PROJECT["project"]["classifiers"]))
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    folders = [*map(Path, os.get_exec_path()), *sorted(pyenv.glob("*/bin"))]
+    ask = "import ensurepip, sys; print(*sys.version_info[:3], sep='.')"
+    found = {}
+    for minor in sorted(set(map(int, minors)) - {sys.version_info[1]}):
+        for path in (folder / f"python3.{minor}" for folder in folders):
+            if not path.is_file():
+                continue
+            answer = subprocess.run([path, "-c", ask], capture_output=True, text=True, check=False)
+            if answer.returncode == 0:  # a shim of pyenv fails for versions that are not chosen
+                found[answer.stdout.strip()] = str(path)
+                break
+    return found
 
 
 @nox.session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,44 @@ import pytest
 
 from helpers import Make, images, table
 from vae_anomaly import registry
+from vae_anomaly.cli.interruption import SIGNALS
 
 if TYPE_CHECKING:
     from vae_anomaly import FittedModel, VAEDetector
     from vae_anomaly.storage.rows import Rows
+
+
+GPU = os.environ.get("VAE_ANOMALY_TEST_DEVICE", "cuda")  # what tests under -m gpu run on
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the processes that tests start the same world everywhere.
+
+    Outside of ``-m gpu`` GPUs are hidden: "auto" is the CPU in every test. What a shell ignores for its background, or
+    nohup, would be ignored in all processes started from here; a handler is not passed on.
+    """
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """The name of a GPU."""
+    import torch
+
+    if GPU == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return GPU
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device that is there, for what holds on all of them."""
+    name: str = "cpu" if request.param == "cpu" else request.getfixturevalue("gpu")
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -382,7 +382,7 @@ class VAEDetector(
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
-        """Read a detector that `save` wrote, onto a device; its scores are the same to the bit, no code can run.
+        """Read what `save` wrote, onto a device; on the same one its scores are the same to the bit; no code can run.
 
         Raises
         ------
