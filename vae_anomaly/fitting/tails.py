@@ -9,8 +9,8 @@ one of the highest mean log-density,
 
     \mathrm{mean} \, \log N(f(x); \mu, \sigma^2) + \mathrm{mean} \, \log f'(x),
 
-is taken if it gains enough over no map: one nat a value for a logarithm of values above zero, which a log-normal
-column does from a sigma of about 1.2 on, and two nats for the others.
+is taken if it gains enough over no map: 0.7 nats a value for a logarithm of values above zero, which a log-normal
+column does from a sigma of about one on, and two nats for the others.
 Drawing in a column that does not need it costs more than it gains: what is far from all normals then looks closer.
 """
 
@@ -21,14 +21,14 @@ import torch
 
 from vae_anomaly.model.scaling import TailScaling
 
-LEAST_GAIN, LEAST_GAIN_ABOVE_ZERO = 2.0, 1.0  # nats
+LEAST_GAIN, LEAST_GAIN_ABOVE_ZERO = 2.0, 0.7  # nats
 LINEAR_WITHIN = 3.0  # robust standard deviations
 BELOW_SMALLEST = 1e-3  # of the smallest positive value: where a logarithm begins
 BEYOND = 3e38  # more than any value in single precision
 MIN_ROWS = 20
 SAMPLE_ROWS = 10_000
 NO_TAILS = np.array([-BEYOND, BEYOND, 1.0, 1.0])
-HEAVY = 1.8  # times the spread that a normal distribution with this bulk has; a gain of one nat takes more
+HEAVY = 1.5  # times the spread that a normal distribution with this bulk has; those gains take more
 NORMAL_IQR = 1.3489795003921634  # of a standard normal
 
 
