@@ -254,8 +254,9 @@ def test_parquet_has_gaps_and_text(tmp_path: Path) -> None:
 def test_unknown_and_missing_paths(tmp_path: Path) -> None:
     (tmp_path / "x.ods").write_bytes(b"")
     with pytest.raises(
-        DataError,
-        match="no known kind of data: give .csv, .tsv, .txt, .npy, .*.zarr or a folder of images"):
+        DataError, match="no known kind of data: give .csv, .tsv, .txt, .npy, .*.zarr or a folder of images"
+    ):
+        load_file(tmp_path / "x.ods")
     for name in ("none.npy", "none.csv"):
         with pytest.raises(DataError, match="does not exist"):
             load_file(tmp_path / name)
