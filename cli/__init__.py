@@ -28,12 +28,14 @@ from vae_anomaly.cli.explain import explain
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
 from vae_anomaly.cli.interruption import interruptible
+from vae_anomaly.cli.notes import printing_notes
 from vae_anomaly.cli.options import TYPED_ARGUMENTS
 from vae_anomaly.cli.report import report
 from vae_anomaly.cli.review import review
 from vae_anomaly.cli.sample import sample
 from vae_anomaly.cli.score import score
-from vae_anomaly.errors import EngineError
+from vae_anomaly.cli.text import terminal_text
+from vae_anomaly.errors import ColumnsError, EngineError
 from vae_anomaly.standard_streams import replace_missing_streams
 from vae_anomaly.storage.safe_reading import printable
 
@@ -60,7 +62,7 @@ class Commands(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with failing_in_one_line(), interruptible():
+        with failing_in_one_line(), interruptible(), printing_notes():
             try:
                 return super().invoke(ctx)
             finally:
@@ -69,7 +71,10 @@ class Commands(click.Group):
 
 @contextlib.contextmanager
 def failing_in_one_line() -> Iterator[None]:
-    """Turn every failure into one line, with whatever could control a terminal escaped."""
+    """Turn every failure into one message, with whatever could control a terminal escaped.
+
+    It is one line, except for columns that do not fit, which are listed.
+    """
     try:
         yield
     except (click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -80,7 +85,9 @@ def failing_in_one_line() -> Iterator[None]:
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        raise click.ClickException(printable(describe(error))) from error
+        text = describe(error)
+        lines = text.splitlines() if isinstance(error, ColumnsError) else [text]
+        raise click.ClickException(terminal_text(*lines)) from error
 
 
 def describe(error: Exception) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import is_normal, load_own_data
+from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
+from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.registry import CALIBRATION_METHODS
 from vae_anomaly.storage.outputs import Output
 
@@ -52,7 +53,7 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Samples to calibrate with, not used in training.  [default: the model's own held-out normals]",
 )
 @options.labels_option
-@options.label_column_option
+@options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes of the data that are normal.")
 @click.option(
     "--reviewed",
@@ -71,6 +72,7 @@ def calibrate(
     data: Path | None,
     labels: Path | None,
     label_column: str | None,
+    reading: Reading,
     normal: tuple[str, ...] | None,
     reviewed: Path | None,
     output: Path | None,
@@ -100,7 +102,9 @@ def calibrate(
     detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
     if data is not None:
-        calibrate_with_data(detector, load_own_data(data, labels, label_column), normal, method, given)
+        calibrate_with_data(
+            detector, load_own_data(data, labels, label_column, reading_for(detector, reading)), normal, method, given
+        )
     else:
         scores = -detector.calibration_scores_
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,17 +15,29 @@ Context: TypeAlias = click.Context | None
 
 
 class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in later releases
-    """Names separated by commas."""
+    """Names separated by commas; one that has a comma is in double quotes."""
 
     name = "list"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        names = tuple(part.strip() for part in value.split(","))
-        if not all(names):
+        names = tuple(part.strip() for part in next(csv.reader([value], skipinitialspace=True), []))
+        if not names or not all(names):
             self.fail(f"{value!r} is not a list of names such as 0,1,2", param, ctx)
         return tuple(dict.fromkeys(names))
+
+
+class Separator(click.ParamType):  # type: ignore[type-arg]
+    """One character, or the word tab."""
+
+    name = "character"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> str:
+        text = "\t" if value in ("tab", "\\t") else str(value)
+        if len(text) != 1 or text in '"\r\n':
+            self.fail(f"{value!r} is neither one character, such as ';', nor tab", param, ctx)
+        return text
 
 
 class ImageShapeType(click.ParamType):  # type: ignore[type-arg]

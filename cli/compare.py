@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import is_normal, load_own_data
+from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
 from vae_anomaly.cli.text import print_lines, titled
+from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 
 
@@ -19,7 +20,7 @@ from vae_anomaly.errors import DataError
 @click.argument("b", type=click_types.existing_file)
 @click.option("--data", type=click_types.data_path, help="Labelled samples for two models to score.")
 @options.labels_option
-@options.label_column_option
+@options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes that are normal.  [default: 0, of labels 0 and 1]")
 @options.device_option
 @options.json_option
@@ -29,6 +30,7 @@ def compare(
     data: Path | None,
     labels: Path | None,
     label_column: str | None,
+    reading: Reading,
     normal: tuple[str, ...] | None,
     device: str,
     as_json: bool,
@@ -47,11 +49,12 @@ def compare(
     if a.suffix == ".vae":
         if data is None:
             raise click.UsageError("two models need --data to score")
-        samples = load_own_data(data, labels, label_column)
+        detectors = [options.load_detector(path, device) for path in (a, b)]
+        samples = load_own_data(data, labels, label_column, reading_for(detectors[0], reading))
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
-        scores = [-options.load_detector(path, device).score_samples(samples.X) for path in (a, b)]
+        scores = [-detector.score_samples(samples.X) for detector in detectors]
     else:
         if data or label_column:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from vae_anomaly.cli.options import training_data_of
 from vae_anomaly.cli.text import comma_separated
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -19,9 +21,15 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.storage.rows import Rows
 
 SPOOLED_ROWS = 4_096  # at a time
+TRUTH_VALUES = (("False", "True"), ("false", "true"), ("FALSE", "TRUE"))
+NORMAL_NAMES = ("normal", "good", "no", "ok", "benign", "healthy", "inlier", "negative", "false", "0", "n", "f")
+ANOMALY_NAMES = {"anomaly", "anomalous", "abnormal", "outlier", "bad", "yes", "y", "fraud", "attack", "malignant"}
+ANOMALY_NAMES |= {"positive", "true", "t", "defect", "defective", "faulty", "-1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,8 @@ class DataOptions:
         Where the labels of ``data`` are, if not beside them.
     normal
         Classes that are normal.
+    reading
+        How a table is read, as far as it is said.
     """
 
     data: Path | None
@@ -46,6 +56,7 @@ class DataOptions:
     labels: Path | None
     label_column: str | None
     normal: tuple[str, ...] | None
+    reading: Reading = INFERRED
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,18 @@ def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Data
         return ("digits", *load_named("digits"))
 
 
-def load_own_data(path: Path, labels: Path | None, label_column: str | None) -> Dataset:
+def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
+    """How to read a table for a model: its columns decide, where they have names."""
+    names = getattr(model, "feature_names", None)
+    names = getattr(model, "feature_names_in_", names)
+    return reading if names is None else replace(reading, columns=dict.fromkeys(map(str, names), "number"))
+
+
+def load_own_data(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Dataset:
     """A user's data with its labels, from the data itself or from a file of their own."""
     from vae_anomaly.datasets import load_file
 
-    data = load_file(path, label_column)
+    data = load_file(path, label_column, reading)
     return replace(data, labels=labels_of(path, len(data), data.labels, labels))
 
 
@@ -153,7 +171,7 @@ def labels_of(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -
     return names
 
 
-def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None) -> Samples:
+def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Samples:
     """A user's data with its labels; what is too large to load stays on disk, in a file open until the command ends.
 
     Any format but NumPy's is copied into a temporary NumPy file as it is read, since its size is not known in advance.
@@ -169,12 +187,12 @@ def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None) 
     facts = facts_of(path)
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
-        return in_memory(load_own_data(path, labels, label_column))
+        return in_memory(load_own_data(path, labels, label_column, reading))
     parts: list[Dataset] = []
 
     def batches() -> Iterator[Any]:
         with row_bar(path, "reading") as bar:
-            for part in chunks(path, facts.get("chunk_rows", SPOOLED_ROWS), label_column):
+            for part in chunks(path, facts.get("chunk_rows", SPOOLED_ROWS), label_column, reading=reading):
                 yield part.X
                 parts.append(replace(part, X=part.X[:0], row_numbers=part.row_numbers[:0]))
                 bar.update(len(part))
@@ -205,17 +223,14 @@ def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
 
 
 def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:
-    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal``, or, with None, those labelled 0."""
+    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal``; None: of the usual one."""
     import numpy as np
 
-    classes = np.unique(labels).tolist()
+    found, counts = np.unique(labels, return_counts=True)
+    classes = found.tolist()
     if normal is None:
-        if not set(classes) <= {"0", "1"}:
-            raise DataError(
-                f"{source} has the classes {comma_separated(classes)}: name the normal ones, such as --normal "
-                f"{classes[0]} (without --normal, labels must be 0 = normal and 1 = anomaly)"
-            )
-        normal = ("0",)
+        normal = (usual_normal(dict(zip(classes, counts.tolist(), strict=True)), source),)
+        return np.asarray(labels == normal[0])
     unknown = [name for name in normal if name not in classes]
     if unknown:
         raise DataError(
@@ -224,13 +239,53 @@ def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -
     return np.isin(labels, normal)
 
 
-def load_samples(given: DataOptions) -> Dataset:
-    """The samples of a file, or the test part of a named data set."""
+def usual_normal(counts: dict[str, int], source: str) -> str:
+    """The normal class where none is named: 0 of 0 and 1, 1 of 1 and -1, False of False and True.
+
+    Raises
+    ------
+    DataError
+        If the classes are others, or all are 1; with their counts, and the option that may be meant.
+    """
+    classes = set(counts)
+    if classes == {"1"}:
+        raise DataError(
+            f"{source}: all labels are 1, which is an anomaly beside 0 and a normal beside -1: say --normal 1 if all "
+            "samples are normal"
+        )
+    for normal, anomalous in (("0", "1"), ("1", "-1"), *TRUTH_VALUES):
+        if classes <= {normal, anomalous}:
+            return normal
+    named = [f"{name} ({n:,})" for name, n in sorted(counts.items(), key=lambda item: -item[1])]
+    raise DataError(
+        f"{source} has the classes {comma_separated(named)}: name the normal ones, such as --normal "
+        f"{shlex.quote(quoted(likely_normal(counts)))} (without --normal, labels must be 0 = normal and 1 = anomaly, "
+        "or 1 = normal and -1 = anomaly)"
+    )
+
+
+def likely_normal(counts: dict[str, int]) -> str:
+    """The class that is most likely normal by its name, or else the most frequent that is not named as an anomaly."""
+    by_count = sorted(counts, key=lambda name: -counts[name])
+    for usual in NORMAL_NAMES:
+        for name in by_count:
+            if name.lower() == usual:
+                return name
+    return next((name for name in by_count if name.lower() not in ANOMALY_NAMES), by_count[0])
+
+
+def quoted(name: str) -> str:
+    """A name as --normal takes it."""
+    return name if "," not in name and '"' not in name else '"' + name.replace('"', '""') + '"'
+
+
+def load_samples(given: DataOptions, model: VAEDetector) -> Dataset:
+    """The samples of a file for a model, or the test part of a named data set."""
     if (given.data is None) == (given.dataset is None):
         raise click.UsageError("give either DATA or --dataset")
     if given.data is None:
         return load_named_parts(given.dataset, given.data_dir)[2]
-    return load_own_data(given.data, given.labels, given.label_column)
+    return load_own_data(given.data, given.labels, given.label_column, reading_for(model, given.reading))
 
 
 def normal_classes(given: DataOptions, samples: Dataset, metadata: dict[str, Any]) -> tuple[str, ...] | None:

@@ -14,6 +14,8 @@ from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.storage.outputs import Output
 
+FAR_BELOW_CHANCE = 0.4
+
 
 @click.command()
 @options.labelled_data_options
@@ -36,10 +38,10 @@ def evaluate(
     given = DataOptions(**data_options)
     if output is not None:
         check_outputs({"--model": model} | data_inputs(given), Output("--output", output))
-    samples = load_samples(given)
+    detector = options.load_detector(model, device, score_name)
+    samples = load_samples(given, detector)
     if samples.labels is None:
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
-    detector = options.load_detector(model, device, score_name)
     normal = normal_classes(given, samples, detector.metadata_)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
     scores = detector.score_samples(samples.X)
@@ -76,6 +78,11 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
         f"{test['fpr_at_95_tpr']:.1%} false alarms where 95 % of the anomalies are found; "
         f"{test['tpr_at_1_fpr']:.1%} found at 1 % false alarms",
     ]
+    if overall["high"] < 0.5 and overall["value"] < FAR_BELOW_CHANCE:
+        lines.append(
+            "this is far below 0.5: anomalies score as more normal than normals do. Are the labels the other way round "
+            "(--normal)?"
+        )
     if decisions is not None:
         found, alarms = decisions["detection_rate"], decisions["false_alarm_rate"]
         lines.append(

@@ -12,6 +12,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.explain_sample import collect_evidence, load_sample
 from vae_anomaly.cli.explain_text import draw, evidence_text
 from vae_anomaly.cli.outputs import check_outputs
+from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.storage.outputs import Output
 from vae_anomaly.storage.safe_reading import printable
 
@@ -26,7 +27,7 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
     "--top", type=click.IntRange(1), default=10, show_default=True, help="How many features and latents to show."
 )
 @click.option("--output", type=click_types.file_path, help="File to write: .png or .svg for a figure, .json or .txt.")
-@options.label_column_option
+@options.table_options
 @options.score_option
 @options.device_option
 @options.json_option
@@ -37,6 +38,7 @@ def explain(
     top: int,
     output: Path | None,
     label_column: str | None,
+    reading: Reading,
     score_name: str | None,
     device: str,
     as_json: bool,
@@ -55,7 +57,7 @@ def explain(
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")
     detector = options.load_detector(model, device, score_name)
-    evidence = collect_evidence(detector, load_sample(data, row, label_column, detector.n_features_in_), row)
+    evidence = collect_evidence(detector, load_sample(data, row, label_column, detector, reading), row)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
     text = evidence_text(evidence, top, detector.vae_.prior.shares_of)
     if output is not None:

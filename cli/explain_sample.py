@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.errors import DataError
 
@@ -12,17 +13,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
+    from vae_anomaly.datasets.reading import Reading
     from vae_anomaly.detector import VAEDetector
 
 
-def load_sample(data: Path, row: int, label_column: str | None, n_features: int) -> Dataset:
+def load_sample(data: Path, row: int, label_column: str | None, detector: VAEDetector, reading: Reading) -> Dataset:
     """The sample with this number, read in constant memory."""
     import numpy as np
 
     from vae_anomaly.datasets import chunks
 
     n_read = 0
-    for part in chunks(data, rows_per_chunk(n_features), label_column):
+    n_rows, known = rows_per_chunk(detector.n_features_in_), reading_for(detector, reading)
+    for part in chunks(data, n_rows, label_column, reading=known):
         if row < n_read + len(part):
             return part.take(np.array([row - n_read]))
         n_read += len(part)

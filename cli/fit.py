@@ -15,6 +15,7 @@ from vae_anomaly.cli.fit_summary import summary_text
 from vae_anomaly.cli.parameter_options import detector_options
 from vae_anomaly.cli.resuming import fit_on_ray, is_worker
 from vae_anomaly.datasets import suffixes_help
+from vae_anomaly.datasets.reading import Reading
 
 
 @click.command()
@@ -27,7 +28,7 @@ from vae_anomaly.datasets import suffixes_help
 @options.data_dir_option
 @click.option("--data", type=click_types.data_path, help=f"Your own data: {suffixes_help()}.")
 @options.labels_option
-@options.label_column_option
+@options.table_options
 @click.option(
     "--test-fraction",
     type=click_types.share,
@@ -70,6 +71,7 @@ def fit(
     data: Path | None,
     labels: Path | None,
     label_column: str | None,
+    reading: Reading,
     test_fraction: float,
     output: Path,
     scores: Path | None,
@@ -88,7 +90,13 @@ def fit(
     vae-anomaly fit --data all.csv --label-column label  0 = normal, 1 = anomaly
     """  # noqa: D301 - click reads the control character
     given = DataOptions(
-        data=data, dataset=dataset, data_dir=data_dir, labels=labels, label_column=label_column, normal=normal
+        data=data,
+        dataset=dataset,
+        data_dir=data_dir,
+        labels=labels,
+        label_column=label_column,
+        normal=normal,
+        reading=reading,
     )
     check_data_options(given)
     if engine is None and (address is not None or workers is not None):

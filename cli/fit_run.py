@@ -140,7 +140,7 @@ def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitDat
         assert training.labels is not None
         normals = is_normal(training.labels, given.normal, training.source)
         return FitData(name=name, training=in_memory(training.take(normals)), test=test)
-    samples = load_data_to_fit(given.data, given.labels, given.label_column)
+    samples = load_data_to_fit(given.data, given.labels, given.label_column, given.reading)
     if samples.labels is not None:
         normals = is_normal(samples.labels, given.normal, samples.rows.source)
         return split(str(given.data), samples, normals, test_fraction, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ import click
 from vae_anomaly.cli import click_types
 from vae_anomaly.cli.parameter_options import parameter_option
 from vae_anomaly.datasets import NAMED
+from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -57,6 +59,17 @@ label_column_option = click.option(
     "--label-column",
     help="Column of a table that holds the labels (its number from 0 where there is no header).",
 )
+reading_options = (
+    click.option("--sep", type=click_types.Separator(), help="What is between cells: a character, or tab."),
+    click.option("--decimal", type=click.Choice((".", ",")), help="Decimal mark of numbers in text."),
+    click.option("--encoding", help="Of a text table, such as utf-8, latin-1 or utf-16."),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first line has names of columns.  [default: judged by its cells, or by the model's names]",
+    ),
+    click.option("--skip-rows", type=click.IntRange(0), help="Lines before the table, such as titles."),
+)
 (device_option,) = (parameter_option(parameter) for parameter in PARAMETERS if parameter.name == "device")
 address_option = click.option(
     "--address", metavar="HOST:PORT", help="Ray cluster to use.  [default: one on this machine, for this run alone]"
@@ -65,6 +78,19 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1), help="Number of workers, of one thread each.  [default: one per CPU]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def table_options(command: Command) -> Command:
+    """Give a command the options that say how a table is read: --label-column, and what becomes its ``reading``."""
+
+    @functools.wraps(command)
+    def with_reading(*args: Any, **given: Any) -> Any:
+        said = {name: given.pop(name) for name in ("sep", "decimal", "encoding", "header", "skip_rows")}
+        return command(*args, reading=Reading(**said), **given)
+
+    for decorate in reversed((label_column_option, *reading_options)):
+        with_reading = decorate(with_reading)
+    return with_reading  # type: ignore[return-value]  # it is called as the command is
 
 
 def labelled_data_options(command: Command) -> Command:
@@ -76,7 +102,7 @@ def labelled_data_options(command: Command) -> Command:
         ),
         data_dir_option,
         labels_option,
-        label_column_option,
+        table_options,
         click.option(
             "--normal",
             type=click_types.NameList(),

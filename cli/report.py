@@ -39,10 +39,10 @@ def report(model: Path, output: Path, score_name: str | None, device: str, **dat
     given = DataOptions(**data_options)
     check_outputs({"MODEL": model} | data_inputs(given), Output("--output", output, entries="*"))
     check_report_folder(output)
-    samples = load_samples(given)
+    detector = options.load_detector(model, device, score_name)
+    samples = load_samples(given, detector)
     if samples.labels is None and given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
-    detector = options.load_detector(model, device, score_name)
     normal, anomalous = given.normal, None
     if samples.labels is not None:
         normal = normal_classes(given, samples, detector.metadata_)

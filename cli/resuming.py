@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import shlex
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import click
 
 from vae_anomaly.cli.options import typed_arguments
-from vae_anomaly.errors import CheckpointWarning
 
 WORKER = "worker"  # click's `obj` in a command that a worker of a Ray cluster runs
 
@@ -24,7 +22,7 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
     """Prepare a folder for the checkpoints of the fit in the block, and remove them once the block has ended well.
 
     Of several ranks only the first prints, locks and removes. A KeyboardInterrupt gets a note with the command that
-    goes on. A warning of a damaged checkpoint becomes a line on stderr.
+    goes on.
 
     Raises
     ------
@@ -39,8 +37,7 @@ def keeping_checkpoints(folder: Path | None, *, resume: bool, rank: int) -> Iter
     with checkpoints.one_fit_in(folder):
         prepare(folder, resume=resume, rank=rank)
         try:
-            with printing_warnings(CheckpointWarning):
-                yield
+            yield
         except KeyboardInterrupt as interruption:
             command = shlex.join(["vae-anomaly", *arguments_to_resume()])
             found = checkpoints.found(folder)
@@ -59,19 +56,6 @@ def prepare(folder: Path, *, resume: bool, rank: int) -> None:
         click.echo(f"note: {folder} holds no checkpoint: starting from the beginning", err=True)
     make_folder(folder)
     check_writable(folder / "probe")
-
-
-@contextlib.contextmanager
-def printing_warnings(category: type[Warning]) -> Iterator[None]:
-    """Print warnings in the ``with`` block as notes on stderr, those of this category every time."""
-
-    def print_note(message: Warning | str, *rest: Any, **named: Any) -> None:
-        click.echo(f"note: {message}", err=True)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", category)
-        warnings.showwarning = print_note
-        yield
 
 
 def arguments_to_resume() -> list[str]:

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.score_shards import score_shards
 from vae_anomaly.cli.score_table import score_to_table, score_to_table_resumably
+from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
 
@@ -24,7 +26,7 @@ from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
     type=click.Path(path_type=Path),
     help="File to write: .csv, .parquet, .jsonl or .npy; with --engine a folder.  [default: CSV on stdout]",
 )
-@options.label_column_option
+@options.table_options
 @click.option(
     "--fdr",
     type=click_types.share,
@@ -58,6 +60,7 @@ def score(
     model: Path,
     output: Path | None,
     label_column: str | None,
+    reading: Reading,
     fdr: float | None,
     resume: bool,
     fail_on_anomaly: bool,
@@ -84,10 +87,11 @@ def score(
     else:
         assert isinstance(data, Path)
         fitted = options.load_model(model, device, score_name)
+        reading = reading_for(fitted, reading)
         if resume and output is not None:
-            n_flagged = score_to_table_resumably(fitted, data, output, label_column)
+            n_flagged = score_to_table_resumably(fitted, data, output, label_column, reading)
         else:
-            n_flagged = score_to_table(fitted, data, output or sys.stdout, label_column, fdr)
+            n_flagged = score_to_table(fitted, data, output or sys.stdout, label_column, fdr, reading)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
 

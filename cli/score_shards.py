@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vae_anomaly.cli import options
-from vae_anomaly.cli.resuming import printing_warnings
 from vae_anomaly.cli.text import print_lines, terminal_text
-from vae_anomaly.errors import PartWarning
 
 if TYPE_CHECKING:
     from vae_anomaly.engines.score_dataset import ScoredDataset
@@ -35,7 +33,7 @@ def score_shards(
     options.check_model_exists(model)
     try:
         # Ray prints a message for every worker that dies
-        with contextlib.redirect_stdout(io.StringIO()), printing_warnings(PartWarning):
+        with contextlib.redirect_stdout(io.StringIO()):
             result = score_dataset(
                 data,
                 model,

@@ -11,6 +11,7 @@ from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
+    from vae_anomaly.datasets.reading import Reading
     from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.storage.run_identity import RunIdentity
     from vae_anomaly.storage.score_formats import Columns, ScoreTable
@@ -19,29 +20,36 @@ RESUMABLE_CHUNK_ROWS = 1 << 14  # if the process is killed, at most so many rows
 
 
 def score_to_table(
-    fitted: FittedModel, data: Path, output: Path | TextIO, label_column: str | None, fdr: float | None
+    fitted: FittedModel,
+    data: Path,
+    output: Path | TextIO,
+    label_column: str | None,
+    fdr: float | None,
+    reading: Reading,
 ) -> int:
     """Score a file into a table; returns how many samples are flagged."""
     from vae_anomaly.storage.score_table import open_score_table
 
     with open_score_table(output) as write:
-        chunks = score_chunks(fitted, data, label_column)
+        chunks = score_chunks(fitted, data, label_column, reading)
         if not isinstance(output, Path) and output.isatty():
             chunks = map(printable_names, chunks)
         return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
 
 
-def score_to_table_resumably(fitted: FittedModel, data: Path, output: Path, label_column: str | None) -> int:
+def score_to_table_resumably(
+    fitted: FittedModel, data: Path, output: Path, label_column: str | None, reading: Reading
+) -> int:
     """Score a file into a table, continuing an interrupted one; returns how many samples are flagged in all of it."""
     from vae_anomaly.storage.resumable_table import open_resumable_table
 
-    with open_resumable_table(output, identity_of(fitted, data, label_column)) as table:
-        for columns in score_chunks(fitted, data, label_column, table.n_rows, RESUMABLE_CHUNK_ROWS):
+    with open_resumable_table(output, identity_of(fitted, data, label_column, reading)) as table:
+        for columns in score_chunks(fitted, data, label_column, reading, table.n_rows, RESUMABLE_CHUNK_ROWS):
             table.write(columns)
     return table.n_flagged
 
 
-def identity_of(fitted: FittedModel, data: Path, label_column: str | None) -> RunIdentity:
+def identity_of(fitted: FittedModel, data: Path, label_column: str | None, reading: Reading) -> RunIdentity:
     """What the bits of a score table depend on."""
     import torch
 
@@ -55,6 +63,7 @@ def identity_of(fitted: FittedModel, data: Path, label_column: str | None) -> Ru
             "data": stamp(str(data)),
             "score": fitted.score,
             "label column": label_column,
+            "how it is read": {name: said for name, said in vars(reading).items() if name != "columns"},
             "device": str(fitted.vae.scaling.loc.device),
             "number of threads": torch.get_num_threads(),
             "version": f"{__version__}, torch {torch.__version__}",
@@ -69,7 +78,12 @@ def printable_names(columns: Columns) -> Columns:
 
 
 def score_chunks(
-    fitted: FittedModel, data: Path, label_column: str | None, first_row: int = 0, most_rows: int | None = None
+    fitted: FittedModel,
+    data: Path,
+    label_column: str | None,
+    reading: Reading,
+    first_row: int = 0,
+    most_rows: int | None = None,
 ) -> Iterator[Columns]:
     """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr."""
     import numpy as np
@@ -80,7 +94,7 @@ def score_chunks(
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
     with row_bar(data, "scoring", first_row) as bar:
         start = first_row
-        for part in chunks(data, n_rows, label_column, first_row):
+        for part in chunks(data, n_rows, label_column, first_row, reading):
             columns = {"index": np.arange(start, start + len(part))}
             columns |= fitted.score_table(part.X)
             if part.row_names is not None:

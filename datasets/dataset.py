@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_LABEL = 2.0**53  # below it floats are exact for whole numbers
+WHOLE = re.compile(r"\A\+?(-?(?:0|[1-9]\d*))(?:\.0*)?\Z")
 LARGEST_LABELS = 1 << 30  # bytes of all class names, each padded to the longest
 
 
@@ -72,8 +74,8 @@ class Dataset:
         )
 
 
-def class_names(values: np.ndarray, source: str) -> np.ndarray:
-    """Labels of any simple type as names: 3, 3.0 and "3" are all "3"; true is "1".
+def class_names(values: np.ndarray, source: str, first_row: int = 0) -> np.ndarray:
+    """Labels of any simple type as names: 3, 3.0, "3" and "3.0" are all "3"; true is "True"; "01" and "None" stay.
 
     Raises
     ------
@@ -86,15 +88,41 @@ def class_names(values: np.ndarray, source: str) -> np.ndarray:
     if values.dtype.kind == "f":
         bad = np.flatnonzero(~np.isfinite(values) | (values != np.round(values)))
         if len(bad):
-            raise DataError(f"{source}: label of row {bad[0]} is {values[bad[0]]}, not a class name or whole number")
+            raise DataError(
+                f"{source}: label of row {first_row + bad[0]} is {values[bad[0]]}, not a class name or whole number"
+            )
         if len(values) and np.abs(values).max() >= LARGEST_LABEL:
             raise DataError(f"{source}: labels must be whole numbers below {LARGEST_LABEL:g}")
-    if values.dtype.kind in "fbiu":
+    if values.dtype.kind == "b":
+        return values.astype(str)
+    if values.dtype.kind in "fiu":
         return values.astype(np.int64).astype(str)
     with parsing(f"{source}: labels cannot be read"):  # fixed-width text may hold what is no character
-        names = [value.strip() if isinstance(value, str) else "" for value in values if values.dtype.kind in "UO"]
+        known: dict[object, str] = {}  # few classes, many rows
+        texts = values.tolist() if values.dtype.kind in "UO" else [None] * len(values)
+        names = [known[v] if v in known else known.setdefault(v, class_name(v)) for v in texts]
     if 4 * len(names) * max(map(len, names), default=0) > LARGEST_LABELS:
         raise DataError(f"{source}: labels of up to {max(map(len, names)):,} characters are too long for class names")
     if names and all(names):
         return np.array(names, dtype=str)
+    if values.dtype.kind in "UO" and names and any(names):
+        row = names.index("")
+        raise DataError(
+            f"{source}: row {first_row + row} has no label, or one that is neither text nor a whole number "
+            f"({texts[row]!r}): fill it in, or leave the row out"
+        )
     raise DataError(f"{source}: labels must be text or whole numbers without gaps, got type {values.dtype}")
+
+
+def class_name(value: object) -> str:
+    """A label as a name; empty if it is none."""
+    if isinstance(value, bool | np.bool_):
+        return str(value)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value == np.round(value) and abs(value) < LARGEST_LABEL else ""
+    if not isinstance(value, str):
+        return ""
+    name = value.strip()
+    return WHOLE.sub(r"\1", name)

@@ -16,7 +16,9 @@ import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.datasets.formats import facts_of, open_format, suffixes
+from vae_anomaly.datasets.formats.base import ALL_ROWS
 from vae_anomaly.datasets.locations import STDIN, Location
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.datasets.standard_input import SOURCE, stdin_chunks
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def load_file(path: Path, label_column: str | None = None) -> Dataset:
+def load_file(path: Path, label_column: str | None = None, reading: Reading = INFERRED) -> Dataset:
     """All samples of a file or folder. A ``.npy`` file stays on disk, mapped into memory.
 
     Parameters
@@ -35,6 +37,8 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
         The file; ``-`` is standard input, CSV or ``.npy``.
     label_column
         Column of a table that holds class names and not a feature; counted from 0 where there is no header.
+    reading
+        What is said of a table's file; the rest is inferred.
 
     Raises
     ------
@@ -51,8 +55,9 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
             return Dataset(X, str(path))
     parts: list[Dataset] = []
     n_bytes = 0
-    for part in chunks(path, 65_536, label_column):
-        parts.append(replace(part, X=part.X.copy()))
+    typed = path == STDIN or facts_of(path).get("compressed")  # text, whose types are decided on all rows
+    for part in chunks(path, ALL_ROWS if typed else 65_536, label_column, reading=reading):
+        parts.append(replace(part, X=part.X.copy()) if isinstance(part.X, np.ndarray) else part)
         n_bytes += bytes_of(part.X)
         if n_bytes > LARGEST:
             raise DataError(f"{path}: takes more than {LARGEST:,} bytes: save it as .npy, which stays on disk")
@@ -65,14 +70,16 @@ def load_file(path: Path, label_column: str | None = None) -> Dataset:
     )
 
 
-def chunks(path: Path, n_rows: int, label_column: str | None = None, first_row: int = 0) -> Iterator[Dataset]:
+def chunks(
+    path: Path, n_rows: int, label_column: str | None = None, first_row: int = 0, reading: Reading = INFERRED
+) -> Iterator[Dataset]:
     """The samples from ``first_row`` on in order, at most ``n_rows`` at a time; the rest as `load_file`.
 
     A chunk's array is good until the next chunk is asked for.
     """
     source = SOURCE if path == STDIN else str(path)
     seen = first_row
-    for part in unchecked_chunks(path, n_rows, label_column, first_row):
+    for part in unchecked_chunks(path, n_rows, label_column, first_row, reading):
         yield numbered(part, seen)
         seen += len(part)
     if not seen:
@@ -91,6 +98,8 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
 
 def joined(parts: Sequence[np.ndarray | pd.DataFrame]) -> np.ndarray | pd.DataFrame:
     """Chunks of samples as one."""
+    if len(parts) == 1:
+        return parts[0]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if arrays:
         return np.concatenate(arrays)
@@ -104,11 +113,13 @@ def bytes_of(X: np.ndarray | pd.DataFrame) -> int:
     return X.nbytes if isinstance(X, np.ndarray) else int(X.memory_usage(deep=True).sum())
 
 
-def unchecked_chunks(path: Path, n_rows: int, label_column: str | None, first_row: int) -> Iterator[Dataset]:
+def unchecked_chunks(
+    path: Path, n_rows: int, label_column: str | None, first_row: int, reading: Reading
+) -> Iterator[Dataset]:
     """The samples as they are in the file."""
     if path == STDIN:
-        return stdin_chunks(sys.stdin.buffer, n_rows, label_column)
-    data = open_format(path)
+        return stdin_chunks(sys.stdin.buffer, n_rows, label_column, reading)
+    data = open_format(path, reading)
     check_label_column(path, label_column)
     return data.chunks(n_rows, first_row, label_column)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_anomaly.datasets.dataset import class_names
-from vae_anomaly.datasets.tables import is_number
+from vae_anomaly.datasets.numbers import is_number
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.numpy_files import open_npy
 from vae_anomaly.storage.safe_reading import parsing, read_data
@@ -43,6 +43,4 @@ def load_labels(path: Path) -> np.ndarray:
         not is_number(values[0]) and all(map(is_number, values[1:])) and len(values) > 1
     ):
         values = values[1:]
-    if values and all(map(is_number, values)):
-        return class_names(np.array(values, dtype=np.float64), str(path))
     return class_names(np.array(values, dtype=object), str(path))

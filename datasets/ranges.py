@@ -26,7 +26,7 @@ def data_files(location: str) -> list[str]:
     DataError
         If there is none, or one has a format that cannot be read in ranges of rows.
     """
-    if PurePosixPath(location).suffix in suffixes(folder=True):
+    if PurePosixPath(location).suffix.lower() in suffixes(folder=True):
         return [location]
     if is_url(location):
         files, root = filesystem(location)
@@ -43,7 +43,7 @@ def data_files(location: str) -> list[str]:
     if not joined:
         raise DataError(f"{location}: does not exist, or holds no data")
     for name in joined:
-        if PurePosixPath(name).suffix not in suffixes(shardable=True):
+        if PurePosixPath(name).suffix.lower() not in suffixes(shardable=True):
             known = ", ".join(suffixes(shardable=True))
             raise DataError(f"{name}: is scored on one machine only: save it as {known}")
     return joined

@@ -7,6 +7,10 @@ class DataError(ValueError):
     """Data that cannot be used: malformed, of the wrong shape, not finite."""
 
 
+class ColumnsError(DataError):
+    """Columns that do not fit. Its message may have several lines; names in it are on one line each."""
+
+
 class DataUnavailableError(DataError):
     """A named data set that is neither on disk nor reachable over the network."""
 

@@ -7,8 +7,12 @@ messages list what there is at no cost:
     Of its files.
 ``folder``
     True if its data lie in a folder: one with such a suffix, or, of a format without suffixes, any folder.
+``holds``
+    Of a format without suffixes: the suffix of the files that make a folder its own.
 ``shown``
     What to call a format without suffixes.
+``compressed``
+    True if a suffix such as .gz may follow.
 ``columns``
     True if it is a table, whose labels may be one of its columns.
 ``shardable``
@@ -25,13 +29,16 @@ A new format is a module here, and one in `vae_anomaly.storage` if its files nee
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.datasets.locations import STDIN, Location, location_of
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import FORMATS
+from vae_anomaly.storage.compression import OPENERS
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets.formats.base import Format
@@ -57,16 +64,34 @@ def format_of(location: Location) -> str:
         If no format is known by such a name.
     """
     place = location_of(location)
-    suffix = PurePosixPath(place).suffix
+    name_of_file = PurePosixPath(str(place).lower())
+    suffix = name_of_file.suffix
+    inner = PurePosixPath(name_of_file.stem).suffix if suffix in OPENERS else ""
     in_folder = isinstance(place, Path) and place.is_dir()
     for name in FORMATS:
         facts = FORMATS.entry(name).facts
-        if suffix in facts["suffixes"] and (facts.get("folder") or not in_folder):
+        found = suffix in facts["suffixes"] or (inner in facts["suffixes"] and facts.get("compressed"))
+        if found and (facts.get("folder") or not in_folder):
             return name
     if in_folder:
-        for name in FORMATS.where(folder=True, suffixes=()):
-            return name
+        others = FORMATS.where(folder=True, suffixes=())
+        for name in others:
+            holds = FORMATS.entry(name).facts.get("holds")
+            if holds and holds_files(Path(str(place)), holds):
+                return name
+        for name in others:
+            if "holds" not in FORMATS.entry(name).facts:
+                return name
     raise DataError(f"{location}: no known kind of data: give {suffixes_help()}")
+
+
+def holds_files(folder: Path, suffix: str) -> bool:
+    """Whether a folder has a file with this suffix, at any depth, that is not hidden."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        if any(name.lower().endswith(suffix) and not name.startswith((".", "_")) for name in names):
+            return True
+    return False
 
 
 def facts_of(location: Location) -> Mapping[str, Any]:
@@ -74,7 +99,7 @@ def facts_of(location: Location) -> Mapping[str, Any]:
     return {} if location == STDIN else FORMATS.entry(format_of(location)).facts
 
 
-def open_format(location: Location) -> Format:
+def open_format(location: Location, reading: Reading = INFERRED) -> Format:
     """The data at a path or URL, in the format that its name says.
 
     Raises
@@ -85,5 +110,5 @@ def open_format(location: Location) -> Format:
     place = location_of(location)
     if isinstance(place, Path) and not place.exists():
         raise DataError(f"{place} does not exist")
-    data: Format = FORMATS[format_of(place)](place)
+    data: Format = FORMATS[format_of(place)](place, reading)
     return data

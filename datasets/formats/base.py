@@ -12,8 +12,12 @@ import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset, class_names
 from vae_anomaly.datasets.locations import Location, filesystem
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import parsing
+
+ALL_ROWS = 1 << 40
+"""As a number of rows a chunk: all of them are going to be in memory, in chunks as the format likes."""
 
 
 class Extent(NamedTuple):
@@ -34,13 +38,15 @@ class Format(ABC):
     ----------
     location
         A path; of a shardable format also a URL.
+    reading
+        What is said of the file of a table.
     """
 
     description_files: ClassVar[tuple[str, ...]] = ()
     """For data in a folder: names of files, one of which exists and changes whenever the data change."""
 
-    def __init__(self, location: Location) -> None:
-        self.location = location
+    def __init__(self, location: Location, reading: Reading = INFERRED) -> None:
+        self.location, self.reading = location, reading
         self.source = str(location)
 
     @property

@@ -18,8 +18,14 @@ class Parquet(Format):
 
     def chunks(self, n_rows: int, first_row: int = 0, label_column: str | None = None) -> Iterator[Dataset]:
         with opened(self.location) as file:
-            for frame in parquet_frames(self.source, n_rows, first_row, file):
-                yield table(frame, self.source, label_column)
+            for frame in parquet_frames(self.source, n_rows, first_row, file, self._used(label_column)):
+                yield table(frame, self.source, label_column, first_row)
+                first_row += len(frame)
+
+    def _used(self, label_column: str | None) -> set[str] | None:
+        """Columns that a model knows, and the labels; None: all."""
+        known = self.reading.columns
+        return None if known is None else {*known, *([] if label_column is None else [label_column])}
 
     def count(self) -> int | None:
         return parquet_length(self.path)

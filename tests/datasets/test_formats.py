@@ -31,6 +31,12 @@ def save_images(path: Path) -> None:
         Image.fromarray(row.reshape(2, 2)).save(path / f"{i:02}.png")
 
 
+def save_parts(path: Path) -> None:
+    path.mkdir()
+    for i in range(0, N, 10):
+        FRAME.iloc[i : i + 10].to_parquet(path / f"{i:02}.parquet")
+
+
 FRAME = pd.DataFrame(X, columns=list("abcd"))
 WRITERS: dict[str, Callable[[Path], object]] = {
     "csv": lambda path: FRAME.to_csv(path, index=False),
@@ -38,6 +44,8 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "npy": lambda path: np.save(path, X),
     "npz": lambda path: np.savez(path, X=X),
     "parquet": lambda path: FRAME.to_parquet(path, row_group_size=5),
+    "parquet_folder": save_parts,
+    "xlsx": lambda path: FRAME.to_excel(path, index=False),
     "zarr": lambda path: zarr.create_array(path, data=X, chunks=(5, 4)),
 }
 SHARDABLE = FORMATS.where(shardable=True)
@@ -85,7 +93,7 @@ def test_a_label_column_is_for_tables(path: Path, name: str) -> None:
         assert load_file(path, "a").feature_names == ("b", "c", "d")
     else:
         for read in (load_file, lambda path, column: list(chunks(path, 3, column))):
-            with pytest.raises(DataError, match="--label-column is for .csv and .parquet"):
+            with pytest.raises(DataError, match="--label-column is for .csv and .tsv and .txt and .parquet and .xlsx"):
                 read(path, "a")
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.storage.rows import RowsInMemory
+from vae_anomaly.storage.safe_reading import printable
 
 MAX_NAMES = 5  # in a message
 
@@ -136,7 +137,7 @@ def check_feature_names(names: Sequence[str] | None, known: Sequence[str] | None
     for what, some in {"unseen at fit time": unseen, "seen at fit time, yet now missing": missing}.items():
         if some:
             shown = some if len(some) <= MAX_NAMES else [*some[:MAX_NAMES], "..."]
-            message += f"Feature names {what}:\n" + "".join(f"- {name}\n" for name in shown)
+            message += f"Feature names {what}:\n" + "".join(f"- {printable(name)}\n" for name in shown)
     if not unseen and not missing:
         message += "Feature names must be in the same order as they were in fit.\n"
-    raise DataError(message)
+    raise ColumnsError(message.rstrip())

@@ -147,7 +147,7 @@ def codes_of(values: pd.Series, column: Column) -> tuple[np.ndarray, np.ndarray]
     if column.is_category:
         places, texts = texts_of(values)
         place = {level: i for i, level in enumerate(column.levels)}
-        own = np.array([place.get(text, len(column.levels)) for text in texts] or [0], dtype=np.float64)
+        own = np.array([place_of(text, place) for text in texts] or [0], dtype=np.float64)
         return looked_up(np.where(places < 0, np.nan, places), own), np.zeros(len(gap), dtype=bool)
     found = family(values)
     if column.kind == "date":
@@ -156,6 +156,13 @@ def codes_of(values: pd.Series, column: Column) -> tuple[np.ndarray, np.ndarray]
     else:
         codes = numbers_of(values) if found in ("number", "boolean") else of_texts(values, parsed_numbers)
     return codes, ~np.isfinite(codes) & ~gap
+
+
+def place_of(text: str, places: Mapping[str, int]) -> int:
+    """The place of a level; a whole number is one however it is written, 1.0 as 1. One past the last for others."""
+    if text not in places and text.endswith(".0"):
+        text = text.removesuffix(".0")
+    return places.get(text, len(places))
 
 
 def of_texts(values: pd.Series, parse: Callable[[list[str]], np.ndarray]) -> np.ndarray:
