@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from vae_anomaly.cli.kept_table import KeptTable
 from vae_anomaly.cli.options import training_data_of
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError, DataUnavailableError
+from vae_anomaly.tables.row_names import ids_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from vae_anomaly.storage.rows import Rows
 
 SPOOLED_ROWS = 4_096  # at a time
+AS_TEXT = {"constant": "category"}  # kinds that are read as others: a constant was one text, or none
 TRUTH_VALUES = (("False", "True"), ("false", "true"), ("FALSE", "TRUE"))
 NORMAL_NAMES = ("normal", "good", "no", "ok", "benign", "healthy", "inlier", "negative", "false", "0", "n", "f")
 ANOMALY_NAMES = {"anomaly", "anomalous", "abnormal", "outlier", "bad", "yes", "y", "fraud", "attack", "malignant"}
@@ -48,6 +51,8 @@ class DataOptions:
         Classes that are normal.
     reading
         How a table is read, as far as it is said.
+    id_columns
+        Columns of a table that name its rows in every output.
     """
 
     data: Path | None
@@ -57,52 +62,74 @@ class DataOptions:
     label_column: str | None
     normal: tuple[str, ...] | None
     reading: Reading = INFERRED
+    id_columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Samples:
-    """Samples to fit, in memory or on disk, and what is known of each.
+    """Samples as rows that a model takes, in memory or on disk, and what is known of each.
 
     Parameters
     ----------
     rows
-        The samples.
+        The samples; of a table its codes.
+    table
+        The table as it came, beside its codes; None for arrays, and for tables that are too large to keep.
     labels
         Class names ``(N,)`` of str, if any.
     row_names
         File names of the samples ``(N,)``, for a folder of images.
     row_numbers
         Each sample's number in its source, ``(N,)`` int64.
+    ids
+        What else names the samples: text ``(N,)`` by column.
     """
 
     rows: Rows
-    labels: np.ndarray | None
-    row_names: tuple[str, ...] | None
     row_numbers: np.ndarray
+    table: pd.DataFrame | None = None
+    labels: np.ndarray | None = None
+    row_names: tuple[str, ...] | None = None
+    ids: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, indices: np.ndarray) -> Dataset:
+    def take(self, indices: np.ndarray) -> Self:
         """The samples with these indices, in memory."""
-        from vae_anomaly.datasets import Dataset
+        from vae_anomaly.storage.rows import RowsInMemory
 
-        values = self.rows[indices]
-        return Dataset(in_columns(values, self.rows.feature_names), self.rows.source, *self._known_of(indices))
+        rows = self.rows
+        values = RowsInMemory(rows[indices], rows.feature_names, rows.source, rows.columns)
+        return replace(self, rows=values, **self._known_of(indices))
 
     def without(self, indices: np.ndarray) -> Self:
         """All but the samples with these indices."""
         import numpy as np
 
-        return type(self)(self.rows.without(indices), *self._known_of(np.setdiff1d(np.arange(len(self)), indices)))
+        others = np.setdiff1d(np.arange(len(self)), indices)
+        return replace(self, rows=self.rows.without(indices), **self._known_of(others))
 
-    def _known_of(self, indices: np.ndarray) -> tuple[np.ndarray | None, tuple[str, ...] | None, np.ndarray]:
+    def original(self) -> np.ndarray | pd.DataFrame:
+        """The samples as they came, for samples in memory; what is left of them after encoding where that is gone."""
+        from vae_anomaly.tables.words import decoded
+
+        if self.table is not None:
+            return self.table
+        columns, values = self.rows.columns, self.rows[:]
+        if columns is not None:
+            return decoded(values, columns)
+        return in_columns(values, self.rows.feature_names)
+
+    def _known_of(self, indices: np.ndarray) -> dict[str, Any]:
         labels, names = self.labels, self.row_names
-        return (
-            None if labels is None else labels[indices],
-            None if names is None else tuple(names[i] for i in indices),
-            self.row_numbers[indices],
-        )
+        return {
+            "table": None if self.table is None else self.table.iloc[indices].reset_index(drop=True),
+            "labels": None if labels is None else labels[indices],
+            "row_names": None if names is None else tuple(names[i] for i in indices),
+            "row_numbers": self.row_numbers[indices],
+            "ids": {name: texts[indices] for name, texts in self.ids.items()},
+        }
 
 
 def in_columns(values: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray | pd.DataFrame:
@@ -114,11 +141,33 @@ def in_columns(values: np.ndarray, names: tuple[str, ...] | None) -> np.ndarray 
     return pd.DataFrame(values, columns=list(names))
 
 
-def in_memory(data: Dataset) -> Samples:
-    """Samples that are loaded, checked as a fit checks them."""
-    from vae_anomaly.fitting.samples import samples_of
+def samples_to_fit(data: Dataset, parameters: Mapping[str, Any], id_columns: tuple[str, ...] = ()) -> Samples:
+    """Samples that are loaded, checked and encoded as a fit does it."""
+    from vae_anomaly.fitting.samples import rows_to_fit
 
-    return Samples(samples_of(data.X, data.source), data.labels, data.row_names, data.row_numbers)
+    return samples_of(data, rows_to_fit(data.X, parameters, data.source), id_columns)
+
+
+def samples_for(model: FittedModel, data: Dataset, id_columns: tuple[str, ...] = ()) -> Samples:
+    """Samples that are loaded, as rows of a model."""
+    from vae_anomaly.storage.rows import RowsInMemory
+
+    values = model.rows(data.X, data.source)
+    return samples_of(data, RowsInMemory(values, model.feature_names, data.source, model.columns), id_columns)
+
+
+def samples_of(data: Dataset, rows: Rows, id_columns: tuple[str, ...]) -> Samples:
+    """A data set and its rows, with what names them."""
+    import numpy as np
+
+    return Samples(
+        rows=rows,
+        row_numbers=data.row_numbers,
+        table=None if isinstance(data.X, np.ndarray) else data.X,
+        labels=data.labels,
+        row_names=data.row_names,
+        ids=ids_of(data.X, rows.columns, id_columns, data.source),
+    )
 
 
 def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Dataset, Dataset]:
@@ -144,9 +193,13 @@ def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Data
 
 def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
     """How to read a table for a model: its columns decide, where they have names."""
-    names = getattr(model, "feature_names", None)
-    names = getattr(model, "feature_names_in_", names)
-    return reading if names is None else replace(reading, columns=dict.fromkeys(map(str, names), "number"))
+    fitted = getattr(model, "model_", model)
+    if fitted.feature_names is None:
+        return reading
+    if fitted.columns is None:
+        return replace(reading, columns=dict.fromkeys(fitted.feature_names, "number"))
+    kinds = fitted.columns.kinds
+    return replace(reading, columns={name: AS_TEXT.get(kind, kind) for name, kind in kinds.items()})
 
 
 def load_own_data(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Dataset:
@@ -171,28 +224,36 @@ def labels_of(path: Path, n: int, own: np.ndarray | None, labels: Path | None) -
     return names
 
 
-def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Samples:
+def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Samples:
     """A user's data with its labels; what is too large to load stays on disk, in a file open until the command ends.
 
     Any format but NumPy's is copied into a temporary NumPy file as it is read, since its size is not known in advance.
+    A table is kept beside its codes as long as it is small.
     """
     import numpy as np
 
     from vae_anomaly.datasets import STDIN, chunks, facts_of
     from vae_anomaly.datasets.files import check_label_column
+    from vae_anomaly.fitting.samples import spooled_to_fit
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
-    from vae_anomaly.storage.spool import open_rows, spool
+    from vae_anomaly.storage.spool import open_rows
 
+    path, label_column = given.data, given.label_column
+    assert path is not None
     facts = facts_of(path)
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
-        return in_memory(load_own_data(path, labels, label_column, reading))
+        data = load_own_data(path, given.labels, label_column, given.reading)
+        return samples_to_fit(data, parameters, given.id_columns)
     parts: list[Dataset] = []
+    kept = KeptTable(given.id_columns)
 
     def batches() -> Iterator[Any]:
         with row_bar(path, "reading") as bar:
-            for part in chunks(path, facts.get("chunk_rows", SPOOLED_ROWS), label_column, reading=reading):
+            n_rows = facts.get("chunk_rows", SPOOLED_ROWS)
+            for part in chunks(path, n_rows, label_column, reading=given.reading):
+                kept.add(part.X, part.source)
                 yield part.X
                 parts.append(replace(part, X=part.X[:0], row_numbers=part.row_numbers[:0]))
                 bar.update(len(part))
@@ -200,11 +261,18 @@ def load_data_to_fit(path: Path, labels: Path | None, label_column: str | None, 
     if stays_on_disk:
         check_label_column(path, label_column)
     source = "standard input" if path == STDIN else str(path)
-    rows = click.get_current_context().with_resource(open_rows(path) if stays_on_disk else spool(batches(), source))
+    opened = open_rows(path) if stays_on_disk else spooled_to_fit(batches(), parameters, source)
+    rows = click.get_current_context().with_resource(opened).loaded()
     found = [part.labels for part in parts if part.labels is not None]
-    names = labels_of(path, len(rows), np.concatenate(found) if found else None, labels)
     files = tuple(name for part in parts for name in part.row_names or ())
-    return Samples(rows.loaded(), names, files or None, np.arange(len(rows)))
+    return Samples(
+        rows=rows,
+        row_numbers=np.arange(len(rows)),
+        table=kept.table(),
+        labels=labels_of(path, len(rows), np.concatenate(found) if found else None, given.labels),
+        row_names=files or None,
+        ids=kept.ids(rows.columns),
+    )
 
 
 def even_rows(n: int, most: int) -> np.ndarray:
@@ -223,7 +291,7 @@ def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
 
 
 def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:
-    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal``; None: of the usual one."""
+    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal`` (None: `usual_normal`)."""
     import numpy as np
 
     found, counts = np.unique(labels, return_counts=True)
@@ -288,7 +356,7 @@ def load_samples(given: DataOptions, model: VAEDetector) -> Dataset:
     return load_own_data(given.data, given.labels, given.label_column, reading_for(model, given.reading))
 
 
-def normal_classes(given: DataOptions, samples: Dataset, metadata: dict[str, Any]) -> tuple[str, ...] | None:
+def normal_classes(given: DataOptions, samples: Dataset | Samples, metadata: dict[str, Any]) -> tuple[str, ...] | None:
     """The normal classes: those given, or those in the metadata of a model; None if labels are 0 and 1."""
     _, trained_on = training_data_of(metadata)
     if given.normal is not None or trained_on is None:

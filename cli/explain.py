@@ -28,6 +28,7 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
 )
 @click.option("--output", type=click_types.file_path, help="File to write: .png or .svg for a figure, .json or .txt.")
 @options.table_options
+@options.id_column_option
 @options.score_option
 @options.device_option
 @options.json_option
@@ -39,6 +40,7 @@ def explain(
     output: Path | None,
     label_column: str | None,
     reading: Reading,
+    id_columns: tuple[str, ...],
     score_name: str | None,
     device: str,
     as_json: bool,
@@ -47,7 +49,8 @@ def explain(
 
     DATA is as for score. The features or pixels that cost most are listed, beside what the model expected instead.
     The cost is in nats: of a feature beyond what the model predicts, of a pixel beyond the best pixel of the image.
-    The ELBO is explained, whatever the score. JSON holds all features.
+    The ELBO is explained, whatever the score. JSON holds all features. In a table, a category shows the likeliest level
+    with its probability, and a gap is called missing.
     """
     if output is not None:
         check_outputs({"MODEL": model, "DATA": data}, Output("--output", output))
@@ -57,12 +60,13 @@ def explain(
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")
     detector = options.load_detector(model, device, score_name)
-    evidence = collect_evidence(detector, load_sample(data, row, label_column, detector, reading), row)
+    sample = load_sample(data, row, label_column, detector, reading)
+    evidence, parts = collect_evidence(detector, sample, row, id_columns)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
-    text = evidence_text(evidence, top, detector.vae_.prior.shares_of)
+    text = evidence_text(evidence, parts, top, detector.vae_.prior.shares_of)
     if output is not None:
         if output.suffix in (".png", ".svg"):
-            figure = draw(evidence, top)
+            figure = draw(evidence, parts, top)
             content = to_png(figure) if output.suffix == ".png" else to_svg(figure)
         else:
             content = f"{whole if output.suffix == '.json' else text}\n".encode()

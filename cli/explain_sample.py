@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.errors import DataError
+from vae_anomaly.tables.row_names import ids_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.datasets.reading import Reading
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.scoring.attribution import Explanation
 
 
 def load_sample(data: Path, row: int, label_column: str | None, detector: VAEDetector, reading: Reading) -> Dataset:
@@ -32,16 +35,20 @@ def load_sample(data: Path, row: int, label_column: str | None, detector: VAEDet
     raise DataError(f"{part.source} has {n_read:,} samples, numbered 0 to {n_read - 1}: there is no row {row}")
 
 
-def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[str, Any]:
-    """All that explains one sample's score, as JSON holds it."""
-    import numpy as np
-
+def collect_evidence(
+    detector: VAEDetector, sample: Dataset, row: int, id_columns: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], Explanation]:
+    """All that explains one sample's score, as JSON holds it, and the explanation of its features."""
     parts, terms = detector.explain(sample.X), detector.elbo_terms(sample.X)
+    if detector.model_.feature_names is None and sample.feature_names is not None:
+        parts = replace(parts, names=sample.feature_names)
     score = detector.score_samples(sample.X)
     held_out = detector.held_out_scores_
-    return {
+    ids = ids_of(sample.X, detector.model_.columns, id_columns, sample.source)
+    evidence = {
         "data": sample.source,
         "row": row,
+        "ids": {name: str(texts[0]) for name, texts in ids.items()},
         "file": None if sample.row_names is None else sample.row_names[0],
         "label": None if sample.labels is None else str(sample.labels[0]),
         "score": detector.score_name,
@@ -53,13 +60,28 @@ def collect_evidence(detector: VAEDetector, sample: Dataset, row: int) -> dict[s
         "reconstruction": beside_held_out(float(terms.reconstruction[0]), held_out["reconstruction"]),
         "kl": beside_held_out(float(terms.kl[0]), -held_out["kl"]),
         "image_shape": None if detector.image_shape_ is None else list(detector.image_shape_),
-        "features": {
-            "name": feature_names(detector, sample),
-            "observed": np.asarray(sample.X, dtype=np.float64).ravel().tolist(),
-        }
-        | {name: getattr(parts, name)[0].tolist() for name in ("expected", "spread", "reconstruction", "excess")},
+        "features": {"name": list(parts.names)} | features_of(parts),
         detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
+    return evidence, parts
+
+
+def features_of(parts: Explanation) -> dict[str, list[Any]]:
+    """What is known of each feature of one sample: levels and dates as text, a date's spread in seconds, no NaN."""
+    shown = parts.to_frame()
+    names = ("observed", "expected", "spread", "reconstruction", "excess")
+    return {name: [plain(value) for value in shown[name].tolist()] for name in names}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    import pandas as pd
+
+    if pd.isna(value):
+        return None
+    if isinstance(value, pd.Timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, pd.Timestamp) else value
 
 
 def beside_held_out(value: float, held_out: np.ndarray) -> dict[str, Any]:
@@ -72,14 +94,3 @@ def beside_held_out(value: float, held_out: np.ndarray) -> dict[str, Any]:
         "held_out_median": float(np.median(held_out)),
         "held_out_below": float(np.mean(held_out < value)),
     }
-
-
-def feature_names(detector: VAEDetector, sample: Dataset) -> list[str]:
-    """Column names, pixels as row, column and channel, or numbers."""
-    import itertools
-
-    if detector.image_shape_ is not None:
-        sides = detector.image_shape_[:2] if detector.image_shape_[2] == 1 else detector.image_shape_
-        return [", ".join(map(str, place)) for place in itertools.product(*map(range, sides))]
-    names = getattr(detector, "feature_names_in_", sample.feature_names)
-    return [f"feature {i}" for i in range(detector.n_features_in_)] if names is None else list(map(str, names))

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cli.text import titled
 from vae_anomaly.storage.safe_reading import printable
+from vae_anomaly.tables.words import FeatureInWords, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from vae_anomaly.scoring.attribution import Explanation
 
 
 def costs(evidence: dict[str, Any]) -> list[float]:
@@ -24,27 +27,33 @@ def costs(evidence: dict[str, Any]) -> list[float]:
     return [value - best for value in excess]
 
 
-def draw(evidence: dict[str, Any], top: int) -> Figure:
+def words_of(parts: Explanation) -> list[FeatureInWords]:
+    """All features of one sample in words."""
+    return [parts.feature_in_words(0, place) for place in range(len(parts.names))]
+
+
+def draw(evidence: dict[str, Any], parts: Explanation, top: int) -> Figure:
     """The figure that suits the data."""
     import numpy as np
 
     from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence
 
-    features = evidence["features"]
-    observed, expected, spread = (np.array(features[name]) for name in ("observed", "expected", "spread"))
+    observed, expected, spread = parts.observed[0], parts.expected[0], parts.spread[0]
     nats = np.array(costs(evidence))
     title = f"{printable(sample_name(evidence | {'data': Path(evidence['data']).name}))}\n{decision_text(evidence)}"
     shape = evidence["image_shape"]
     if shape is None:
-        return plot_feature_evidence(features["name"], observed, expected, spread, nats, most=top, title=title)
+        words = words_of(parts)
+        return plot_feature_evidence(parts.names, observed, expected, spread, nats, most=top, title=title, words=words)
     return plot_image_evidence(*(array.reshape(shape) for array in (observed, expected, nats)), title=title)
 
 
 def sample_name(evidence: dict[str, Any]) -> str:
-    """Number, file and label of the sample."""
+    """Number, identifiers, file and label of the sample."""
     label = "" if evidence["label"] is None else f", label {evidence['label']}"
     file = "" if evidence["file"] is None else f", {evidence['file']}"
-    return f"row {evidence['row']} of {evidence['data']}{file}{label}"
+    ids = "".join(f", {name} {text}" for name, text in evidence["ids"].items())
+    return f"row {evidence['row']} of {evidence['data']}{ids}{file}{label}"
 
 
 def decision_text(evidence: dict[str, Any]) -> str:
@@ -53,7 +62,7 @@ def decision_text(evidence: dict[str, Any]) -> str:
     return f"{decision}, anomaly score {evidence['anomaly_score']:.2f}, threshold {evidence['threshold']:.2f}"
 
 
-def evidence_text(evidence: dict[str, Any], top: int, shares_of: str) -> str:
+def evidence_text(evidence: dict[str, Any], parts: Explanation, top: int, shares_of: str) -> str:
     """The evidence on one sample as text; ``shares_of`` names what has shares of the KL term."""
     e = evidence
     lines = [
@@ -66,7 +75,7 @@ def evidence_text(evidence: dict[str, Any], top: int, shares_of: str) -> str:
             ],
         ),
         *titled("ELBO", [term_text("reconstruction", e["reconstruction"]), term_text("KL", e["kl"])]),
-        *titled("pixels" if e["image_shape"] else "features", feature_lines(e, top)),
+        *titled("pixels" if e["image_shape"] else "features", feature_lines(e, parts, top)),
         *titled(shares_of, largest_shares(e[shares_of], top)),
     ]
     return "\n".join(lines)
@@ -81,22 +90,18 @@ def term_text(name: str, term: dict[str, Any]) -> str:
     )
 
 
-def feature_lines(evidence: dict[str, Any], top: int) -> list[str]:
+def feature_lines(evidence: dict[str, Any], parts: Explanation, top: int) -> list[str]:
     """The features that cost most, worst first, as a table."""
-    from vae_anomaly.reports import rounded_to_spread
-
-    features, nats, is_image = evidence["features"], costs(evidence), evidence["image_shape"] is not None
+    nats, is_image = costs(evidence), evidence["image_shape"] is not None
     order = sorted(range(len(nats)), key=lambda i: -nats[i])[:top]
     rows = [("row, column" if is_image else "name", "observed", "expected", "nats")]
     for i in order:
-        observed, expected, spread = (features[key][i] for key in ("observed", "expected", "spread"))
         if is_image:  # correlated with its neighbours, one pixel's spread means little
-            shown = f"{observed:.4g}", f"{expected:.4g}"
+            shown = f"{parts.observed[0, i]:.4g}", f"{parts.expected[0, i]:.4g}"
         else:
-            value, mean, std = rounded_to_spread(observed, expected, spread)
-            shown = value, f"{mean} ± {std}"
-        name = printable(features["name"][i])
-        rows.append((name if len(name) <= 40 else name[:39] + "…", *shown, f"{nats[i]:,.3f}"))
+            words = parts.feature_in_words(0, i)
+            shown = printable(words.observed), printable(words.expectation)
+        rows.append((printable(shortened(parts.names[i])), *shown, f"{nats[i]:,.3f}"))
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     than = "more than the best pixel" if is_image else "beyond what the model predicts"
     return [

@@ -29,6 +29,8 @@ from vae_anomaly.datasets.reading import Reading
 @click.option("--data", type=click_types.data_path, help=f"Your own data: {suffixes_help()}.")
 @options.labels_option
 @options.table_options
+@options.column_options
+@options.id_column_option
 @click.option(
     "--test-fraction",
     type=click_types.share,
@@ -72,6 +74,7 @@ def fit(
     labels: Path | None,
     label_column: str | None,
     reading: Reading,
+    id_columns: tuple[str, ...],
     test_fraction: float,
     output: Path,
     scores: Path | None,
@@ -97,6 +100,7 @@ def fit(
         label_column=label_column,
         normal=normal,
         reading=reading,
+        id_columns=id_columns,
     )
     check_data_options(given)
     if engine is None and (address is not None or workers is not None):
@@ -124,8 +128,8 @@ def fit(
 def check_data_options(given: DataOptions) -> None:
     """Refuse options that do not go together."""
     if given.data is None:
-        if given.labels or given.label_column:
-            raise click.UsageError("--labels and --label-column go with --data")
+        if given.labels or given.label_column or given.id_columns:
+            raise click.UsageError("--labels, --label-column and --id-column go with --data")
         if given.normal is None:
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif given.dataset or given.data_dir:

@@ -12,11 +12,10 @@ import click
 from vae_anomaly.cli.data import (
     DataOptions,
     Samples,
-    even_rows,
-    in_memory,
     is_normal,
     load_data_to_fit,
     load_named_parts,
+    samples_to_fit,
 )
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
@@ -26,12 +25,9 @@ from vae_anomaly.storage.outputs import Output
 if TYPE_CHECKING:
     import numpy as np
 
-    from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.reports import Report
     from vae_anomaly.storage.rows import Rows
-
-UNLABELLED_ROWS = 10_000  # in the report, where there is no test part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +84,7 @@ class FitData:
 
     name: str
     training: Samples
-    test: Dataset | None
+    test: Samples | None
 
 
 def run_fit(
@@ -99,7 +95,7 @@ def run_fit(
 
     folder, resume = parameters["checkpoint_dir"], parameters["resume"]
     with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
-        data = load_fit_data(given, test_fraction, parameters["random_state"])
+        data = load_fit_data(given, test_fraction, parameters)
         started = time.perf_counter()
         detector = train(data.training.rows, parameters)
         seconds = time.perf_counter() - started
@@ -116,6 +112,7 @@ def run_fit(
                 evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
     return {
         "data": about,
+        "columns": None if detector.model_.columns is None else detector.model_.columns.to_json(),
         "model": describe_model(detector, seconds),
         "threshold": vars(detector.calibration_),
         "test": evaluation,
@@ -133,17 +130,21 @@ def train(rows: Rows, parameters: dict[str, Any]) -> VAEDetector:
     return VAEDetector.from_model(model, device=parameters["device"])
 
 
-def load_fit_data(given: DataOptions, test_fraction: float, seed: int) -> FitData:
+def load_fit_data(given: DataOptions, test_fraction: float, parameters: dict[str, Any]) -> FitData:
     """Load the data and set a test part aside, if the labels allow it."""
     if given.data is None:
         name, training, test = load_named_parts(given.dataset, given.data_dir)
         assert training.labels is not None
         normals = is_normal(training.labels, given.normal, training.source)
-        return FitData(name=name, training=in_memory(training.take(normals)), test=test)
-    samples = load_data_to_fit(given.data, given.labels, given.label_column, given.reading)
+        return FitData(
+            name=name,
+            training=samples_to_fit(training.take(normals), parameters),
+            test=samples_to_fit(test, parameters),
+        )
+    samples = load_data_to_fit(given, parameters)
     if samples.labels is not None:
         normals = is_normal(samples.labels, given.normal, samples.rows.source)
-        return split(str(given.data), samples, normals, test_fraction, seed)
+        return split(str(given.data), samples, normals, test_fraction, parameters["random_state"])
     if given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
     return FitData(name=str(given.data), training=samples, test=None)
@@ -169,19 +170,18 @@ def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float,
 
 
 def report_on_fit(detector: VAEDetector, data: FitData, normal: tuple[str, ...] | None, model: Path) -> Report:
-    """The report on the test part, or, without one, on an even sample of the training samples."""
+    """The report on the test part, or, without one, on all training samples."""
     from vae_anomaly.cli.report_contents import build_report
 
     training, test = data.training, data.test
     if test is not None:
         assert test.labels is not None
-        return build_report(detector, test, ~is_normal(test.labels, normal, test.source), normal, model)
-    rows = even_rows(len(training), training.rows.max_rows_in_memory(UNLABELLED_ROWS))
+        return build_report(detector, test, ~is_normal(test.labels, normal, test.rows.source), normal, model)
     note = (
-        f"There is no test part: these are {len(rows):,} of the {len(training):,} samples given, most of which the "
-        "model was trained on. Those flagged may be anomalies among them."
+        f"There is no test part: these are all {len(training):,} samples given, most of which the model was trained "
+        "on. Those flagged may be anomalies among them."
     )
-    return build_report(detector, training.take(rows), None, None, model, (note,))
+    return build_report(detector, training, None, None, model, (note,))
 
 
 def write_evaluation(report: Report, scores: Path | None, folder: Path | None) -> dict[str, str]:

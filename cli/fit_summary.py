@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vae_anomaly.cli.column_text import column_lines
 from vae_anomaly.cli.evaluate import describe_evaluation
 from vae_anomaly.cli.text import comma_separated, describe_calibration, terminal_text, titled
 from vae_anomaly.history import best_epoch, validation_elbo
@@ -55,6 +56,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     """The summary of a fit as text."""
     lines = [
         *titled("data", data_lines(summary["data"], summary["model"])),
+        *titled("columns", column_lines(summary["columns"])),
         *titled("model", [model_line(summary["model"])]),
         *titled("training", training_lines(summary["model"])),
         *titled("threshold", describe_calibration(summary["threshold"])),

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import options
+from vae_anomaly.cli.column_text import inspected_lines
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 
 
@@ -37,6 +38,7 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         f"model      {model}, its SHA-256 matches",
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
+        *titled("columns", inspected_lines(config["columns"])),
         f"training   {len(config['history'])} epochs",
         *titled("threshold", describe_calibration(options.calibration_in(config))),
         "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),

@@ -93,6 +93,36 @@ def table_options(command: Command) -> Command:
     return with_reading  # type: ignore[return-value]  # it is called as the command is
 
 
+id_column_option = click.option(
+    "--id-column",
+    "id_columns",
+    type=click_types.NameList(),
+    default=(),
+    help="Columns of a table that name its rows in every output, and are not modelled.  [default: its identifiers]",
+)
+KIND_OPTIONS = {"categorical": "category", "numeric": "number", "date": "date", "identifier": "identifier"}
+
+
+def column_options(command: Command) -> Command:
+    """Give a command the options that say what columns are, which become its ``columns``: kinds by name, or None."""
+
+    @functools.wraps(command)
+    def with_columns(*args: Any, **given: Any) -> Any:
+        columns: dict[str, str] = {}
+        for option, kind in KIND_OPTIONS.items():
+            for name in given.pop(option) or ():
+                if columns.setdefault(name, kind) != kind:
+                    raise click.UsageError(f"column {name!r} cannot be both a {columns[name]} and a {kind}")
+        columns |= {name: "identifier" for name in given["id_columns"] if name not in columns}
+        return command(*args, columns=columns or None, **given)
+
+    helps = ("whose values are only names", "of numbers", "of dates", "that only name rows, and are not modelled")
+    for option, what in reversed(tuple(zip(KIND_OPTIONS, helps, strict=True))):
+        decorate = click.option(f"--{option}", type=click_types.NameList(), help=f"Columns {what}, such as a,b.")
+        with_columns = decorate(with_columns)
+    return with_columns  # type: ignore[return-value]  # it is called as the command is
+
+
 def labelled_data_options(command: Command) -> Command:
     """Give a command the options for a file or the test part of a named data set, with labels and normal classes."""
     decorators = (

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes, samples_for
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.report_contents import build_report
 from vae_anomaly.cli.text import print_lines
@@ -18,6 +18,7 @@ from vae_anomaly.storage.outputs import Output
 @click.command()
 @click.argument("model", type=click_types.file_path)
 @options.labelled_data_options
+@options.id_column_option
 @click.option(
     "--output",
     type=click_types.folder_path,
@@ -40,12 +41,12 @@ def report(model: Path, output: Path, score_name: str | None, device: str, **dat
     check_outputs({"MODEL": model} | data_inputs(given), Output("--output", output, entries="*"))
     check_report_folder(output)
     detector = options.load_detector(model, device, score_name)
-    samples = load_samples(given, detector)
+    samples = samples_for(detector.model_, load_samples(given, detector), given.id_columns)
     if samples.labels is None and given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
     normal, anomalous = given.normal, None
     if samples.labels is not None:
         normal = normal_classes(given, samples, detector.metadata_)
-        anomalous = ~is_normal(samples.labels, normal, samples.source)
+        anomalous = ~is_normal(samples.labels, normal, samples.rows.source)
     write_report(build_report(detector, samples, anomalous, normal, model), output)
     print_lines(f"wrote {output / PAGE}")

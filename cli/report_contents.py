@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +16,14 @@ from vae_anomaly.cli.text import comma_separated
 if TYPE_CHECKING:
     import numpy as np
 
-    from vae_anomaly.datasets import Dataset
+    from vae_anomaly.calibration.result import Calibration
+    from vae_anomaly.cli.data import Samples
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.evaluation import Evaluation
     from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.reports import Evidence, GeneratedSamples, Report
+    from vae_anomaly.scoring.attribution import Explanation
+    from vae_anomaly.storage.rows import Rows
 
 MAX_CODES = 5_000
 N_SAMPLES = 24
@@ -26,75 +31,146 @@ N_STEPS = 9
 N_TRAVERSED = 6
 
 
-def build_report(
-    detector: VAEDetector,
-    samples: Dataset,
-    anomalous: np.ndarray | None,
-    normal: tuple[str, ...] | None,
-    model: Path,
-    notes: tuple[str, ...] = (),
-) -> Report:
-    """The report of a model, read from the file ``model``, on samples.
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What is made of the samples of a report, by one model or by several.
 
     Parameters
     ----------
-    detector, samples, model
-        What is reported.
-    anomalous
-        ``(N,)`` bool; None where there are no labels.
-    normal
-        Classes that are normal; with None the labels are no classes, and nothing is evaluated class by class.
-    notes
-        What a reader must know of how the samples were chosen.
+    scores
+        As `FittedModel.score_table_of` has them.
+    calibration
+        The threshold in use.
+    held_out
+        ``anomaly_score``, ``reconstruction`` and ``kl`` of held-out normals, ``(M,)`` each.
+    explain
+        Gives the evidence on the samples with these indices.
+    code_rows
+        Indices of samples to show in the latent space ``(K,)``.
     """
-    import numpy as np
 
-    from vae_anomaly.reports import Report, gallery_rows
+    scores: dict[str, np.ndarray]
+    calibration: Calibration
+    held_out: dict[str, np.ndarray]
+    explain: Callable[[np.ndarray], Evidence]
+    code_rows: np.ndarray
 
-    columns = detector.model_.score_table(samples.X)
-    anomaly_score = columns["anomaly_score"]
-    threshold, held_out = detector.calibration_.threshold, detector.held_out_scores_
-    evaluation, promised = evaluate_if_labelled(detector, anomaly_score, anomalous, samples.labels if normal else None)
-    gallery = gallery_rows(anomaly_score, threshold, anomalous)
-    code_rows = even_rows(len(samples), MAX_CODES)
-    codes = detector.transform(samples.take(code_rows).X)
-    not_flagged = anomaly_score[code_rows] <= threshold
-    shown = not_flagged if not_flagged.any() else np.ones_like(not_flagged)
-    return Report(
-        title=samples.source,
-        provenance=provenance(detector, samples, model),
-        date=time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        score=detector.score_name,
-        anomaly_score=anomaly_score,
-        p_value=columns["p_value"],
-        reconstruction=columns["reconstruction"],
-        kl=columns["kl"],
+
+def judged_by(detector: VAEDetector, samples: Samples, rows: Rows) -> Judgement:
+    """What one model makes of samples, whose flat rows these are."""
+    model, held_out = detector.model_, detector.held_out_scores_
+
+    def explain(places: np.ndarray) -> Evidence:
+        return evidence_of(model.explain(rows[places], samples.take(places).table), places)
+
+    return Judgement(
+        scores=model.score_table_of(rows),
         calibration=detector.calibration_,
         held_out={
             "anomaly_score": -detector.calibration_scores_,
             "reconstruction": held_out["reconstruction"],
             "kl": -held_out["kl"],
         },
+        explain=explain,
+        code_rows=even_rows(len(samples), MAX_CODES),
+    )
+
+
+def build_report(
+    detector: VAEDetector,
+    samples: Samples,
+    anomalous: np.ndarray | None,
+    normal: tuple[str, ...] | None,
+    model: Path | None,
+    notes: tuple[str, ...] = (),
+    judgement: Judgement | None = None,
+) -> Report:
+    """The report of a model on samples.
+
+    Parameters
+    ----------
+    detector, samples
+        What is reported.
+    anomalous
+        ``(N,)`` bool; None where there are no labels.
+    normal
+        Classes that are normal; with None the labels are no classes, and nothing is evaluated class by class.
+    model
+        The file that the model was read from or written to; None: it is not kept.
+    notes
+        What a reader must know of how the samples were chosen.
+    judgement
+        What is made of the samples, where that is not the detector's alone.
+    """
+    import numpy as np
+
+    from vae_anomaly.reports import Report, gallery_rows
+
+    fitted, rows = detector.model_, rows_of(detector.model_, samples)
+    judged = judged_by(detector, samples, rows) if judgement is None else judgement
+    anomaly_score, code_rows, threshold = judged.scores["anomaly_score"], judged.code_rows, judged.calibration.threshold
+    evaluation, promised = evaluate_if_labelled(judged, anomalous, samples.labels if normal else None)
+    gallery = gallery_rows(anomaly_score, threshold, anomalous)
+    codes = fitted.transform(rows[code_rows])
+    not_flagged = anomaly_score[code_rows] <= threshold
+    usual = not_flagged if not_flagged.any() else np.ones_like(not_flagged)
+    return Report(
+        title=samples.rows.source,
+        provenance=provenance(detector, samples, model),
+        date=time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        score=detector.score_name,
+        anomaly_score=anomaly_score,
+        p_value=judged.scores["p_value"],
+        reconstruction=judged.scores["reconstruction"],
+        kl=judged.scores["kl"],
+        missing=judged.scores.get("missing"),
+        calibration=judged.calibration,
+        held_out=judged.held_out,
         history=detector.history_,
         codes=codes,
         code_rows=code_rows,
         gallery=gallery,
-        evidence=explain_rows(detector, samples, np.unique(np.concatenate(list(gallery.values())))),
-        generated=generate_samples(detector.model_, samples.take(code_rows[shown]), codes[shown]),
+        evidence=judged.explain(np.unique(np.concatenate(list(gallery.values())))),
+        generated=generate_samples(fitted, rows[code_rows[usual]], codes[usual]),
         anomalous=anomalous,
         labels=samples.labels,
         names=samples.row_names,
+        row_numbers=samples.row_numbers,
+        ids=samples.ids,
         evaluation=evaluation,
         promised=promised,
-        feature_names=samples.feature_names,
+        feature_names=fitted.feature_names,
+        levels=levels_of(fitted),
         image_shape=detector.image_shape_,
         notes=notes,
-        limits=None if detector.image_shape_ is None else black_and_white(samples.to_array()),
+        limits=None if detector.image_shape_ is None else black_and_white(rows),
     )
 
 
+def rows_of(model: FittedModel, samples: Samples) -> Rows:
+    """Samples as flat rows of a model, in memory or on disk.
+
+    Raises
+    ------
+    DataError
+        If the model's likelihood gives some no density.
+    """
+    from vae_anomaly.scoring.support import check_support
+
+    rows = samples.rows.computable().flat()
+    if rows.columns is None:
+        check_support(model.vae, rows)
+    return rows
+
+
+def levels_of(model: FittedModel) -> dict[int, tuple[str, ...]]:
+    """Levels of the features that are categories, by the features' places."""
+    columns = () if model.columns is None else model.columns
+    return {place: column.levels for place, column in enumerate(columns) if column.is_category}
+
+
 def evaluate_if_labelled(
-    detector: VAEDetector, anomaly_score: np.ndarray, anomalous: np.ndarray | None, classes: np.ndarray | None
+    judged: Judgement, anomalous: np.ndarray | None, classes: np.ndarray | None
 ) -> tuple[Evaluation | None, tuple[float, float] | None]:
     """The evaluation of scores, and the false-alarm rates promised for its normals; None if one kind is missing."""
     from vae_anomaly.calibration.methods import promised_alarms
@@ -103,33 +179,36 @@ def evaluate_if_labelled(
     if anomalous is None or not anomalous.any() or anomalous.all():
         return None, None
     evaluation = evaluate(
-        anomaly_score,
+        judged.scores["anomaly_score"],
         anomalous.astype(int),
         classes,
-        threshold=detector.calibration_.threshold,
-        calibration_scores=-detector.calibration_scores_,
+        threshold=judged.calibration.threshold,
+        calibration_scores=judged.held_out["anomaly_score"],
     )
-    return evaluation, promised_alarms(detector.calibration_, evaluation.roc_auc.n_normal)
+    return evaluation, promised_alarms(judged.calibration, evaluation.roc_auc.n_normal)
 
 
-def explain_rows(detector: VAEDetector, samples: Dataset, rows: np.ndarray) -> Evidence:
-    """What the model expected of the samples with these indices, and what each feature costs."""
-    import numpy as np
-
+def evidence_of(explanation: Explanation, rows: np.ndarray) -> Evidence:
+    """What the model expected of the samples with these indices, and what each feature costs, in words too."""
     from vae_anomaly.reports import Evidence
 
-    chosen = samples.take(rows)
-    explanation = detector.explain(chosen.X)
+    n_features = explanation.excess.shape[1]
+    is_table = explanation.columns is not None
     return Evidence(
         rows=rows,
-        observed=np.asarray(chosen.X, dtype=np.float64).reshape(len(rows), -1),
+        observed=explanation.observed,
         expected=explanation.expected,
         spread=explanation.spread,
         excess=explanation.excess,
+        words=[
+            [explanation.feature_in_words(row, place) for place in range(n_features)] for row in range(len(explanation))
+        ]
+        if is_table
+        else None,
     )
 
 
-def generate_samples(model: FittedModel, samples: Dataset, codes: np.ndarray) -> GeneratedSamples:
+def generate_samples(model: FittedModel, rows: np.ndarray, codes: np.ndarray) -> GeneratedSamples:
     """What the model takes for normal: samples, traversals of latents, and a line between two normals.
 
     A traversal varies one latent, the others at their means over the codes of normals; those latents are shown that
@@ -147,51 +226,40 @@ def generate_samples(model: FittedModel, samples: Dataset, codes: np.ndarray) ->
         grid[i, :, unit] += steps * spread[unit]
     first = np.argmin(np.square(codes - centre).sum(axis=1))
     by_distance = np.argsort(np.square(codes - codes[first]).sum(axis=1), kind="stable")
-    ends = samples.take(np.array([first, by_distance[int(0.9 * (len(codes) - 1))]]))
+    ends = rows[np.array([first, by_distance[int(0.9 * (len(codes) - 1))]])]
     return GeneratedSamples(
         samples=model.sample(N_SAMPLES).reshape(N_SAMPLES, -1),
         traversal=model.inverse_transform(grid.reshape(-1, codes.shape[1])).reshape(len(traversed), N_STEPS, -1),
         steps=steps,
         traversed=traversed,
-        interpolation=model.interpolate(model.rows(ends.X), N_STEPS).reshape(N_STEPS, -1),
+        interpolation=model.interpolate(ends, N_STEPS).reshape(N_STEPS, -1),
     )
 
 
-def black_and_white(X: np.ndarray) -> tuple[float, float]:
+def black_and_white(rows: Rows) -> tuple[float, float]:
     """Values of pixels to show as black and as white."""
-    if X.dtype.kind == "u":
-        return 0.0, float(2 ** (8 * X.dtype.itemsize) - 1)
-    low, high = float(X.min()), float(X.max())
+    if rows.dtype.kind == "u":
+        return 0.0, float(2 ** (8 * rows.dtype.itemsize) - 1)
+    low, high = (float(end) for end in (rows.extremes()[0].min(), rows.extremes()[1].max()))
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def hashable(samples: Dataset) -> np.ndarray:
-    """Samples as an array of plain values; of a table that is not all numbers, a hash for each row."""
-    import pandas as pd
-
-    values = samples.to_array()
-    if values.dtype != object:
-        return values
-    return pd.util.hash_pandas_object(pd.DataFrame(samples.X), index=False).to_numpy()
-
-
-def provenance(detector: VAEDetector, samples: Dataset, model: Path) -> dict[str, str]:
+def provenance(detector: VAEDetector, samples: Samples, model: Path | None) -> dict[str, str]:
     """What is needed to repeat the run."""
     from vae_anomaly.parameters import NOT_KEPT
     from vae_anomaly.storage.model_file import versions
     from vae_anomaly.storage.rows import fingerprint
 
-    values = hashable(samples)
     source, normal = training_data_of(detector.metadata_)
     parameters = {
         name: value for name, value in detector.get_params().items() if value is not None and name not in NOT_KEPT
     }
     return {
-        "data": samples.source,
-        "data SHA-256": fingerprint(values, *(() if samples.labels is None else (samples.labels,))),
-        "samples": f"{len(samples):,} x {' x '.join(map(str, samples.X.shape[1:]))}, {values.dtype}",
-        "model": str(model),
-        "model SHA-256": str(detector.model_.file_digest),
+        "data": samples.rows.source,
+        "data SHA-256": fingerprint(samples.rows, *(() if samples.labels is None else (samples.labels,))),
+        "samples": f"{len(samples):,} x {' x '.join(map(str, samples.rows.shape[1:]))}, {samples.rows.dtype}",
+        "model": "not kept" if model is None else str(model),
+        **({} if model is None else {"model SHA-256": str(detector.model_.file_digest)}),
         "trained on": (source or "not recorded") + (f", normal: {comma_separated(normal)}" if normal else ""),
         "seed": str(detector.random_state),
         "parameters": ", ".join(f"{name}={value}" for name, value in parameters.items()),

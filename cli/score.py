@@ -12,7 +12,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.score_shards import score_shards
-from vae_anomaly.cli.score_table import score_to_table, score_to_table_resumably
+from vae_anomaly.cli.score_table import Source, score_to_table, score_to_table_resumably
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
@@ -27,6 +27,7 @@ from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
     help="File to write: .csv, .parquet, .jsonl or .npy; with --engine a folder.  [default: CSV on stdout]",
 )
 @options.table_options
+@options.id_column_option
 @click.option(
     "--fdr",
     type=click_types.share,
@@ -61,6 +62,7 @@ def score(
     output: Path | None,
     label_column: str | None,
     reading: Reading,
+    id_columns: tuple[str, ...],
     fdr: float | None,
     resume: bool,
     fail_on_anomaly: bool,
@@ -71,9 +73,10 @@ def score(
     """Score samples: higher is more anomalous.
 
     DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, or - for CSV or .npy on standard input. The
-    output has one row for each sample: index, anomaly_score (by default the negative ELBO, in nats), decision
-    (1 = anomaly), p_value (among held-out normals), and the ELBO's two terms; the negative ELBO is
-    kl - reconstruction. Memory does not grow with the size of the file, except by 8 bytes a row with --fdr, and for
+    output has one row for each sample: row (its number in DATA, from 0), its identifiers, anomaly_score (by default the
+    negative ELBO, in nats), decision (1 = anomaly), p_value (among held-out normals), and the ELBO's two terms; the
+    negative ELBO is kl - reconstruction. If the model's table has categories, dates or gaps, missing counts the gaps
+    of the row. Memory does not grow with the size of the file, except by 8 bytes a row with --fdr, and for
     .npz, which is read whole.
 
     With --engine, DATA is a .npy, .parquet or .zarr file, a folder of such, or a URL, and OUTPUT a folder of parts. The
@@ -83,15 +86,15 @@ def score(
     check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], resume=resume))
     if engine_options["engine"] is not None:
         assert output is not None
-        n_flagged = score_shards(data, model, output, label_column, score_name, device, **engine_options)
+        n_flagged = score_shards(data, model, output, label_column, id_columns, score_name, device, **engine_options)
     else:
         assert isinstance(data, Path)
         fitted = options.load_model(model, device, score_name)
-        reading = reading_for(fitted, reading)
+        source = Source(data, label_column, reading_for(fitted, reading), id_columns)
         if resume and output is not None:
-            n_flagged = score_to_table_resumably(fitted, data, output, label_column, reading)
+            n_flagged = score_to_table_resumably(fitted, source, output)
         else:
-            n_flagged = score_to_table(fitted, data, output or sys.stdout, label_column, fdr, reading)
+            n_flagged = score_to_table(fitted, source, output or sys.stdout, fdr)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
 

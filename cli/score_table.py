@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.storage.safe_reading import printable
+from vae_anomaly.tables.row_names import ids_of, renamed
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets.reading import Reading
@@ -19,37 +20,49 @@ if TYPE_CHECKING:
 RESUMABLE_CHUNK_ROWS = 1 << 14  # if the process is killed, at most so many rows are lost
 
 
-def score_to_table(
-    fitted: FittedModel,
-    data: Path,
-    output: Path | TextIO,
-    label_column: str | None,
-    fdr: float | None,
-    reading: Reading,
-) -> int:
+class Source(NamedTuple):
+    """What is scored.
+
+    Parameters
+    ----------
+    data
+        The file or folder.
+    label_column
+        Column of a table that is no feature.
+    reading
+        How a table is read.
+    id_columns
+        Columns of a table that name its rows.
+    """
+
+    data: Path
+    label_column: str | None
+    reading: Reading
+    id_columns: tuple[str, ...]
+
+
+def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, fdr: float | None) -> int:
     """Score a file into a table; returns how many samples are flagged."""
     from vae_anomaly.storage.score_table import open_score_table
 
     with open_score_table(output) as write:
-        chunks = score_chunks(fitted, data, label_column, reading)
+        chunks = score_chunks(fitted, source)
         if not isinstance(output, Path) and output.isatty():
             chunks = map(printable_names, chunks)
         return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
 
 
-def score_to_table_resumably(
-    fitted: FittedModel, data: Path, output: Path, label_column: str | None, reading: Reading
-) -> int:
+def score_to_table_resumably(fitted: FittedModel, source: Source, output: Path) -> int:
     """Score a file into a table, continuing an interrupted one; returns how many samples are flagged in all of it."""
     from vae_anomaly.storage.resumable_table import open_resumable_table
 
-    with open_resumable_table(output, identity_of(fitted, data, label_column, reading)) as table:
-        for columns in score_chunks(fitted, data, label_column, reading, table.n_rows, RESUMABLE_CHUNK_ROWS):
+    with open_resumable_table(output, identity_of(fitted, source)) as table:
+        for columns in score_chunks(fitted, source, table.n_rows, RESUMABLE_CHUNK_ROWS):
             table.write(columns)
     return table.n_flagged
 
 
-def identity_of(fitted: FittedModel, data: Path, label_column: str | None, reading: Reading) -> RunIdentity:
+def identity_of(fitted: FittedModel, source: Source) -> RunIdentity:
     """What the bits of a score table depend on."""
     import torch
 
@@ -60,10 +73,11 @@ def identity_of(fitted: FittedModel, data: Path, label_column: str | None, readi
     return RunIdentity(
         {
             "model": fitted.file_digest,
-            "data": stamp(str(data)),
+            "data": stamp(str(source.data)),
             "score": fitted.score,
-            "label column": label_column,
-            "how it is read": {name: said for name, said in vars(reading).items() if name != "columns"},
+            "label column": source.label_column,
+            "identifiers": list(source.id_columns),
+            "how it is read": {name: said for name, said in vars(source.reading).items() if name != "columns"},
             "device": str(fitted.vae.scaling.loc.device),
             "number of threads": torch.get_num_threads(),
             "version": f"{__version__}, torch {torch.__version__}",
@@ -72,18 +86,18 @@ def identity_of(fitted: FittedModel, data: Path, label_column: str | None, readi
 
 
 def printable_names(columns: Columns) -> Columns:
-    """The columns, with whatever could control a terminal escaped in file names."""
-    names = {"file": [printable(name) for name in columns["file"]]} if "file" in columns else {}
-    return {**columns, **names}
+    """The columns, with whatever could control a terminal escaped in text and in their names."""
+    import numpy as np
+
+    shown = {printable(str(name)): np.asarray(values) for name, values in columns.items()}
+    return {
+        name: [printable(text) for text in values] if values.dtype.kind == "U" else values
+        for name, values in shown.items()
+    }
 
 
 def score_chunks(
-    fitted: FittedModel,
-    data: Path,
-    label_column: str | None,
-    reading: Reading,
-    first_row: int = 0,
-    most_rows: int | None = None,
+    fitted: FittedModel, source: Source, first_row: int = 0, most_rows: int | None = None
 ) -> Iterator[Columns]:
     """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr."""
     import numpy as np
@@ -92,15 +106,12 @@ def score_chunks(
 
     n_rows = rows_per_chunk(fitted.n_features)
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
-    with row_bar(data, "scoring", first_row) as bar:
-        start = first_row
-        for part in chunks(data, n_rows, label_column, first_row, reading):
-            columns = {"index": np.arange(start, start + len(part))}
-            columns |= fitted.score_table(part.X)
-            if part.row_names is not None:
-                columns["file"] = np.array(part.row_names)
-            yield columns
-            start += len(part)
+    with row_bar(source.data, "scoring", first_row) as bar:
+        for part in chunks(source.data, n_rows, source.label_column, first_row, source.reading):
+            scores = fitted.score_table(part.X, part.source, int(part.row_numbers[0]))
+            names = renamed(ids_of(part.X, fitted.columns, source.id_columns, part.source), ["row", "file", *scores])
+            files = {} if part.row_names is None else {"file": np.array(part.row_names)}
+            yield {"row": part.row_numbers} | names | scores | files
             bar.update(len(part))
 
 

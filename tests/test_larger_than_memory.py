@@ -19,7 +19,6 @@ from sklearn.metrics import roc_auc_score
 
 from helpers import Make, run
 from vae_anomaly import VAEDetector
-from vae_anomaly.cli import fit_run
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.datasets import load_named, locate
 from vae_anomaly.errors import DataError
@@ -258,15 +257,19 @@ def test_the_test_part_is_bounded_too(make_table: Make, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("nothing_is_loaded")
-def test_without_labels_the_report_shows_an_even_sample(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_run, "UNLABELLED_ROWS", 100)
-    np.save("X.npy", make_table(500))
+def test_without_labels_the_report_has_all_rows_and_the_true_worst(make_table: Make) -> None:
+    X = make_table(500)
+    X[487, 2] += 100
+    np.save("X.npy", X)
     result = run("fit", "--data", "X.npy", "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert "500 normal samples, 6 features; 10% held out" in result.stdout
     assert "set the threshold, at most 20,000 samples or 32 MiB each, the rest read from disk" in result.stdout
-    assert len(pd.read_csv("model.report/scores.csv")) == 100
-    assert "these are 100 of the 500 samples given" in Path("model.report/report.html").read_text()
+    scores = pd.read_csv("model.report/scores.csv")
+    assert scores["row"].tolist() == list(range(500))
+    assert scores["anomaly_score"].idxmax() == 487
+    assert json.loads(Path("model.report/report.json").read_text())["gallery"]["most anomalous"][0] == 487
+    assert "these are all 500 samples given" in Path("model.report/report.html").read_text()
 
 
 @pytest.mark.parametrize("kind", KINDS)

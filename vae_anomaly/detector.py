@@ -24,7 +24,7 @@ from vae_anomaly.parameters import check_parameters, parameters_in
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.storage.spool import open_rows
-from vae_anomaly.tables.frames import is_frame
+from vae_anomaly.tables.frames import as_frame, is_frame
 
 
 class VAEDetector(
@@ -313,11 +313,15 @@ class VAEDetector(
         A new normal gets a value of at most t with probability at most t. After a conformal calibration, the samples
         predicted as anomalies are those with a p-value of at most its rate.
         """
-        return self.model_.p_values_of(self.score_samples(X))
+        return self._indexed(self.model_.p_values_of(np.asarray(self.score_samples(X))), X, "p_value")
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
-        """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats."""
-        return self.model_.score_samples(self._rows(X))
+        """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats.
+
+        After ``set_output(transform="pandas")`` a DataFrame gets a Series with its index, here and in
+        `decision_function`, `predict` and `p_values`.
+        """
+        return self._indexed(self.model_.score_samples(self._rows(X)), X, "score")
 
     def score_batches(self, batches: Iterable[ArrayLike]) -> Iterator[np.ndarray]:
         """`score_samples` of each batch in turn, to the same bits as of all at once."""
@@ -331,19 +335,21 @@ class VAEDetector(
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """+1 for normal samples, -1 for anomalies, ``(N,)`` int."""
-        return np.where(self.decision_function(X) >= 0, 1, -1)
+        return self._indexed(np.where(np.asarray(self.decision_function(X)) >= 0, 1, -1), X, "prediction")
 
     def elbo_terms(self, X: ArrayLike) -> ElboTerms:
         """Reconstruction term and KL term of each sample's ELBO, each ``(N,)`` float64, in nats."""
         return self.model_.elbo_terms(self._rows(X))
 
     def explain(self, X: ArrayLike) -> Explanation:
-        """Where each sample's ELBO comes from, and what the model expected instead.
+        """Where each sample's ELBO comes from, and what the model expected instead, in arrays, in a table or in words.
 
         The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
-        numbers a sample in four of them; with exemplars one more holds up to 5,000.
+        numbers a sample in five of them; with exemplars one more holds up to 5,000. The last step of a Pipeline
+        explains what the steps before give it: ``pipeline[-1].explain(pipeline[:-1].transform(X))``, by column names
+        if they output DataFrames (``pipeline.set_output(transform="pandas")``).
         """
-        return self.model_.explain(self._rows(X))
+        return self.model_.explain(self._rows(X), X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of ``score_samples``, so that model selection works without a scorer."""
@@ -399,6 +405,14 @@ class VAEDetector(
         detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
         detector._fitted = model
         return detector
+
+    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> Any:
+        """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
+        if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas" or not is_frame(X):
+            return values
+        import pandas as pd
+
+        return pd.Series(values, index=as_frame(X).index, name=name)
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""

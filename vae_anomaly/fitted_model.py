@@ -7,6 +7,7 @@ scikit-learn's contract around it; a program that only scores loads one, and sta
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -251,13 +252,44 @@ class FittedModel:
         """Reconstruction term and KL term of each row's ELBO, each ``(N,)`` float64, in nats."""
         return ElboTerms(*(term.astype(np.float64) for term in self.by_block(rows, elbo_terms)))
 
-    def explain(self, rows: np.ndarray) -> Explanation:
+    def explain(self, rows: np.ndarray, table: Any = None) -> Explanation:
         """Each feature's and each latent's share of the rows' ELBO, and what the model expected, float64.
 
         The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
-        numbers a row in four of them; with exemplars one more holds up to 5,000 numbers a row.
+        numbers a row in five of them; with exemplars one more holds up to 5,000 numbers a row.
+
+        Parameters
+        ----------
+        rows
+            As `rows` gave them.
+        table : DataFrame, optional
+            What they came from; its index and its own values are kept with the explanation.
         """
-        return Explanation(*(part.astype(np.float64) for part in self.by_block(rows, explain)))
+        parts = ("reconstruction", "kl", "expected", "spread", "excess")
+        arrays = (part.astype(np.float64) for part in self.by_block(rows, explain))
+        own = None
+        if is_frame(table):
+            own = as_frame(table)
+            own = own.set_axis([str(name) for name in own.columns], axis=1)
+            if self.columns is not None and not set(self.columns.names) <= set(own.columns):
+                own = None
+        return Explanation(
+            **dict(zip(parts, arrays, strict=True)),
+            observed=np.asarray(rows, dtype=np.float64),
+            names=self.names_of_features(),
+            columns=self.columns,
+            index=None if own is None else own.index,
+            table=own,
+        )
+
+    def names_of_features(self) -> tuple[str, ...]:
+        """Column names; of images ``row, column`` or ``row, column, channel``; otherwise ``feature 0`` and so on."""
+        if self.feature_names is not None:
+            return self.feature_names
+        if self.image_shape is not None:
+            sides = self.image_shape[:2] if self.image_shape[2] == 1 else self.image_shape
+            return tuple(", ".join(map(str, place)) for place in itertools.product(*map(range, sides)))
+        return tuple(f"feature {place}" for place in range(self.n_features))
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Posterior means ``(N, latent_dim)``, in the precision of the rows."""
@@ -309,29 +341,38 @@ class FittedModel:
         return self.inverse_transform((1 - share) * a + share * b)
 
     def score_table(self, X: Any, source: str = "X", first_row: int = 0) -> dict[str, np.ndarray]:
-        """What a score table says of samples, ``(N,)`` by column; where the ELBO is the score it is computed once.
+        """What a score table says of samples, ``(N,)`` by column, as `score_table_of`.
 
         Parameters
         ----------
         X, source, first_row
             As `rows` has them.
+        """
+        return self.score_table_of(self.rows(X, source, first_row))
+
+    def score_table_of(self, rows: np.ndarray | Rows) -> dict[str, np.ndarray]:
+        """What a score table says of rows, ``(N,)`` by column; where the ELBO is the score it is computed once.
 
         Returns
         -------
         dict of str to ndarray of shape (N,)
             anomaly_score (higher is more anomalous), decision (1 = anomaly), p_value, and the ELBO's terms
-            reconstruction and kl in nats.
+            reconstruction and kl in nats; of a table with more than plain numbers ``missing``: how many of the
+            modelled cells of the row are gaps.
         """
-        rows = self.rows(X, source, first_row)
         terms = self.elbo_terms(rows)
         anomaly_score = terms.kl - terms.reconstruction if self.score == "elbo" else -self.score_samples(rows)
-        return {
+        table = {
             "anomaly_score": anomaly_score,
             "decision": (anomaly_score > self.calibration.threshold).astype(int),
             "p_value": self.p_values_of(-anomaly_score),
             "reconstruction": terms.reconstruction,
             "kl": terms.kl,
         }
+        if self.columns is not None:
+            chunks = [rows] if isinstance(rows, np.ndarray) else rows.chunks()
+            table["missing"] = np.concatenate([np.isnan(chunk).sum(axis=1) for chunk in chunks])
+        return table
 
     def p_values_of(self, scores: np.ndarray) -> np.ndarray:
         """Conformal p-values ``(N,)`` of what `score_samples` gave, among held-out normals; small is anomalous."""

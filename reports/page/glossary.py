@@ -80,9 +80,20 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "n_normal": ("normal samples", "Samples labelled normal."),
     "n_anomalous": ("anomalous samples", "Samples labelled anomalous."),
     "n_samples": ("samples", "All samples of this report, labelled or not."),
-    "observed": ("observed", "The sample's value, in the feature's own units."),
-    "expected": ("expected", "The value that the model expects for this sample, in the feature's own units."),
-    "spread": ("expected spread", "Standard deviation that the model expects around the expected value."),
+    "observed": (
+        "observed",
+        "The sample's value, in the feature's own units; of a category its level. A gap is called missing.",
+    ),
+    "expected": (
+        "expected",
+        "The value that the model expects for this sample, in the feature's own units; of a category the likeliest "
+        "level.",
+    ),
+    "spread": (
+        "expected spread",
+        "Standard deviation that the model expects around the expected value; of a category the probability of the "
+        "expected level, in per cent.",
+    ),
     "excess": (
         "excess nats",
         "How much the feature adds to the anomaly score beyond what the model predicts: minus the log-density of the "

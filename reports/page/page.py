@@ -29,18 +29,17 @@ from vae_anomaly.reports.page.charts import (
     score_chart,
 )
 from vae_anomaly.reports.page.glossary import GLOSSARY
-from vae_anomaly.reports.page.report import Report
+from vae_anomaly.reports.page.report import Evidence, Report
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
 from vae_anomaly.reports.page.verdict import findings, percent
-from vae_anomaly.reports.plots.evidence import rounded_to_spread
 from vae_anomaly.reports.plots.samples import displayable
 from vae_anomaly.reports.plots.style import darkened
 from vae_anomaly.storage.safe_reading import printable
+from vae_anomaly.tables.words import feature_in_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC_ROWS = 50  # of the table, without scripts
 TOP_FEATURES = 8  # of a sample in the gallery
-MEASURED = ("observed", "expected", "spread")
 KINDS = {
     "most anomalous": "The highest anomaly scores.",
     "borderline": "The scores closest to the threshold.",
@@ -65,6 +64,7 @@ def render_page(report: Report, figures: dict[str, CaptionedFigure]) -> str:
     stops = threshold_stops(
         report.anomaly_score, report.anomalous, report.held_out["anomaly_score"], report.calibration.threshold
     )
+    titles = report.row_titles
     roc = None if report.evaluation is None else roc_chart(report.evaluation.roc)
     scores = score_chart(series(report), report.calibration.threshold)
     return template().render(
@@ -78,7 +78,8 @@ def render_page(report: Report, figures: dict[str, CaptionedFigure]) -> str:
         sections=[(title, pictures(figures, section)) for section, title in SECTIONS.items()],
         kinds=KINDS,
         gallery=gallery(report),
-        rows=[row(report, i) for i in rows[:STATIC_ROWS].tolist()],
+        rows=[row(report, titles, i) for i in rows[:STATIC_ROWS].tolist()],
+        name_title="name" if report.ids else "file",
         n_rows=len(rows),
         stops=stops,
         roc=roc,
@@ -149,19 +150,20 @@ def stops_data(stops: Stops) -> dict[str, Any]:
 
 def rows_data(report: Report, rows: np.ndarray) -> dict[str, Any]:
     """The table's columns as lists; scores keep every bit, since the page decides by them."""
+    titles = report.row_titles
     return {
-        "index": rows.tolist(),
+        "row": report.rows[rows].tolist(),
         "score": report.anomaly_score[rows].tolist(),
         "p": [float(f"{value:.4g}") for value in report.p_value[rows]],
         "reconstruction": [round(value, 2) for value in report.reconstruction[rows].tolist()],
         "kl": [round(value, 2) for value in report.kl[rows].tolist()],
         "label": None if report.labels is None else [printable(name) for name in report.labels[rows]],
         "anomalous": None if report.anomalous is None else report.anomalous[rows].astype(int).tolist(),
-        "name": None if report.names is None else [printable(report.names[i]) for i in rows],
+        "name": [printable(titles[i]) for i in rows] if titles else None,
     }
 
 
-def row(report: Report, i: int) -> dict[str, Any]:
+def row(report: Report, titles: list[str], i: int) -> dict[str, Any]:
     """One sample's numbers."""
     held_out = report.held_out
     anomalous = None if report.anomalous is None else bool(report.anomalous[i])
@@ -175,7 +177,7 @@ def row(report: Report, i: int) -> dict[str, Any]:
         (False, False): "correctly not flagged",
     }[anomalous, flagged]
     return {
-        "index": i,
+        "row": int(report.rows[i]),
         "score": report.anomaly_score[i],
         "p": report.p_value[i],
         "reconstruction": report.reconstruction[i],
@@ -185,7 +187,7 @@ def row(report: Report, i: int) -> dict[str, Any]:
         "label": None if report.labels is None else report.labels[i],
         "anomalous": anomalous,
         "outcome": outcome,
-        "name": None if report.names is None else report.names[i],
+        "name": titles[i] if titles else None,
     }
 
 
@@ -211,9 +213,10 @@ def picture(captioned: CaptionedFigure) -> dict[str, Any]:
 def gallery(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
     """The samples to look at, by kind, each with its evidence."""
     evidence = image_evidence(report) if report.image_shape is not None else table_evidence(report)
+    titles = report.row_titles
     evidence_of = dict(zip(report.evidence.rows.tolist(), evidence, strict=True))
     return [
-        (kind, [row(report, i) | evidence_of[i] for i in rows.tolist()])
+        (kind, [row(report, titles, i) | evidence_of[i] for i in rows.tolist()])
         for kind, rows in report.gallery.items()
         if len(rows)
     ]
@@ -241,16 +244,17 @@ def table_evidence(report: Report) -> list[dict[str, Any]]:
     e = report.evidence
     names = report.feature_names or tuple(f"feature {i}" for i in range(e.observed.shape[1]))
     samples = []
-    for observed, expected, spread, excess in zip(e.observed, e.expected, e.spread, e.excess, strict=True):
+    for i, excess in enumerate(e.excess):
         most = np.argsort(-excess, kind="stable")[:TOP_FEATURES]
-        features = [
-            {
-                "name": names[d],
-                **dict(zip(MEASURED, rounded_to_spread(observed[d], expected[d], spread[d]), strict=True)),
-                "excess": excess[d],
-                "deviation": (observed[d] - expected[d]) / spread[d] if spread[d] > 0 else 0.0,
-            }
-            for d in most
-        ]
+        features = [{"name": names[d], "excess": excess[d]} | measured(e, i, d) for d in most]
         samples.append({"features": features, "others": max(0, len(names) - len(most))})
     return samples
+
+
+def measured(evidence: Evidence, i: int, d: int) -> dict[str, Any]:
+    """What was observed and expected of one feature of one sample; a category and a gap have no distance."""
+    values = evidence.observed[i, d], evidence.expected[i, d], evidence.spread[i, d]
+    words = feature_in_words(None, *values) if evidence.words is None else evidence.words[i][d]
+    observed, expected, spread = values
+    has_distance = not words.is_level and spread > 0 and not np.isnan(observed)
+    return words._asdict() | {"deviation": (observed - expected) / spread if has_distance else None}

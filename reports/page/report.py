@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import pandas as pd
 
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.evaluation.result import Curve, Evaluation
+from vae_anomaly.tables.row_names import renamed
+from vae_anomaly.tables.words import FeatureInWords
 
 CURVE_POINTS = 2_000
 
@@ -28,6 +30,8 @@ class Evidence:
         The samples, the values that the model expects, and the standard deviations that it expects around them.
     excess
         How much each feature adds to the anomaly score beyond what the model predicts, in nats.
+    words
+        All features of each sample in words, of a table with more than plain numbers; its categories are codes above.
     """
 
     rows: np.ndarray
@@ -35,6 +39,7 @@ class Evidence:
     expected: np.ndarray
     spread: np.ndarray
     excess: np.ndarray
+    words: Sequence[Sequence[FeatureInWords]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,12 @@ class Report:
         Of the held-out normals, ``(M,)`` each: ``anomaly_score``, ``reconstruction``, ``kl``.
     anomalous, labels, names
         Where known: which samples are anomalies ``(N,)`` bool, their class names, and the files that they come from.
+    row_numbers
+        Each sample's number in its source, ``(N,)``.  [default: 0, 1, ...]
+    ids
+        What else names the samples: text ``(N,)`` by column.
+    missing
+        Of a table with gaps: how many cells of each row are missing, ``(N,)``.
     evaluation, promised
         How good the score is on labelled samples; the range of false-alarm rates promised for this many normals.
     history
@@ -96,6 +107,8 @@ class Report:
         What the model takes for normal.
     feature_names
         ``D`` names; None for images.
+    levels
+        Of the features that are categories, by their places: the levels that their codes stand for.
     image_shape, limits
         Height, width, channels of images, and the values shown as black and white; None for tables.
     notes
@@ -121,12 +134,28 @@ class Report:
     anomalous: np.ndarray | None = None
     labels: np.ndarray | None = None
     names: tuple[str, ...] | None = None
+    row_numbers: np.ndarray | None = None
+    ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    missing: np.ndarray | None = None
     evaluation: Evaluation | None = None
     promised: tuple[float, float] | None = None
     feature_names: tuple[str, ...] | None = None
+    levels: Mapping[int, Sequence[str]] = field(default_factory=dict)
     image_shape: tuple[int, ...] | None = None
     limits: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> np.ndarray:
+        """What the samples are called, ``(N,)``: their numbers in the source."""
+        return np.arange(len(self.anomaly_score)) if self.row_numbers is None else self.row_numbers
+
+    @property
+    def row_titles(self) -> list[str]:
+        """What else they are called, where that is known: ``id A17`` and the like, ``(N,)``."""
+        parts = [[f"{name} {text}" for text in texts] for name, texts in self.ids.items()]
+        parts += [] if self.names is None else [list(self.names)]
+        return [", ".join(titles) for titles in zip(*parts, strict=True)]
 
     @property
     def flagged(self) -> np.ndarray:
@@ -136,7 +165,7 @@ class Report:
 
     def frame(self) -> pd.DataFrame:
         """One row a sample, as ``scores.csv`` has it."""
-        columns: dict[str, Any] = {"index": np.arange(len(self.anomaly_score))}
+        columns: dict[str, Any] = {"row": self.rows}
         if self.labels is not None:
             columns["label"] = self.labels
         if self.anomalous is not None:
@@ -148,9 +177,12 @@ class Report:
             "reconstruction": self.reconstruction,
             "kl": self.kl,
         }
+        if self.missing is not None:
+            columns["missing"] = self.missing
         if self.names is not None:
             columns["file"] = self.names
-        return pd.DataFrame(columns)
+        names = renamed(self.ids, columns)
+        return pd.DataFrame({"row": columns.pop("row")} | names | columns)
 
     def numbers(self) -> dict[str, Any]:
         """All numbers but those of single samples, ready for JSON; long curves are thinned to 2,000 points."""
@@ -171,7 +203,7 @@ class Report:
             "threshold": asdict(self.calibration),
             "test": test,
             "history": list(self.history),
-            "gallery": {kind: rows.tolist() for kind, rows in self.gallery.items()},
+            "gallery": {kind: self.rows[places].tolist() for kind, places in self.gallery.items()},
             "latent_variance": self.codes.var(axis=0).tolist(),
         }
 

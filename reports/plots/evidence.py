@@ -29,6 +29,7 @@ from vae_anomaly.reports.plots.style import (
     safe_name,
     styled,
 )
+from vae_anomaly.tables.words import FeatureInWords, feature_in_words
 
 MAX_FEATURES = 100  # in one figure
 MAX_LINEAR = 20  # spreads that a linear axis of deviations shows; beyond, it is logarithmic
@@ -108,6 +109,7 @@ def plot_feature_evidence(
     *,
     most: int = 10,
     title: str = "",
+    words: Sequence[FeatureInWords] | None = None,
 ) -> Figure:
     r"""The features that cost most, worst first: how far they are from what was expected, and how many nats that costs.
 
@@ -124,6 +126,8 @@ def plot_feature_evidence(
         How many features to show, at most 100.
     title
         Above the figure, lines separated by ``\n``.
+    words
+        The D features in words, where not all are numbers; categories and gaps have no bar of a distance.
 
     Returns
     -------
@@ -131,12 +135,10 @@ def plot_feature_evidence(
         Two axes that share their rows.
     """
     worst = np.argsort(-contributions, kind="stable")[: min(most, MAX_FEATURES)]
-    deviation = deviations(observed, expected, spread)[worst]
-    values = [rounded_to_spread(observed[i], expected[i], spread[i]) for i in worst]
-    labels = [
-        f"{safe_name(names[i], 36)}\n" + f"{seen}, expected {mean} ± {std}".replace("-", "\N{MINUS SIGN}")
-        for i, (seen, mean, std) in zip(worst, values, strict=True)
-    ]
+    words = words or [feature_in_words(None, *values) for values in zip(observed, expected, spread, strict=True)]
+    has_distance = ~np.isnan(observed) & ~np.array([word.is_level for word in words])
+    deviation = np.where(has_distance, deviations(np.nan_to_num(observed), expected, spread), 0.0)[worst]
+    labels = [f"{safe_name(names[i], 36)}\n{label_of(words[i])}" for i in worst]
     rows = np.arange(len(worst))
     figure = Figure(figsize=(5, 1.3 + 0.42 * len(worst)), layout="constrained")
     which = f"the {len(worst)} worst of {len(names):,} features" if len(worst) < len(names) else "all features"
@@ -147,6 +149,12 @@ def plot_feature_evidence(
     left.invert_yaxis()
     draw_costs(right, rows, contributions[worst])
     return figure
+
+
+def label_of(words: FeatureInWords) -> str:
+    """A feature's values below its name."""
+    text = f"{words.observed}, expected {words.expectation}"
+    return safe_name(text, 80) if words.is_level else text.replace("-", "\N{MINUS SIGN}")
 
 
 def draw_deviations(ax: Axes, rows: np.ndarray, deviation: np.ndarray) -> None:
@@ -189,10 +197,3 @@ def deviations(observed: np.ndarray, expected: np.ndarray, spread: np.ndarray) -
     limit = MAX_DEVIATION * np.maximum(spread, np.finfo(np.float64).tiny)
     inside: np.ndarray = np.clip(observed - expected, -limit, limit) / limit
     return MAX_DEVIATION * inside
-
-
-def rounded_to_spread(observed: float, expected: float, spread: float) -> tuple[str, str, str]:
-    """Observed and expected value and the spread, as text with decimals down to the spread's second digit."""
-    decimals = max(0, 1 - math.floor(math.log10(spread))) if spread > 0 else 6
-    digits = f",.{decimals}f" if max(abs(observed), abs(expected), spread) < 1e7 and decimals < 10 else ".6g"
-    return format(observed, digits), format(expected, digits), format(spread, digits)

@@ -62,12 +62,12 @@ def test_review_and_back_into_calibrate(digits_model: Path, own_folder: Path) ->
     scores = pd.read_csv("scores.csv")
     assert table["reason"].value_counts().to_dict() == {"anomalous": 15, "uncertain": 15}
     assert table["anomaly_score"].tolist()[:15] == scores["anomaly_score"].nlargest(15).tolist()
-    assert table["index"].is_unique
+    assert table["row"].is_unique
     threshold = VAEDetector.load(digits_model).calibration_.threshold
     nearest = (scores["anomaly_score"] - threshold).abs().nsmallest(15).index
-    assert set(table["index"][15:]) == set(nearest)
+    assert set(table["row"][15:]) == set(nearest)
     assert table["label"].isna().all()
-    table["label"] = (~np.isin(test.labels[table["index"]], ["0", "1", "2"])).astype(int)
+    table["label"] = (~np.isin(test.labels[table["row"]], ["0", "1", "2"])).astype(int)
     table.loc[3, "label"] = np.nan
     table.to_csv("review.csv", index=False)
     calibrated = run(

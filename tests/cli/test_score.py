@@ -35,7 +35,7 @@ def test_score_writes_every_format(table_model: Path, make_table, suffix: str) -
         if suffix in readers
         else pd.DataFrame(map(json.loads, Path(path).read_text().splitlines()))
     )
-    assert list(scores.columns) == ["index", "anomaly_score", "decision", "p_value", "reconstruction", "kl"]
+    assert list(scores.columns) == ["row", "anomaly_score", "decision", "p_value", "reconstruction", "kl"]
     np.testing.assert_array_equal(scores["anomaly_score"], -VAEDetector.load(table_model).score_samples(X))
 
 

@@ -144,9 +144,9 @@ def test_whoever_dies_nothing_is_lost(
     assert command.returncode == 0, errors
     table = pd.concat([pd.read_parquet(path) for path in sorted(tmp_path.glob("out/part-*"))])
     assert output.startswith(f"scored     320,000 samples, {table['decision'].sum():,} flagged\n")
-    lost, doubled = n_rows - table["index"].nunique(), int(table["index"].duplicated().sum())
+    lost, doubled = n_rows - table["row"].nunique(), int(table["row"].duplicated().sum())
     assert (lost, doubled, killed) == (0, 0, 3)
-    assert table["index"].tolist() == list(range(n_rows))
+    assert table["row"].tolist() == list(range(n_rows))
     np.testing.assert_array_equal(table["anomaly_score"], -table_detector.score_samples(X))
     assert list(tmp_path.glob("out/.*")) == []
     with capsys.disabled():

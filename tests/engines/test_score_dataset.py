@@ -90,7 +90,7 @@ def complete(result: scoring.ScoredDataset, X: np.ndarray, detector: VAEDetector
     """Each row once, in order, with the bits of one machine, and nothing else in the folder."""
     table, expected = parts(), alone(X, detector)
     assert result.failures == ()
-    assert table["index"].tolist() == list(range(len(X)))
+    assert table["row"].tolist() == list(range(len(X)))
     np.testing.assert_array_equal(table["anomaly_score"], expected)
     assert (result.n_rows, result.n_flagged) == (len(X), int(table["decision"].sum()))
     known = np.quantile(expected, [float(share) for share in result.quantiles], method="inverted_cdf")
@@ -99,7 +99,7 @@ def complete(result: scoring.ScoredDataset, X: np.ndarray, detector: VAEDetector
     assert names == {"_run.json", "_summary.json"} | {f"_part-{i:06d}.sha256" for i in range(result.n_parts)}
     summary = json.loads(Path("out/_summary.json").read_text())
     assert (summary["rows"], summary["parts"], summary["failed"]) == (len(X), result.n_parts, [])
-    assert pd.read_parquet("out")["index"].nunique() == len(X)
+    assert pd.read_parquet("out")["row"].nunique() == len(X)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -286,7 +286,7 @@ def test_a_shard_with_nan_is_reported_and_stops_no_other(
     assert failed["start"] <= row < failed["start"] + failed["n_rows"]
     lost = range(failed["start"], failed["start"] + failed["n_rows"])
     table = parts()
-    assert table["index"].tolist() == [i for i in range(N) if i not in lost]
+    assert table["row"].tolist() == [i for i in range(N) if i not in lost]
     np.testing.assert_array_equal(table["anomaly_score"], np.delete(alone(healthy, table_detector), lost))
     assert run(*words).exit_code == 1
 

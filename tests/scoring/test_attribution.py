@@ -64,7 +64,9 @@ def random_vae(kind: tuple[str, str], dtype: torch.dtype) -> tuple[VAE, torch.Te
 
 def explained(kind: tuple[str, str], dtype: torch.dtype, X: np.ndarray) -> Explanation:
     vae, noise = random_vae(kind, dtype)
-    return Explanation(*by_block(vae, X, lambda x: explain(vae, x, noise)))
+    names = ("reconstruction", "kl", "expected", "spread", "excess")
+    parts = dict(zip(names, by_block(vae, X, lambda x: explain(vae, x, noise)), strict=True))
+    return Explanation(**parts, observed=X, names=tuple(f"feature {i}" for i in range(X.shape[1])))
 
 
 @every_kind

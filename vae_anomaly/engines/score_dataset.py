@@ -86,6 +86,7 @@ def score_dataset(
     address: str | None = None,
     score: str | None = None,
     label_column: str | None = None,
+    id_columns: tuple[str, ...] = (),
     device: str = "cpu",
     shard_rows: int | None = None,
     verbose: bool = False,
@@ -114,6 +115,8 @@ def score_dataset(
         A key of `vae_anomaly.registry.SCORES`. None: the model's own.
     label_column : str, optional
         Column of a table that is no feature.
+    id_columns : tuple of str
+        Columns of a table that name its rows in the parts; none: the identifiers that the model carries.
     device : str
         A name that torch knows, the same for all workers.
     shard_rows : int, optional
@@ -140,7 +143,9 @@ def score_dataset(
     if lost is not None:
         raise DataError(lost)
     config, digest = read_checked(model)
-    task = Task(str(model), digest, str(output), score or config["parameters"]["score"], device, label_column)
+    task = Task(
+        str(model), digest, str(output), score or config["parameters"]["score"], device, label_column, id_columns
+    )
     plan = manifest(absolute(data), shard_rows)
     claim(output, identity_of(task, plan))
     remove_leftovers(output)
@@ -205,6 +210,7 @@ def identity_of(task: Task, plan: Manifest) -> RunIdentity:
             "number of shards": len(plan.shards),
             "score": task.score,
             "label column": task.label_column,
+            "identifiers": list(task.id_columns),
             "device": task.device,
             "version": f"{__version__}, torch {versions()['torch']}",
         }

@@ -20,6 +20,7 @@ from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.atomic import atomic_write
 from vae_anomaly.storage.safe_reading import open_regular, printable, read_data
 from vae_anomaly.storage.score_table import open_score_table
+from vae_anomaly.tables.row_names import ids_of, renamed
 
 CHUNK_BYTES = 32 << 20  # of rows in double precision, held at a time
 MAX_ATTEMPTS = 5  # workers that may die on one shard; then it counts as failed
@@ -38,6 +39,8 @@ class Task(NamedTuple):
         As `VAEDetector` has them.
     label_column
         Column of a table that is no feature.
+    id_columns
+        Columns of a table that name its rows; none: its identifiers.
     """
 
     model: str
@@ -46,6 +49,7 @@ class Task(NamedTuple):
     score: str
     device: str
     label_column: str | None
+    id_columns: tuple[str, ...] = ()
 
 
 class ShardScorer:
@@ -103,8 +107,9 @@ class ShardScorer:
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
-                scores = self.model.score_table(rows.X)
-                write({"index": np.arange(row, row + len(rows))} | scores)
+                scores = self.model.score_table(rows.X, rows.source, int(rows.row_numbers[0]))
+                ids = ids_of(rows.X, self.model.columns, self.task.id_columns, rows.source)
+                write({"row": np.arange(row, row + len(rows))} | renamed(ids, ["row", *scores]) | scores)
                 row += len(rows)
         with atomic_write(digest_at(part), "w", encoding="utf-8") as file:
             file.write(digest_line(part))

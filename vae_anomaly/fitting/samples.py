@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from vae_anomaly.columns import Column, Columns
-from vae_anomaly.storage.checks import check_samples, feature_names_of
+from vae_anomaly.storage.checks import check_samples, checked, feature_names_of
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 from vae_anomaly.storage.spool import spool
 from vae_anomaly.tables.codes import TableInference, recoded
@@ -113,9 +114,10 @@ def spooled_to_fit(batches: Iterable[Any], parameters: Mapping[str, Any], source
             yield with_gaps(rows, missing)
         return
     inference = TableInference(parameters["columns"], missing, source)
-    with spool(map(inference.add, chain([first], remaining)), source) as rows:
+    of_codes = partial(checked, gaps=True)
+    with spool(map(inference.add, chain([first], remaining)), source, of_codes) as rows:
         columns, recodes = inference.columns()
-        with spool((recoded(chunk, columns, recodes) for chunk in rows.chunks()), source) as final:
+        with spool((recoded(chunk, columns, recodes) for chunk in rows.chunks()), source, of_codes) as final:
             yield final.described(None if feature_names_of(first) is None else columns.names, columns)
 
 

@@ -114,7 +114,7 @@ def records(columns: Columns) -> np.ndarray:
 def write_npy(file: IO[bytes]) -> Iterator[ScoreTable]:
     """Append rows to one structured array; the header has the same size for any number of rows, and is set at the end.
 
-    Names of files are left out: fields have a fixed width.
+    Text (names of files, identifiers) is left out: fields have a fixed width.
     """
     dtype: np.dtype[np.void] | None = None
     n_rows = 0
@@ -126,7 +126,8 @@ def write_npy(file: IO[bytes]) -> Iterator[ScoreTable]:
 
     def write(columns: Columns) -> None:
         nonlocal dtype, n_rows
-        rows = records({str(name): values for name, values in columns.items() if name != "file"})
+        arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+        rows = records({name: values for name, values in arrays.items() if values.dtype.kind not in "OUT"})
         if dtype is None:
             dtype = rows.dtype
             write_header()

@@ -77,7 +77,7 @@
     if (column === "outcome") return outcome(i);
     const value = rows[column][i];
     if (column === "p") return String(value);
-    return typeof value === "number" && column !== "index" ? nats(value) : String(value);
+    return typeof value === "number" && column !== "row" ? nats(value) : String(value);
   }
 
   function matches(i) {
@@ -88,7 +88,7 @@
     const text = byId("find").value.trim().toLowerCase();
     return (
       !text ||
-      String(rows.index[i]) === text ||
+      String(rows.row[i]) === text ||
       (rows.label !== null && rows.label[i].toLowerCase() === text) ||
       (rows.name !== null && rows.name[i].toLowerCase().includes(text))
     );
@@ -99,10 +99,10 @@
     const value = column === "outcome" ? outcome : (i) => rows[column][i];
     const compare = (a, b) =>
       typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-    const found = rows.index
+    const found = rows.row
       .map((_, i) => i)
       .filter(matches)
-      .sort((a, b) => (descending ? -1 : 1) * compare(value(a), value(b)) || rows.index[a] - rows.index[b]);
+      .sort((a, b) => (descending ? -1 : 1) * compare(value(a), value(b)) || rows.row[a] - rows.row[b]);
     const pages = Math.max(1, Math.ceil(found.length / perPage));
     page = Math.min(page, pages - 1);
     body.replaceChildren(
@@ -117,7 +117,7 @@
         return row;
       }),
     );
-    byId("matches").textContent = `${grouped(found.length, 0)} of ${grouped(rows.index.length, 0)} samples`;
+    byId("matches").textContent = `${grouped(found.length, 0)} of ${grouped(rows.row.length, 0)} samples`;
     byId("page").textContent = `page ${page + 1} of ${pages}`;
     byId("previous").disabled = page === 0;
     byId("next").disabled = page === pages - 1;
@@ -140,7 +140,7 @@
     button.setAttribute("aria-label", `sort by ${header.textContent.trim()}`);
     button.addEventListener("click", () => {
       const column = header.dataset.column;
-      const text = column === "label" || column === "name" || column === "outcome" || column === "index";
+      const text = column === "label" || column === "name" || column === "outcome" || column === "row";
       sorted = { column, descending: sorted.column === column ? !sorted.descending : !text };
       page = 0;
       showOrder();

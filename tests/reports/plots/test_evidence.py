@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import python
-from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence, rounded_to_spread
+from vae_anomaly.reports import plot_feature_evidence, plot_image_evidence
 from vae_anomaly.reports.plots.evidence import deviations
 from vae_anomaly.reports.plots.style import to_png, to_svg
+from vae_anomaly.tables.words import rounded_to_spread
 
 
 def features(n: int) -> dict[str, np.ndarray]:

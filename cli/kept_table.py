@@ -1,0 +1,59 @@
+"""A table that is read to be fitted, kept beside its codes as far as that is possible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vae_anomaly.tables.frames import is_frame
+from vae_anomaly.tables.row_names import ids_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from vae_anomaly.columns import Columns
+
+KEPT_BYTES = 256 << 20
+
+
+class KeptTable:
+    """A table that comes in chunks: all of it as long as it is small, and of a large one what names its rows.
+
+    Parameters
+    ----------
+    id_columns
+        Columns that the user named.
+    """
+
+    def __init__(self, id_columns: tuple[str, ...]) -> None:
+        self.id_columns = id_columns
+        self.frames: list[pd.DataFrame] = []
+        self.named: list[dict[str, np.ndarray]] = []
+        self.n_bytes, self.source = 0, ""
+
+    def add(self, X: np.ndarray | pd.DataFrame, source: str) -> None:
+        """Keep what is needed of a chunk."""
+        self.source = source
+        if self.id_columns:
+            self.named.append(ids_of(X, None, self.id_columns, source))
+        if not is_frame(X) or self.n_bytes > KEPT_BYTES:
+            return
+        self.n_bytes += int(X.memory_usage(deep=True).sum())
+        self.frames = [] if self.n_bytes > KEPT_BYTES else [*self.frames, X]
+
+    def table(self) -> pd.DataFrame | None:
+        """All of the table, if it is kept."""
+        if not self.frames:
+            return None
+        import pandas as pd
+
+        return pd.concat(self.frames, ignore_index=True)
+
+    def ids(self, columns: Columns | None) -> dict[str, np.ndarray]:
+        """As `ids_of` of the whole table; of one that is not kept, the columns that the user named."""
+        import numpy as np
+
+        if self.id_columns:
+            return {name: np.concatenate([part[name] for part in self.named]) for name in self.id_columns}
+        table = self.table()
+        return {} if table is None else ids_of(table, columns, (), self.source)
