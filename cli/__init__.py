@@ -25,6 +25,7 @@ from vae_anomaly.cli.datasets import datasets
 from vae_anomaly.cli.drift import drift
 from vae_anomaly.cli.evaluate import evaluate
 from vae_anomaly.cli.explain import explain
+from vae_anomaly.cli.find import find
 from vae_anomaly.cli.fit import fit
 from vae_anomaly.cli.inspect import inspect
 from vae_anomaly.cli.interruption import interruptible
@@ -127,6 +128,7 @@ def main() -> None:
 
 
 for command in (
+    find,
     fit,
     score,
     explain,

@@ -1,0 +1,90 @@
+"""``vae-anomaly find``: the odd rows of a table, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vae_anomaly.cli import click_types, options
+from vae_anomaly.cli.data import DataOptions
+from vae_anomaly.cli.find_run import FindOutputs, run_find
+from vae_anomaly.cli.parameter_options import parameter_option
+from vae_anomaly.datasets.reading import Reading
+from vae_anomaly.parameters import PARAMETERS
+
+TAKEN = ("contamination", "missing", "epochs", "score_name", "random_state", "device")
+SUFFIXES = (".csv", ".parquet")
+
+
+def chosen_parameters(command: Any) -> Any:
+    """Give a command the options of the detector's parameters that it takes."""
+    for parameter in reversed(PARAMETERS):
+        if parameter.name in TAKEN:
+            command = parameter_option(parameter)(command)
+    return command
+
+
+@click.command()
+@click.argument("data", type=click_types.data_path)
+@click.option("-n", "n_rows", type=click.IntRange(1), default=20, show_default=True, help="How many rows to print.")
+@click.option(
+    "--train",
+    type=click_types.data_path,
+    help="Normal samples to fit one model on, with the same columns.  [default: DATA itself, in folds]",
+)
+@click.option(
+    "--output",
+    type=click_types.file_path,
+    help="File to write all rows to, .csv or .parquet.  [default: the name of DATA with .found.csv]",
+)
+@click.option(
+    "--report/--no-report",
+    "with_report",
+    default=True,
+    show_default=True,
+    help="Write a report: OUTPUT with .report/report.html.",
+)
+@options.table_options
+@options.column_options
+@options.id_column_option
+@chosen_parameters
+def find(
+    data: Path,
+    n_rows: int,
+    train: Path | None,
+    output: Path | None,
+    with_report: bool,
+    label_column: str | None,
+    reading: Reading,
+    id_columns: tuple[str, ...],
+    **parameters: Any,
+) -> None:
+    """Find the odd rows of a table: fit, score, explain and write, in one command.
+
+    \b
+    vae-anomaly find penguins.csv                      no row is scored by a model that was fitted on it
+    vae-anomaly find --train clean.csv new.csv         one model of normals scores other rows
+
+    DATA is a table (or an array) of which most rows are normal. Five models are fitted, each on four fifths of the
+    rows, and score the other fifth. Written are all rows with their own columns, the oddest first: row (the number in
+    DATA, from 0), anomaly_score, decision (1 = above the threshold), p_value (among held-out rows of the model),
+    missing (how many cells are gaps), because (what was not expected); and a report. Labels are not looked at.
+    """  # noqa: D301 - click reads the control character
+    written = output or Path(f"{'stdin' if data == Path('-') else data.name.split('.')[0]}.found.csv")
+    if written.suffix not in SUFFIXES:
+        raise click.BadParameter(f"{written} is neither {' nor '.join(SUFFIXES)}", param_hint="--output")
+    given = DataOptions(
+        data=data,
+        dataset=None,
+        data_dir=None,
+        labels=None,
+        label_column=label_column,
+        normal=None,
+        reading=reading,
+        id_columns=id_columns,
+    )
+    outputs = FindOutputs(table=written, report=written.with_suffix(".report") if with_report else None)
+    outputs.check(data, train)
+    run_find(given, train, outputs, n_rows, parameters)
