@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from vae_anomaly.parameters import check_parameters, parameters_in
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.storage.spool import open_rows
+from vae_anomaly.tables.encoding import warn_about_names
 from vae_anomaly.tables.frames import is_frame
 
 
@@ -354,8 +354,9 @@ class VAEDetector(
         return self.model_.transform(self._rows(X))
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
-        """Expected samples given the posterior means, shaped as ``X`` and in its units."""
-        return self.model_.reconstruct(self._rows(X)).reshape(np.shape(X))
+        """Expected samples given the posterior means, shaped as ``X`` and in its units; of a table, its codes."""
+        rows = self.model_.reconstruct(self._rows(X))
+        return rows.reshape(np.shape(X)) if self._fitted.columns is None else rows
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data."""
@@ -406,9 +407,8 @@ class VAEDetector(
         X = tabular(X)
         if is_frame(X) or self._fitted.columns is not None:
             return self._fitted.rows(X)
-        if self._fitted.feature_names is not None:
-            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=3)
-        return self._fitted.rows_of_checked(samples_of(X, gaps=True))
+        warn_about_names(X, self._fitted.feature_names)
+        return self._fitted.rows_of_checked(samples_of(X, gaps=self._fitted.takes_gaps))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,11 +13,14 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from vae_anomaly.columns import Column, Columns
-from vae_anomaly.storage.checks import check_samples, feature_names_of
+from vae_anomaly.errors import DataError
+from vae_anomaly.storage.checks import check_samples, checked, feature_names_of
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 from vae_anomaly.storage.spool import spool
-from vae_anomaly.tables.codes import TableInference, recoded
+from vae_anomaly.tables.codes import TableInference
 from vae_anomaly.tables.frames import as_frame, dense, frame_of_array, is_frame, is_plain, is_sparse
+
+OF_OBJECTS = "OSUTMm"  # kinds of arrays whose rows make a table: objects, text, dates and durations
 
 
 def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
@@ -87,7 +91,8 @@ def rows_to_fit(X: Any, parameters: Mapping[str, Any], source: str = "X") -> Row
     codes = inference.add(X)
     columns, recodes = inference.columns()
     names = None if feature_names_of(X) is None else columns.names
-    return RowsInMemory(recoded(codes, columns, recodes), names, source, columns)
+    codes = inference.recoded(codes, columns, recodes)
+    return RowsInMemory(codes, names, source, None if inference.is_plain(columns) else columns)
 
 
 @contextmanager
@@ -108,15 +113,27 @@ def spooled_to_fit(batches: Iterable[Any], parameters: Mapping[str, Any], source
 
     remaining = map(tabular, batches)
     first = next(remaining, None)
-    if first is None or not needs_inference(first, parameters):
+    if not is_frame(first):
         with spool(remaining if first is None else chain([first], remaining), source, check) as rows:
             yield with_gaps(rows, missing)
         return
     inference = TableInference(parameters["columns"], missing, source)
-    with spool(map(inference.add, chain([first], remaining)), source) as rows:
+    of_codes = partial(checked, gaps=True)
+    with spool(
+        (inference.add(frame_like(batch, source)) for batch in chain([first], remaining)), source, of_codes
+    ) as rows:
         columns, recodes = inference.columns()
-        with spool((recoded(chunk, columns, recodes) for chunk in rows.chunks()), source) as final:
-            yield final.described(None if feature_names_of(first) is None else columns.names, columns)
+        names = None if feature_names_of(first) is None else columns.names
+        found = None if inference.is_plain(columns) else columns
+        if (
+            inference.dtype == rows.dtype
+            and len(columns) == len(columns.all)
+            and not any(r is not None for r in recodes)
+        ):
+            yield rows.described(names, found)
+            return
+        with spool((inference.recoded(chunk, columns, recodes) for chunk in rows.chunks()), source, of_codes) as final:
+            yield final.described(names, found)
 
 
 def tabular(X: Any) -> Any:
@@ -126,12 +143,28 @@ def tabular(X: Any) -> Any:
     if is_sparse(X):
         return dense(X)
     if isinstance(X, np.ma.MaskedArray):
-        return np.ma.filled(X.astype(np.float64), np.nan) if X.mask.any() else X.data
-    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in "OSUT"):
+        X = with_nan(X)
+    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in OF_OBJECTS):
         array = np.asarray(X)
-        if array.ndim == 2 and array.size and array.dtype.kind in "OSUT":
-            return frame_of_array(np.array(X, dtype=object))
+        if array.ndim == 2 and array.size and array.dtype.kind in OF_OBJECTS:
+            return frame_of_array(array if array.dtype.kind in "Mm" else np.array(X, dtype=object))
     return X
+
+
+def frame_like(batch: Any, source: str) -> Any:
+    """A batch that is a table as those before it are; refused if it is none."""
+    if not is_frame(batch):
+        raise DataError(f"{source}: a batch is no table with columns, as those before it are")
+    return batch
+
+
+def with_nan(X: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+    """A masked array as one that has NaN, or None, where it is masked."""
+    if not np.ma.getmaskarray(X).any():
+        return X.data
+    if X.dtype.kind not in "fiub":
+        return X.astype(object).filled(None)
+    return X.astype(X.dtype if X.dtype.kind == "f" else np.float64).filled(np.nan)
 
 
 def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:
