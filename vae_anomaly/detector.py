@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +17,10 @@ from vae_anomaly.fitted_attributes import FittedAttributes
 from vae_anomaly.fitted_model import ElboTerms, FittedModel
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
-from vae_anomaly.fitting.samples import rows_to_fit, samples_of, spooled_to_fit, tabular, with_gaps
+from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
 from vae_anomaly.parameters import check_parameters, parameters_in
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
-from vae_anomaly.storage.spool import open_rows
 from vae_anomaly.tables.encoding import warn_about_names
 from vae_anomaly.tables.frames import is_frame
 
@@ -238,8 +236,8 @@ class VAEDetector(
         in C order, or no float64, float32 or uint8, are first copied into a temporary file.
         """
         check_parameters(self.get_params())
-        with open_rows(Path(path), partial(samples_of, gaps=self.missing != "refuse")) as rows:
-            return self._fit(with_gaps(rows, self.missing))
+        with opened_to_fit(Path(path), self.get_params()) as rows:
+            return self._fit(rows)
 
     def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
         """As `fit`, on samples that come in batches, which together may be larger than memory.

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from sklearn.utils import check_array
 from vae_anomaly.columns import Column, Columns
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples, checked, feature_names_of
+from vae_anomaly.storage.numpy_files import open_npy
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-from vae_anomaly.storage.spool import spool
+from vae_anomaly.storage.spool import open_rows, slices, spool
 from vae_anomaly.tables.codes import TableInference
 from vae_anomaly.tables.frames import as_frame, dense, frame_of_array, is_frame, is_plain, is_sparse
 
@@ -87,12 +89,26 @@ def rows_to_fit(X: Any, parameters: Mapping[str, Any], source: str = "X") -> Row
     X = tabular(X)
     if not needs_inference(X, parameters):
         return with_gaps(samples_of(X, source, gaps=missing != "refuse"), missing)
+    has_names = feature_names_of(X) is not None
     inference = TableInference(parameters["columns"], missing, source)
     codes = inference.add(X)
     columns, recodes = inference.columns()
-    names = None if feature_names_of(X) is None else columns.names
     codes = inference.recoded(codes, columns, recodes)
-    return RowsInMemory(codes, names, source, None if inference.is_plain(columns) else columns)
+    return RowsInMemory(
+        codes, columns.names if has_names else None, source, None if inference.is_plain(columns) else columns
+    )
+
+
+@contextmanager
+def opened_to_fit(path: Path, parameters: Mapping[str, Any]) -> Iterator[Rows]:
+    """As `rows_to_fit`, of a ``.npy`` file: rows on disk; raises as `spooled_to_fit`."""
+    missing, array = parameters["missing"], open_npy(path)
+    if array.ndim == 2 and array.dtype.kind in OF_OBJECTS:
+        with spooled_to_fit(slices(array), parameters, str(path)) as rows:
+            yield rows
+        return
+    with open_rows(path, partial(samples_of, gaps=missing != "refuse")) as rows:
+        yield with_gaps(rows, missing)
 
 
 @contextmanager
@@ -117,13 +133,14 @@ def spooled_to_fit(batches: Iterable[Any], parameters: Mapping[str, Any], source
         with spool(remaining if first is None else chain([first], remaining), source, check) as rows:
             yield with_gaps(rows, missing)
         return
+    has_names = feature_names_of(first) is not None
     inference = TableInference(parameters["columns"], missing, source)
     of_codes = partial(checked, gaps=True)
     with spool(
         (inference.add(frame_like(batch, source)) for batch in chain([first], remaining)), source, of_codes
     ) as rows:
         columns, recodes = inference.columns()
-        names = None if feature_names_of(first) is None else columns.names
+        names = columns.names if has_names else None
         found = None if inference.is_plain(columns) else columns
         if (
             inference.dtype == rows.dtype
