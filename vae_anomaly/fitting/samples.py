@@ -180,7 +180,7 @@ def with_nan(X: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     if not np.ma.getmaskarray(X).any():
         return X.data
     if X.dtype.kind not in "fiub":
-        return X.astype(object).filled(None)
+        return np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
     return X.astype(X.dtype if X.dtype.kind == "f" else np.float64).filled(np.nan)
 
 
