@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -259,16 +260,18 @@ ODD_VALUES = [
 @pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
 @pytest.mark.parametrize("place", range(5))
 def test_a_column_is_what_a_fit_can_write(saved_with_columns: Path, tmp_path: Path, place: int, value: object) -> None:
-    known = model_file.read(saved_with_columns).config["columns"]
+    known = read_description(saved_with_columns)["columns"]
     for field, before in known[place].items():
         path = rewritten(saved_with_columns, tmp_path / "m.vae", of_column(place, field, value))
-        text = field in ("name", "why", "note") and isinstance(value, str)
-        if value == before or text or (field == "marks_gaps" and isinstance(value, bool)):
+        is_text = field in ("name", "why", "note") and isinstance(value, str)
+        may_be = is_text or (field == "marks_gaps" and isinstance(value, bool))
+        if value == before or may_be or (before and field == "levels" and value == ["day", "hour"]):
             continue
-        for read in (read_description, FittedModel.load):
-            with pytest.raises(ModelFileError, match="does not describe a model") as refusal:
-                read(path)
-            assert len(str(refusal.value).splitlines()) == 1
+        with pytest.raises(ModelFileError, match="does not describe a model") as refusal:
+            FittedModel.load(path)
+        assert len(str(refusal.value).splitlines()) == 1
+        with contextlib.suppress(ModelFileError):  # what fits but the tensors has no other error
+            read_description(path)
 
 
 COLUMNS_OF_FILES = {

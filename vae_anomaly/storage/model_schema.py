@@ -243,7 +243,7 @@ def check_config(config: dict[str, Any]) -> None:
     ValueError
         Naming the first field at fault.
     """
-    config.setdefault("columns", None)  # which older files lack
+    config = {"columns": None} | config  # which older files lack
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")
