@@ -49,7 +49,7 @@ def both(detector: VAEDetector, X: np.ndarray, names: tuple[str, ...] | None = N
     model = detector.model_
     given = X if names is None else pd.DataFrame(X, columns=list(names))
     return [
-        outcome(lambda: model.score_samples(model.rows(X, names))),
+        outcome(lambda: model.score_samples(model.rows(given))),
         outcome(lambda: detector.score_samples(given)),
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vae_anomaly import FittedModel, VAEDetector
@@ -68,10 +69,10 @@ def use(path: Path) -> None:
     """What commands do with a model file."""
     description_lines(path, read_description(path))
     model = FittedModel.load(path, device="cpu")
-    rows, names = np.ones((2, 6)), model.feature_names
+    rows = pd.DataFrame(np.ones((2, 6)), columns=model.feature_names)
     for score in model.scores:
         other = model.using(score)
-        table = other.score_table(rows, names)
+        table = other.score_table(rows)
         assert all(np.isfinite(column).all() for column in table.values())
         assert np.isfinite(promised_alarms(other.calibration, 100) or 0).all()
         assert other.calibration.promise()
