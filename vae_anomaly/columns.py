@@ -22,6 +22,9 @@ GIVEN_KINDS = KINDS[:4]
 """Those that a user may give a column."""
 CYCLES: Mapping[str, float] = {"day": 86_400.0, "week": 7 * 86_400.0, "year": 365.2425 * 86_400.0}
 """The cycles of a date, by name, and their lengths in seconds."""
+YEAR = "%Y"
+DATE_FORMS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d %b %Y", "%b %d, %Y", "%Y%m%d")
+"""How dates are written, as ``strptime`` has it, beside ISO 8601 and, where a user says that it is a date, `YEAR`."""
 MISSING_CHOICES = ("ignore", "category", "refuse")
 OTHER, MISSING = "other", "missing"  # what levels that no level stands for are called
 MAX_LEVELS = 1_000

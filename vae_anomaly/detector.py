@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +17,11 @@ from vae_anomaly.fitted_attributes import FittedAttributes
 from vae_anomaly.fitted_model import ElboTerms, FittedModel
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
-from vae_anomaly.fitting.samples import rows_to_fit, samples_of, spooled_to_fit, tabular, with_gaps
+from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
 from vae_anomaly.parameters import check_parameters, parameters_in
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
-from vae_anomaly.storage.spool import open_rows
+from vae_anomaly.tables.encoding import warn_about_names
 from vae_anomaly.tables.frames import as_frame, is_frame
 
 
@@ -238,8 +236,8 @@ class VAEDetector(
         in C order, or no float64, float32 or uint8, are first copied into a temporary file.
         """
         check_parameters(self.get_params())
-        with open_rows(Path(path), partial(samples_of, gaps=self.missing != "refuse")) as rows:
-            return self._fit(with_gaps(rows, self.missing))
+        with opened_to_fit(Path(path), self.get_params()) as rows:
+            return self._fit(rows)
 
     def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
         """As `fit`, on samples that come in batches, which together may be larger than memory.
@@ -360,8 +358,9 @@ class VAEDetector(
         return self.model_.transform(self._rows(X))
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
-        """Expected samples given the posterior means, shaped as ``X`` and in its units."""
-        return self.model_.reconstruct(self._rows(X)).reshape(np.shape(X))
+        """Expected samples given the posterior means, shaped as ``X`` and in its units; of a table, its codes."""
+        rows = self.model_.reconstruct(self._rows(X))
+        return rows.reshape(np.shape(X)) if self._fitted.columns is None else rows
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data."""
@@ -420,9 +419,8 @@ class VAEDetector(
         X = tabular(X)
         if is_frame(X) or self._fitted.columns is not None:
             return self._fitted.rows(X)
-        if self._fitted.feature_names is not None:
-            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=3)
-        return self._fitted.rows_of_checked(samples_of(X, gaps=True))
+        warn_about_names(X, self._fitted.feature_names)
+        return self._fitted.rows_of_checked(samples_of(X, gaps=self._fitted.takes_gaps))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

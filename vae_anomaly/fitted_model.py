@@ -9,11 +9,10 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from vae_anomaly import saved_model
 from vae_anomaly.calibration import conformal
 from vae_anomaly.calibration.result import Calibration
-from vae_anomaly.columns import Column, Columns
+from vae_anomaly.columns import Columns
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
@@ -32,15 +31,12 @@ from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.attribution import Explanation, explain
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
+from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
-from vae_anomaly.storage.checks import checked, feature_names_of
+from vae_anomaly.storage.checks import checked
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-from vae_anomaly.tables.codes import encoded, with_columns
-from vae_anomaly.tables.frames import as_frame, frame_of_array, is_frame, is_plain
-
-WRONG_NUMBER = "X has {} features, but VAEDetector is expecting {} features as input."
-RowFunction: TypeAlias = Callable[[VAE, Tensor, Tensor], tuple[Tensor, ...]]
-"""``function(vae, x, noise)``: from scaled rows ``(n, D)`` to tensors that begin with ``n``."""
+from vae_anomaly.tables.encoding import WRONG_NUMBER, codes_of_samples, numbers_of_table, warn_about_names
+from vae_anomaly.tables.frames import as_frame, is_frame
 
 
 class ElboTerms(NamedTuple):
@@ -181,37 +177,17 @@ class FittedModel:
         """
         X = as_frame(X) if is_frame(X) else X
         if self.columns is not None:
-            return self._codes(X, self.columns, source, first_row)
+            return codes_of_samples(X, self.columns, self.feature_names, source, first_row, gaps=self.takes_gaps)
+        warn_about_names(X, self.feature_names)
         if is_frame(X):
-            X = self._numbers(X, source, first_row)
-        elif self.feature_names is not None:
-            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=3)
-        return self.rows_of_checked(checked(X, source, first_row, gaps=True))
+            X = numbers_of_table(X, self.feature_names, source, first_row, gaps=self.takes_gaps)
+        return self.rows_of_checked(checked(X, source, first_row, gaps=self.takes_gaps))
 
-    def _codes(self, X: Any, columns: Columns, source: str, first_row: int) -> np.ndarray:
-        """The codes of a table ``(N, C)``, of which an array has the columns in their order."""
-        if not is_frame(X):
-            X = np.asarray(X)
-            if X.ndim != 2 or X.shape[1] != len(columns):
-                raise DataError(WRONG_NUMBER.format(X.shape[-1] if X.ndim else 0, len(columns)))
-            X = frame_of_array(X).set_axis(list(columns.names), axis=1)
-        elif feature_names_of(X) is None and len(X.columns) == len(columns):
-            X = X.set_axis(list(columns.names), axis=1)
-        return encoded(X, columns, source, first_row)
-
-    def _numbers(self, X: Any, source: str, first_row: int) -> np.ndarray:
-        """The values of a table of numbers ``(N, D)``, its columns found by name where there are names."""
-        names = feature_names_of(X)
-        if self.feature_names is None:
-            if names is not None:
-                warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=4)
-        elif names is None:
-            warnings.warn("X does not have valid feature names, but VAEDetector was fitted with them", stacklevel=4)
-        else:
-            X = with_columns(X, self.feature_names, source)
-        if is_plain(X):
-            return np.asarray(X)
-        return encoded(X, Columns(Column(name=str(name), kind="number") for name in X.columns), source, first_row)
+    @property
+    def takes_gaps(self) -> bool:
+        """Whether a row may lack values: unless the fit refused it, or the likelihood cannot leave some out."""
+        leaves_out = self.columns is not None or self.vae.likelihood.shared_variance is not None
+        return leaves_out and self.parameters.get("missing") != "refuse"
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
         """As `rows`, for samples of plain numbers whose values have been checked already."""
@@ -423,8 +399,13 @@ class FittedModel:
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
         noise = self.noise.to(vae.scaling.loc.device, dtype)
-        block_rows = rows_of_block(vae, self.n_features, len(noise))
-        return by_block(vae, rows, lambda x: function(vae, x, noise), block_rows)
+
+        def of_rows(x: Tensor) -> tuple[Tensor, ...]:
+            return function(vae, x, noise)
+
+        may_have_gaps = self.columns is None and rows.dtype.kind == "f"
+        of_block = partial(leaving_out_gaps, vae, function, noise) if may_have_gaps else of_rows
+        return by_block(vae, rows, of_block, rows_of_block(vae, self.n_features, len(noise)))
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, all or nothing.

@@ -150,6 +150,7 @@ class Described:
         state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
         self.vae.load_state_dict(state, assign=True)
         check_positive(self.vae)
+        self.vae.scaling.check_values()
         names = self.config["feature_names"]
         return {
             "vae": self.vae.to(device_of(device)),

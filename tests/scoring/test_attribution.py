@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
+from random_models import likelihood_of
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.mixture import fit_mixture
 from vae_anomaly.model.elbo import elbo_terms
@@ -46,7 +47,7 @@ def random_vae(kind: tuple[str, str], dtype: torch.dtype) -> tuple[VAE, torch.Te
     encoder, decoder = ARCHITECTURES["mlp"](SHAPE, LATENT)
     generator = torch.Generator().manual_seed(0)
     loc, scale = torch.linspace(-0.1, 0.0, D), torch.linspace(1.5, 2.5, D)
-    vae = VAE(encoder, decoder, LIKELIHOODS[likelihood].for_samples(SHAPE), Scaling(loc, scale)).double()
+    vae = VAE(encoder, decoder, likelihood_of(likelihood, SHAPE), Scaling(loc, scale)).double()
     reset_parameters(vae, generator)
     noise = antithetic_noise(3, LATENT, generator)
     x = vae.scaling(torch.from_numpy(rows(200)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -10,11 +11,12 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from helpers import python
-from vae_anomaly import VAEDetector
+from vae_anomaly import FittedModel, VAEDetector
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.model.build import Choices
@@ -220,3 +222,92 @@ def test_inspect_loads_no_weights_and_no_numpy_and_compares_the_hash(saved: Path
     (tmp_path / "m.vae").write_bytes(blob)
     with pytest.raises(ModelFileError, match="was damaged or altered: SHA-256"):
         read_description(tmp_path / "m.vae")
+
+
+@pytest.fixture(scope="module")
+def saved_with_columns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    day = pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 40), unit="D")
+    frame = pd.DataFrame({"x": rng.normal(size=40), "c": rng.choice(["a", "b"], 40), "day": day, "k": "one"})
+    path = tmp_path_factory.mktemp("model") / "columns.vae"
+    VAEDetector(epochs=1).fit(frame.assign(id=[f"row {i}" for i in range(40)])).save(path)
+    return path
+
+
+def of_column(place: int, field: str, value: object):
+    return lambda config, tensors: config["columns"][place].__setitem__(field, value)
+
+
+ODD_VALUES = [
+    None,
+    1,
+    2.5,
+    True,
+    "text",
+    [],
+    [[]],
+    [{}],
+    ["a", "a"],
+    [1],
+    {},
+    {"a": 1},
+    "%Q",
+    ["day", "hour"],
+    ["a"] * 2,
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
+@pytest.mark.parametrize("place", range(5))
+def test_a_column_is_what_a_fit_can_write(saved_with_columns: Path, tmp_path: Path, place: int, value: object) -> None:
+    known = read_description(saved_with_columns)["columns"]
+    for field, before in known[place].items():
+        path = rewritten(saved_with_columns, tmp_path / "m.vae", of_column(place, field, value))
+        is_text = field in ("name", "why", "note") and isinstance(value, str)
+        may_be = is_text or (field == "marks_gaps" and isinstance(value, bool))
+        if value == before or may_be or (before and field == "levels" and value == ["day", "hour"]):
+            continue
+        with pytest.raises(ModelFileError, match="does not describe a model") as refusal:
+            FittedModel.load(path)
+        assert len(str(refusal.value).splitlines()) == 1
+        with contextlib.suppress(ModelFileError):  # what fits but the tensors has no other error
+            read_description(path)
+
+
+COLUMNS_OF_FILES = {
+    "no list": inside("columns", value={"x": "number"}),
+    "empty": inside("columns", value=[]),
+    "too few": lambda config, tensors: config["columns"].pop(0),
+    "twice": lambda config, tensors: config["columns"].append(config["columns"][0]),
+    "one name": of_column(0, "name", "c"),
+    "all carried": lambda config, tensors: [
+        column.update(kind="identifier", levels=[], cycles=[], form="") for column in config["columns"]
+    ],
+    "no field": lambda config, tensors: config["columns"][0].pop("why"),
+    "a field more": of_column(0, "more", 1),
+    "levels of a number": of_column(0, "levels", ["a"]),
+    "more levels": of_column(1, "levels", [str(i) for i in range(900)]),
+    "too many levels": of_column(1, "levels", [str(i) for i in range(1001)]),
+    "another kind": of_column(2, "kind", "category"),
+    "gaps that count": of_column(0, "marks_gaps", True),
+    "none": inside("columns", value=None),
+    "likelihood": inside("parameters", "likelihood", value="bernoulli"),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS_OF_FILES)
+def test_columns_are_checked_before_a_tensor_is_read(saved_with_columns, tmp_path, monkeypatch, name: str) -> None:
+    path = rewritten(saved_with_columns, tmp_path / "m.vae", COLUMNS_OF_FILES[name])
+    monkeypatch.setattr("safetensors.torch.load", lambda blob: pytest.fail("read the tensors"))
+    with pytest.raises(ModelFileError, match="does not describe a model") as refusal:
+        FittedModel.load(path)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", [-1.0, 3.0, 1e9, 0.5])
+def test_levels_have_places_that_there_are(saved_with_columns: Path, tmp_path: Path, value: float) -> None:
+    path = rewritten(
+        saved_with_columns, tmp_path / "m.vae", lambda config, tensors: tensors["vae.scaling.level_units"].fill_(value)
+    )
+    with pytest.raises(ModelFileError, match="has a level of 'c' in a place that there is not"):
+        FittedModel.load(path)

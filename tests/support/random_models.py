@@ -7,12 +7,30 @@ import math
 import torch
 from torch import Tensor
 
+from vae_anomaly.columns import Column, Columns
+from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.priors.mixture import Mixture
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
 from vae_anomaly.scoring.scores import antithetic_noise
+
+
+def columns_of(n_units: int) -> Columns:
+    """Columns that have so many units: numbers and, from ten units on, categories of three, four and three units."""
+    sizes = (3, 4, 3) if n_units >= 10 else ()
+    numbers = (Column(name=f"n{i}", kind="number") for i in range(n_units - sum(sizes)))
+    categories = (
+        Column(name=f"c{i}", kind="category", levels=tuple("abcd"[: size - 1])) for i, size in enumerate(sizes)
+    )
+    return Columns([*numbers, *categories])
+
+
+def likelihood_of(name: str, image_shape: tuple[int, ...]) -> Likelihood:
+    """A likelihood for samples of this shape, or for a table of as many units; nothing fitted yet."""
+    likelihood: Likelihood = LIKELIHOODS[name].for_samples(image_shape, columns_of(math.prod(image_shape)))
+    return likelihood
 
 
 def random_vae(
@@ -27,7 +45,7 @@ def random_vae(
     """The same weights each time; without statistics of normals."""
     generator = torch.Generator().manual_seed(0)
     encoder, decoder = ARCHITECTURES[architecture](shape, latent_dim)
-    p = LIKELIHOODS[likelihood].for_samples((*shape, 1, 1)[:3])
+    p = likelihood_of(likelihood, (*shape, 1, 1)[:3])
     vae = VAE(encoder, decoder, p, Scaling(torch.tensor(0.0), torch.tensor(1.0)))
     reset_parameters(vae, generator)
     if prior == "mixture":
@@ -40,7 +58,9 @@ def random_vae(
         )
     elif prior == "exemplars":
         latents = torch.randn(57, latent_dim, generator=generator)
-        vae.prior = Exemplars(latents, decoder(latents).detach())
+        decoded = decoder(latents).detach()
+        own = (p.exemplar_parameters or decoded.shape[1]) - decoded.shape[1]
+        vae.prior = Exemplars(latents, torch.cat([decoded, torch.randn(57, own, generator=generator)], dim=1))
     return vae.to(dtype)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 
 from vae_anomaly.columns import Column, Columns
+from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples, checked, feature_names_of
+from vae_anomaly.storage.numpy_files import open_npy
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-from vae_anomaly.storage.spool import spool
-from vae_anomaly.tables.codes import TableInference, recoded
+from vae_anomaly.storage.spool import open_rows, slices, spool
+from vae_anomaly.tables.codes import TableInference
 from vae_anomaly.tables.frames import as_frame, dense, frame_of_array, is_frame, is_plain, is_sparse
+
+OF_OBJECTS = "OSUTMm"  # kinds of arrays whose rows make a table: objects, text, dates and durations
 
 
 def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
@@ -84,11 +89,26 @@ def rows_to_fit(X: Any, parameters: Mapping[str, Any], source: str = "X") -> Row
     X = tabular(X)
     if not needs_inference(X, parameters):
         return with_gaps(samples_of(X, source, gaps=missing != "refuse"), missing)
+    has_names = feature_names_of(X) is not None
     inference = TableInference(parameters["columns"], missing, source)
     codes = inference.add(X)
     columns, recodes = inference.columns()
-    names = None if feature_names_of(X) is None else columns.names
-    return RowsInMemory(recoded(codes, columns, recodes), names, source, columns)
+    codes = inference.recoded(codes, columns, recodes)
+    return RowsInMemory(
+        codes, columns.names if has_names else None, source, None if inference.is_plain(columns) else columns
+    )
+
+
+@contextmanager
+def opened_to_fit(path: Path, parameters: Mapping[str, Any]) -> Iterator[Rows]:
+    """As `rows_to_fit`, of a ``.npy`` file: rows on disk; raises as `spooled_to_fit`."""
+    missing, array = parameters["missing"], open_npy(path)
+    if array.ndim == 2 and array.dtype.kind in OF_OBJECTS:
+        with spooled_to_fit(slices(array), parameters, str(path)) as rows:
+            yield rows
+        return
+    with open_rows(path, partial(samples_of, gaps=missing != "refuse")) as rows:
+        yield with_gaps(rows, missing)
 
 
 @contextmanager
@@ -109,16 +129,28 @@ def spooled_to_fit(batches: Iterable[Any], parameters: Mapping[str, Any], source
 
     remaining = map(tabular, batches)
     first = next(remaining, None)
-    if first is None or not needs_inference(first, parameters):
+    if not is_frame(first):
         with spool(remaining if first is None else chain([first], remaining), source, check) as rows:
             yield with_gaps(rows, missing)
         return
+    has_names = feature_names_of(first) is not None
     inference = TableInference(parameters["columns"], missing, source)
     of_codes = partial(checked, gaps=True)
-    with spool(map(inference.add, chain([first], remaining)), source, of_codes) as rows:
+    with spool(
+        (inference.add(frame_like(batch, source)) for batch in chain([first], remaining)), source, of_codes
+    ) as rows:
         columns, recodes = inference.columns()
-        with spool((recoded(chunk, columns, recodes) for chunk in rows.chunks()), source, of_codes) as final:
-            yield final.described(None if feature_names_of(first) is None else columns.names, columns)
+        names = columns.names if has_names else None
+        found = None if inference.is_plain(columns) else columns
+        if (
+            inference.dtype == rows.dtype
+            and len(columns) == len(columns.all)
+            and not any(r is not None for r in recodes)
+        ):
+            yield rows.described(names, found)
+            return
+        with spool((inference.recoded(chunk, columns, recodes) for chunk in rows.chunks()), source, of_codes) as final:
+            yield final.described(names, found)
 
 
 def tabular(X: Any) -> Any:
@@ -128,12 +160,28 @@ def tabular(X: Any) -> Any:
     if is_sparse(X):
         return dense(X)
     if isinstance(X, np.ma.MaskedArray):
-        return np.ma.filled(X.astype(np.float64), np.nan) if X.mask.any() else X.data
-    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in "OSUT"):
+        X = with_nan(X)
+    if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in OF_OBJECTS):
         array = np.asarray(X)
-        if array.ndim == 2 and array.size and array.dtype.kind in "OSUT":
-            return frame_of_array(np.array(X, dtype=object))
+        if array.ndim == 2 and array.size and array.dtype.kind in OF_OBJECTS:
+            return frame_of_array(array if array.dtype.kind in "Mm" else np.array(X, dtype=object))
     return X
+
+
+def frame_like(batch: Any, source: str) -> Any:
+    """A batch that is a table as those before it are; refused if it is none."""
+    if not is_frame(batch):
+        raise DataError(f"{source}: a batch is no table with columns, as those before it are")
+    return batch
+
+
+def with_nan(X: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
+    """A masked array as one that has NaN, or None, where it is masked."""
+    if not np.ma.getmaskarray(X).any():
+        return X.data
+    if X.dtype.kind not in "fiub":
+        return np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
+    return X.astype(X.dtype if X.dtype.kind == "f" else np.float64).filled(np.nan)
 
 
 def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:

@@ -51,6 +51,15 @@ class Scaling(nn.Module):
         """Scaled rows in the units of the data, ``(N, D)``."""
         return x * self.scale + self.loc
 
+    def check_values(self) -> None:
+        """Refuse numbers in buffers that no fit gives, beside those that `positive_buffers` are about.
+
+        Raises
+        ------
+        ValueError
+            If there are some.
+        """
+
     def to_features(self, shares: Tensor) -> Tensor:
         """Shares of units ``(N, W)`` added up to those of features, ``(N, D)``."""
         return shares

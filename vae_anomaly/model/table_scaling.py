@@ -117,6 +117,15 @@ class TableScaling(Scaling):
             start, first = start + size, first + n
         return groups
 
+    def check_values(self) -> None:
+        first = 0
+        for place, size in self.columns.groups:
+            column = self.columns.modelled[place]
+            units = self.level_units[first : first + len(column.levels)]
+            first += len(column.levels)
+            if ((units < 0) | (units > size - 1 - column.marks_gaps) | (units != units.round())).any():
+                raise ValueError(f"its scaling has a level of {column.name!r} in a place that there is not")
+
     def to_features(self, shares: Tensor) -> Tensor:
         of_units = torch.tensor(self.columns.of_units, device=shares.device)
         return shares.new_zeros(len(shares), len(self.columns)).index_add_(1, of_units, shares)

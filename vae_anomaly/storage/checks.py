@@ -5,19 +5,14 @@ Every entrance comes through here, for training and for scoring, so that all acc
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vae_anomaly.errors import ColumnsError, DataError
+from vae_anomaly.errors import DataError
 from vae_anomaly.storage.rows import RowsInMemory
-from vae_anomaly.storage.safe_reading import printable
-
-MAX_NAMES = 5  # in a message
 
 
 def checked(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
@@ -112,32 +107,3 @@ def check_samples(
                 f"{source}: row {first_row + start + row}, column {where} is {value}: "
                 "fill in or drop missing and infinite values first"
             )
-
-
-def check_feature_names(names: Sequence[str] | None, known: Sequence[str] | None) -> None:
-    """Compare column names with those of the training data, as scikit-learn does; where one side has none, warn.
-
-    Raises
-    ------
-    DataError
-        If they differ, or their order does.
-    """
-    if known is None:
-        if names is not None:
-            warnings.warn("X has feature names, but VAEDetector was fitted without feature names", stacklevel=3)
-        return
-    if names is None:
-        without = "X does not have valid feature names, but VAEDetector was fitted with feature names"
-        warnings.warn(without, stacklevel=3)
-        return
-    if list(names) == list(known):
-        return
-    message = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(names) - set(known)), sorted(set(known) - set(names))
-    for what, some in {"unseen at fit time": unseen, "seen at fit time, yet now missing": missing}.items():
-        if some:
-            shown = some if len(some) <= MAX_NAMES else [*some[:MAX_NAMES], "..."]
-            message += f"Feature names {what}:\n" + "".join(f"- {printable(name)}\n" for name in shown)
-    if not unseen and not missing:
-        message += "Feature names must be in the same order as they were in fit.\n"
-    raise ColumnsError(message.rstrip())

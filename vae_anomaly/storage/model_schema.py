@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vae_anomaly.columns import CYCLES, KINDS, MAX_LEVELS, Columns
+from vae_anomaly.columns import CYCLES, DATE_FORMS, KINDS, MAX_LEVELS, YEAR, Columns
 from vae_anomaly.constraints import Constraint, Integer, Number, Optional, is_integer
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.history import EpochRecord, validation_elbo
@@ -158,7 +158,14 @@ def are_levels(value: Any) -> bool:
 
 def are_cycles(value: Any) -> bool:
     """Different cycles of a date."""
-    return is_list(value) and all(cycle in CYCLES for cycle in value) and len(set(value)) == len(value)
+    return (
+        is_list(value) and all(is_text(cycle) and cycle in CYCLES for cycle in value) and len(set(value)) == len(value)
+    )
+
+
+def is_form(value: Any) -> bool:
+    """How dates are written: one of the ways that are known, or none in particular."""
+    return value in ("", YEAR, *DATE_FORMS)
 
 
 def is_kind(value: Any) -> bool:
@@ -177,7 +184,7 @@ COLUMN: dict[str, Callable[[Any], bool]] = {
     "levels": are_levels,
     "cycles": are_cycles,
     "marks_gaps": is_flag,
-    "form": is_text,
+    "form": is_form,
     "why": is_text,
     "note": is_text,
 }
@@ -236,7 +243,7 @@ def check_config(config: dict[str, Any]) -> None:
     ValueError
         Naming the first field at fault.
     """
-    config.setdefault("columns", None)  # which older files lack
+    config = {"columns": None} | config  # which older files lack
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")

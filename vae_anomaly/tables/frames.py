@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.storage.rows import TYPES
 
 FEW_ROWS = 20
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def is_frame(X: Any) -> bool:
     """Whether it has columns of its own, as pandas', polars' and Arrow's tables have."""
-    return not isinstance(X, np.ndarray | list | tuple) and (hasattr(X, "columns") or hasattr(X, "column_names"))
+    return hasattr(type(X), "columns") or hasattr(type(X), "column_names")  # a lazy frame's own would be computed
 
 
 def as_frame(X: Any) -> pd.DataFrame:
@@ -41,6 +42,19 @@ def as_frame(X: Any) -> pd.DataFrame:
     return pd.DataFrame({column.name: column.to_numpy() for column in frame.iter_columns()})
 
 
+def is_plain_type(dtype: Any) -> bool:
+    """Whether this is a type of NumPy's for real numbers."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "fiu"
+
+
+def value_type(frame: pd.DataFrame) -> np.dtype[Any]:
+    """What a table's codes are computed in: NumPy's type for all columns if models compute with it, else float64."""
+    if not all(map(is_plain_type, frame.dtypes)):
+        return TYPES[0]
+    dtype = np.result_type(*frame.dtypes)
+    return dtype if dtype in TYPES else TYPES[0]
+
+
 def frame_of_array(X: np.ndarray) -> pd.DataFrame:
     """Rows ``(N, D)`` of any values as a DataFrame, whose columns are called by their places."""
     import pandas as pd
@@ -61,7 +75,7 @@ def dense(X: Any) -> np.ndarray:
 
 def is_plain(frame: pd.DataFrame) -> bool:
     """Whether all columns are numbers of NumPy's types without a gap, and none counts the rows."""
-    return all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in frame.dtypes) and not any(
+    return all(map(is_plain_type, frame.dtypes)) and not any(
         counts_rows(values) if values.dtype.kind in "iu" else values.isna().any() for _, values in frame.items()
     )
 
@@ -70,3 +84,12 @@ def counts_rows(values: pd.Series) -> bool:
     """Whether whole numbers rise by one from row to row."""
     numbers = values.to_numpy()
     return len(numbers) > FEW_ROWS and bool((np.diff(numbers) == 1).all())
+
+
+def check_different(names: list[str], source: str) -> None:
+    """Refuse column names that come twice."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise DataError(
+            f"{source}: columns must differ in name, and there are several {', '.join(map(repr, twice[:5]))}"
+        )

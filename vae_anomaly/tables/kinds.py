@@ -6,8 +6,8 @@ In this order:
 2. no value at all, or one value of text: constant;
 3. truth values: a category;
 4. dates, or text of which every value is a date of one form: a date;
-5. numbers, or text of which every value is a number without leading zeros: a number, unless they are whole and each is
-   one more than that of the row before: an identifier;
+5. numbers, or text of which every value is a number without leading zeros: a number, unless they are of a type for
+   whole numbers and each is one more than that of the row before: an identifier;
 6. text with more than 20 different values, which are more than half as many as the rows: an identifier, or free text;
 7. all other text: a category, of at most 1,000 levels; rarer ones count as one.
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vae_anomaly.columns import CYCLES, MAX_LEVELS, Column
+from vae_anomaly.columns import CYCLES, MAX_LEVELS, YEAR, Column
 from vae_anomaly.errors import DataError
 from vae_anomaly.tables.values import (
     date_form,
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_TEXTS = 20
-YEAR = "%Y"
-MOST_TEXTS = 1_000_000  # different ones that are counted; a column with more is free text
+MOST_TEXTS = 1_000_000  # different ones that are counted; a column with more is free text, if the user says nothing
 
 
 class ColumnInference:
@@ -76,14 +75,17 @@ class ColumnInference:
         if found == "number" and self.given == "date":
             found = "text"  # years, or digits of a date
         as_text = self.given in ("category", "identifier")
+        if found == "complex" and not as_text:
+            raise DataError(f"{self.source}: column {self.name!r} holds complex numbers: give their parts as columns")
         if found and self.family and found != self.family and not as_text:
             raise DataError(
-                f"{self.source}: column {self.name!r} holds {self.family} values, and from row {self.n} on {found} ones"
+                f"{self.source}: column {self.name!r} holds {self.family} values, and from row {self.n} on {found} "
+                f"ones: give all of it one type, or say columns={{{self.name!r}: 'category'}}"
             )
         self.family = self.family or found
         self.n += len(values)
         if self.family == "number":
-            codes = self._of_numbers(numbers_of(values))
+            codes = self._of_numbers(numbers_of(values), values)
         elif self.family == "date":
             codes = self._of_dates(seconds_of(values))
         else:
@@ -91,16 +93,19 @@ class ColumnInference:
         self.n_gaps += int(np.isnan(codes).sum())
         return codes
 
-    def _of_numbers(self, codes: np.ndarray) -> np.ndarray:
+    def _of_numbers(self, codes: np.ndarray, values: pd.Series) -> np.ndarray:
+        import pandas as pd
+
         if np.isinf(codes).any():
             row = int(np.argmax(np.isinf(codes)))
             raise DataError(
                 f"{self.source}: row {self.n - len(codes) + row}, column {self.name!r} is {codes[row]}: fill in or "
                 "drop infinite values first"
             )
+        self.is_counter = self.is_counter and pd.api.types.is_integer_dtype(values.dtype)
         if self.is_counter and len(codes):
             steps = np.diff(codes, prepend=codes[0] - 1 if np.isnan(self.last) else self.last)
-            self.is_counter = bool((steps == 1).all() and (codes == np.round(codes)).all())
+            self.is_counter = bool((steps == 1).all())
             self.last = codes[-1]
         if len(there := codes[~np.isnan(codes)]):
             self.low, self.high = min(self.low, there.min()), max(self.high, there.max())
@@ -115,7 +120,7 @@ class ColumnInference:
 
     def _of_texts(self, values: pd.Series) -> np.ndarray:
         places, texts = texts_of(values)
-        if len(self.places) > MOST_TEXTS:
+        if self.is_free_text:
             return np.where(places < 0, np.nan, 0.0)
         own = np.array([self.places.setdefault(text, len(self.places)) for text in texts], dtype=np.int64)
         counts = np.zeros(len(self.places), dtype=np.int64)
@@ -128,6 +133,11 @@ class ColumnInference:
         self.counts = counts
         return codes
 
+    @property
+    def is_free_text(self) -> bool:
+        """Whether there are more texts than are counted."""
+        return len(self.places) > MOST_TEXTS and self.given in (None, "identifier")
+
     def column(self, missing: str) -> tuple[Column, np.ndarray | None]:
         """The column, and where provisional codes are not its codes: the code for each, ``(n_texts,)``.
 
@@ -136,7 +146,13 @@ class ColumnInference:
         DataError
             If the kind that the user gave does not suit the values.
         """
-        marks_gaps = missing == "category" and self.n_gaps > 0
+        column, recode = self._found(marks_gaps=missing == "category" and self.n_gaps > 0)
+        if self.given not in (None, column.kind) and column.kind != "constant":
+            what = f"{self.source}: column {self.name!r} is to be a {self.given}, and it holds {self.family} values"
+            raise DataError(what)
+        return column, recode
+
+    def _found(self, *, marks_gaps: bool) -> tuple[Column, np.ndarray | None]:
         if self.n_gaps == self.n:
             return Column(name=self.name, kind="constant", why="it holds no value"), None
         if self.given == "identifier":
@@ -152,6 +168,10 @@ class ColumnInference:
 
     def _of_text(self, *, marks_gaps: bool) -> tuple[Column, np.ndarray | None]:
         texts, n = list(self.places), self.n - self.n_gaps
+        if self.is_free_text:
+            return self._column("identifier", f"more than {MOST_TEXTS:,} different texts"), None
+        if self.family == "boolean" and self.given == "number":
+            return self._column("number", "", marks_gaps=marks_gaps), np.array([float(t == "True") for t in texts])
         if self.family == "text" and self.given in (None, "number"):
             values = parsed_numbers(texts)
             if not np.isnan(values).any():

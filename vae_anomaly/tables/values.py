@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.columns import DATE_FORMS
+
 if TYPE_CHECKING:
     import pandas as pd
 
-DATE_FORMS = ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d %b %Y", "%b %d, %Y", "%Y%m%d")
 SHORTEST_DATE, LONGEST_DATE = 6, 40  # characters
 
 
 def family(values: pd.Series) -> str:
-    """One of "number", "boolean", "date" and "text"; "" if there is no value."""
+    """One of "number", "boolean", "date", "text" and "complex"; "" if there is no value."""
     import pandas as pd
 
     dtype = values.dtype
@@ -26,17 +27,17 @@ def family(values: pd.Series) -> str:
         return "boolean"
     if isinstance(dtype, pd.CategoricalDtype):
         return "text"
-    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
-        return "number"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return "complex" if pd.api.types.is_complex_dtype(dtype) else "number"
     if pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype):
         return "date"
-    if pd.api.types.is_timedelta64_dtype(dtype):
+    if is_duration(dtype):
         return "number"
     there = values[~values.isna()]
     if there.empty:
         return ""
     if not pd.api.types.is_object_dtype(dtype):
-        return "date" if "date" in str(dtype) or "timestamp" in str(dtype) else "text"
+        return "date" if str(dtype).startswith(("date", "timestamp")) else "text"
     kinds = {type(value) for value in there}
     for name, types in (
         ("boolean", (bool, np.bool_)),
@@ -48,15 +49,26 @@ def family(values: pd.Series) -> str:
     return "text"
 
 
+def is_duration(dtype: Any) -> bool:
+    """Whether values are differences of times, by pandas' type or by Arrow's."""
+    return str(dtype).startswith(("timedelta64", "duration"))
+
+
 def numbers_of(values: pd.Series) -> np.ndarray:
     """Numbers ``(N,)`` float64 of a column of that family, NaN at gaps; durations in seconds."""
-    import pandas as pd
-
-    if pd.api.types.is_timedelta64_dtype(values.dtype):
+    if is_duration(values.dtype):
         return np.asarray(values.dt.total_seconds(), dtype=np.float64)
     if isinstance(values.dtype, np.dtype) and values.dtype.kind in "fiu":
         return np.asarray(values, dtype=np.float64)
-    return np.array([math.nan if gap else float(v) for v, gap in zip(values, values.isna(), strict=True)])
+    return np.array([math.nan if gap else as_float(v) for v, gap in zip(values, values.isna(), strict=True)])
+
+
+def as_float(value: Any) -> float:
+    """A number in double precision; infinite where that does not hold it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def seconds_of(values: pd.Series) -> np.ndarray:
@@ -80,6 +92,8 @@ def texts_of(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     """Values as text: for each row the place of its text, -1 at gaps, ``(N,)`` int64; and the different texts."""
     import pandas as pd
 
+    if isinstance(values.dtype, pd.ArrowDtype):
+        values = values.astype(object)  # which has lists and the like
     if pd.api.types.is_object_dtype(values.dtype):
         values = values.map(lambda value: value if isinstance(value, str) else text_of(value), na_action="ignore")
     places, different = pd.factorize(values)
@@ -91,6 +105,12 @@ def text_of(value: Any) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def looked_up(places: np.ndarray, recode: np.ndarray) -> np.ndarray:
+    """The values at places ``(n,)``, NaN at gaps."""
+    gap = np.isnan(places)
+    return np.where(gap, np.nan, recode[np.where(gap, 0, places).astype(np.int64)])
 
 
 def parsed_numbers(texts: list[str]) -> np.ndarray:

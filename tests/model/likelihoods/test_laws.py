@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from random_models import likelihood_of
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.likelihoods.signal import signal_of
 from vae_anomaly.model.validity import check_positive
@@ -27,7 +28,7 @@ def fitted(name: str, dtype: torch.dtype = torch.float64, shape: tuple[int, int,
     generator = torch.Generator().manual_seed(0)
     decoded = torch.rand(60, math.prod(shape), generator=generator, dtype=torch.float64)
     x = decoded + 0.1 * torch.randn(decoded.shape, generator=generator, dtype=torch.float64)
-    likelihood: Likelihood = LIKELIHOODS[name].for_samples(shape).double()
+    likelihood = likelihood_of(name, shape).double()
     if likelihood.support is not None:
         x = x.clamp(*likelihood.support)
     likelihood.fit_after_training(x, decoded, torch.randn(60, 3, generator=generator, dtype=torch.float64))
@@ -168,7 +169,7 @@ def test_a_spread_that_stays_the_same_rescales_nothing(name: str) -> None:
 @every_likelihood
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_what_must_be_positive_is_so_after_any_fit(name: str, n: int) -> None:
-    likelihood = LIKELIHOODS[name].for_samples(SHAPE)
+    likelihood = likelihood_of(name, SHAPE)
     assert likelihood.positive_buffers <= set(likelihood.state_dict())
     blank = torch.zeros(n, D)
     likelihood.learn(blank, likelihood.mean(blank), 1.0)

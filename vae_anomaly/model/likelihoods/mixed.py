@@ -97,7 +97,7 @@ class Mixed(Likelihood):
         """Means ``(N, P)``, logits ``(N, W - P)``, and log-variances, ``(P,)`` or, of exemplars, ``(N, P)``."""
         numbers, levels = decoded[:, : self.n_numeric], decoded[:, self.n_numeric : self.n_units]
         own = decoded[:, self.n_units :]
-        return numbers, levels, own if own.shape[1] else self.variance[: self.n_numeric].log()
+        return numbers, levels, own if own.shape[1] else self.variance[: self.n_numeric].to(decoded).log()
 
     def log_softmax(self, logits: Tensor) -> Tensor:
         """Log-probabilities of levels ``(N, W - P)``, normalised in each category."""
