@@ -27,7 +27,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.attribution import Explanation, explain
+from vae_anomaly.scoring.attribution import Explanation, explain, posterior_mean, reconstruction
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
@@ -397,13 +397,3 @@ class FittedModel:
             If it cannot be read.
         """
         return cls(**saved_model.read(Path(path), device))
-
-
-def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of q(z|x), ``(n, latent_dim)``."""
-    return (vae.encode(x).mu,)
-
-
-def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
-    return (vae.scaling.inverse(vae.reconstruct(x)),)

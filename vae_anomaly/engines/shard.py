@@ -94,7 +94,7 @@ class ShardScorer:
         row = shard.start
         with open_score_table(part) as write:
             for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
-                scores = self.model.score_table(rows.X)
+                scores = self.model.score_table(rows.X, shard.location, shard.first_row + row - shard.start)
                 write({"index": np.arange(row, row + len(rows))} | scores)
                 row += len(rows)
 

@@ -60,3 +60,13 @@ def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     excess = scaling.to_features(-parts.reconstruction - parts.entropy)
     spread = scaling.spread(parts.mean, parts.variance)
     return reconstruction, parts.kl, scaling.inverse(parts.mean), spread, excess
+
+
+def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of q(z|x), ``(n, latent_dim)``."""
+    return (vae.encode(x).mu,)
+
+
+def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
+    return (vae.scaling.inverse(vae.reconstruct(x)),)
