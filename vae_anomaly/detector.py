@@ -12,13 +12,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Outlier
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.fitted_attributes import FittedAttributes
-from vae_anomaly.fitted_model import ElboTerms, FittedModel
+from vae_anomaly.fitted_model import ElboTerms
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
-from vae_anomaly.parameters import check_parameters, parameters_in
+from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.tables.encoding import warn_about_names
@@ -300,11 +299,6 @@ class VAEDetector(
         self.model_.calibrate(rows, y, method=method, rate=rate, **options)
         return self
 
-    def set_calibration(self, calibration: Calibration) -> Self:
-        """Use a given threshold for the score in use; `predict` follows it."""
-        self.calibrations_[self.model_.score] = calibration
-        return self
-
     def p_values(self, X: ArrayLike) -> np.ndarray:
         """Conformal p-values ``(N,)`` against the held-out normals; small is anomalous.
 
@@ -378,32 +372,6 @@ class VAEDetector(
         """Samples ``(n_steps, ...)`` on the line from the posterior mean of one sample to another's, both included."""
         ends = np.stack([np.asarray(a), np.asarray(b)])
         return self.model_.interpolate(self._rows(ends), n_steps)
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector to one safetensors file, all or nothing; an existing file is replaced."""
-        model = self.model_
-        model.save(path)
-        self._fitted.file_digest = model.file_digest
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
-        """Read what `save` wrote, onto a device; on the same one its scores are the same to the bit; no code can run.
-
-        Raises
-        ------
-        ModelFileError
-            If the file is not a model file, is damaged, or comes from a later version.
-        OSError
-            If it cannot be read.
-        """
-        return cls.from_model(FittedModel.load(path, device=device), device=device)
-
-    @classmethod
-    def from_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
-        """The detector whose fit gave a model, which is not copied."""
-        detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
-        detector._fitted = model
-        return detector
 
     def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> Any:
         """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""

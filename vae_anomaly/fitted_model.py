@@ -7,7 +7,6 @@ scikit-learn's contract around it; a program that only scores loads one, and sta
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,7 @@ from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.attribution import Explanation, explain
+from vae_anomaly.scoring.attribution import Explanation, explain, names_of_features, posterior_mean, reconstruction
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
@@ -241,31 +240,9 @@ class FittedModel:
         table : DataFrame, optional
             What they came from; its index and its own values are kept with the explanation.
         """
-        parts = ("reconstruction", "kl", "expected", "spread", "excess")
-        arrays = (part.astype(np.float64) for part in self.by_block(rows, explain))
-        own = None
-        if is_frame(table):
-            own = as_frame(table)
-            own = own.set_axis([str(name) for name in own.columns], axis=1)
-            if self.columns is not None and not set(self.columns.names) <= set(own.columns):
-                own = None
-        return Explanation(
-            **dict(zip(parts, arrays, strict=True)),
-            observed=np.asarray(rows, dtype=np.float64),
-            names=self.names_of_features(),
-            columns=self.columns,
-            index=None if own is None else own.index,
-            table=own,
-        )
-
-    def names_of_features(self) -> tuple[str, ...]:
-        """Column names; of images ``row, column`` or ``row, column, channel``; otherwise ``feature 0`` and so on."""
-        if self.feature_names is not None:
-            return self.feature_names
-        if self.image_shape is not None:
-            sides = self.image_shape[:2] if self.image_shape[2] == 1 else self.image_shape
-            return tuple(", ".join(map(str, place)) for place in itertools.product(*map(range, sides)))
-        return tuple(f"feature {place}" for place in range(self.n_features))
+        parts = [part.astype(np.float64) for part in self.by_block(rows, explain)]
+        names = names_of_features(self.feature_names, self.image_shape, self.n_features)
+        return Explanation.of_rows(rows, parts, names, self.columns, table)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Posterior means ``(N, latent_dim)``, in the precision of the rows."""
@@ -441,13 +418,3 @@ class FittedModel:
             If it cannot be read.
         """
         return cls(**saved_model.read(Path(path), device))
-
-
-def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of q(z|x), ``(n, latent_dim)``."""
-    return (vae.encode(x).mu,)
-
-
-def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
-    return (vae.scaling.inverse(vae.reconstruct(x)),)
