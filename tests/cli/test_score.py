@@ -101,4 +101,4 @@ def test_scores_of_an_array_need_neither_scikit_learn_nor_pandas(
         "finally: assert not {'sklearn', 'scipy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)"
     )
     arguments = ["score", "X.npy", "--model", str(digits_model), *(["--output", *words] if words else [])]
-    assert python(code, *arguments).startswith("index,anomaly_score,") != bool(words)
+    assert python(code, *arguments).startswith("row,anomaly_score,") != bool(words)

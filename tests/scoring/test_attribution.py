@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from random_models import likelihood_of
 from vae_anomaly import VAEDetector
@@ -19,7 +23,7 @@ from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
 from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.scoring.attribution import Explanation, explain
+from vae_anomaly.scoring.attribution import explain
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.scores import antithetic_noise
 
@@ -63,11 +67,19 @@ def random_vae(kind: tuple[str, str], dtype: torch.dtype) -> tuple[VAE, torch.Te
     return vae.to(dtype), noise.to(dtype)
 
 
-def explained(kind: tuple[str, str], dtype: torch.dtype, X: np.ndarray) -> Explanation:
+class Parts(NamedTuple):
+    """The arrays of an explanation, as `explain` gives them."""
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
+    expected: np.ndarray
+    spread: np.ndarray
+    excess: np.ndarray
+
+
+def explained(kind: tuple[str, str], dtype: torch.dtype, X: np.ndarray) -> Parts:
     vae, noise = random_vae(kind, dtype)
-    names = ("reconstruction", "kl", "expected", "spread", "excess")
-    parts = dict(zip(names, by_block(vae, X, lambda x: explain(vae, x, noise)), strict=True))
-    return Explanation(**parts, observed=X, names=tuple(f"feature {i}" for i in range(X.shape[1])))
+    return Parts(*by_block(vae, X, lambda x: explain(vae, x, noise)))
 
 
 @every_kind
@@ -157,3 +169,67 @@ def test_the_feature_at_fault_costs_most() -> None:
     parts = VAEDetector(epochs=5).fit(X).explain(odd)
     for evidence in (-parts.reconstruction, parts.excess, np.abs(odd - parts.expected) / parts.spread):
         assert evidence.argmax(axis=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_explanation_speaks_of_names_levels_and_dates() -> None:
+    rng = np.random.default_rng(0)
+    n = 80
+    kind = rng.choice(["hat", "shoe"], n)
+    frame = pd.DataFrame(
+        {
+            "kind": kind,
+            "size": np.where(kind == "hat", 5.0, 40.0) + rng.normal(0, 0.5, n),
+            "sold": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, n), unit="D"),
+        },
+        index=[f"sku {i}" for i in range(n)],
+    )
+    detector = VAEDetector(epochs=60).fit(frame)
+    odd = frame.iloc[:3].copy()
+    odd.loc["sku 1", "size"] = 400.0
+    odd.loc["sku 2", "kind"] = "glove"
+    odd.loc["sku 0", "size"] = np.nan
+    explanation = detector.explain(odd)
+    assert repr(explanation) == "<Explanation of 3 samples by 3 features: in_words(), top(), to_frame()>"
+    whole = explanation.to_frame()
+    assert list(whole.columns) == ["sample", "feature", "observed", "expected", "spread", "excess", "reconstruction"]
+    assert whole["feature"].tolist() == ["kind", "size", "sold"] * 3
+    assert whole["sample"].unique().tolist() == ["sku 0", "sku 1", "sku 2"]
+    first = whole.set_index(["sample", "feature"]).loc["sku 1"]
+    assert first.loc["kind", "observed"] == frame["kind"].iloc[1]
+    assert first.loc["sold", "observed"] == frame["sold"].iloc[1]
+    assert isinstance(first.loc["sold", "spread"], pd.Timedelta)
+    np.testing.assert_array_equal(whole["excess"], explanation.excess.ravel())
+    top = explanation.top(1)
+    assert top.loc[top["sample"] == "sku 1", "feature"].tolist() == ["size"]
+    np.testing.assert_array_equal(top["excess"], explanation.excess.max(axis=1))
+    words = explanation.in_words()
+    assert "missing" not in words[0]  # a gap costs nothing
+    assert words[1].startswith("size 400.0, expected ") or words[1].startswith("size 400.00, expected ")
+    assert explanation.feature_in_words(2, 0).observed == "glove"
+
+
+def test_scores_of_a_frame_have_its_index_if_asked_for() -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 2)), columns=["a", "b"])
+    frame.index = pd.Index([f"row {i}" for i in range(40)], name="who")
+    detector = VAEDetector(epochs=1).fit(frame)
+    arrays = {
+        name: getattr(detector, name)(frame) for name in ("score_samples", "decision_function", "predict", "p_values")
+    }
+    assert {type(values) for values in arrays.values()} == {np.ndarray}
+    detector.set_output(transform="pandas")
+    for name, values in arrays.items():
+        series = getattr(detector, name)(frame)
+        assert isinstance(series, pd.Series)
+        pd.testing.assert_index_equal(series.index, frame.index)
+        np.testing.assert_array_equal(series, values)
+        assert isinstance(getattr(detector, name)(frame.to_numpy()), np.ndarray)
+
+
+def test_a_pipeline_explains_by_its_own_names() -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "b", "c"])
+    pipeline = make_pipeline(StandardScaler(), VAEDetector(epochs=1)).set_output(transform="pandas").fit(frame)
+    frame.iloc[7, 1] = 90.0
+    explanation = pipeline[-1].explain(pipeline[:-1].transform(frame.iloc[5:9]))
+    assert explanation.names == ("a", "b", "c")
+    top = explanation.top(1)
+    assert top.loc[top["sample"] == 7, "feature"].tolist() == ["b"]

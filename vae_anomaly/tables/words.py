@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0  # seconds
 MOST_SECONDS = 2.0**53 / 1e6  # of a date that microseconds hold
 LONGEST_VALUE = 40  # characters
+WEEKDAYS = ("Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed")  # from that of 1970-01-01 on
 
 
 class FeatureInWords(NamedTuple):
@@ -108,11 +109,12 @@ def level_text(column: Column, code: float) -> str:
 
 
 def date_text(column: Column, seconds: float) -> str:
-    """A date, with its time where the column has times."""
+    """A date, with its weekday where the column has the cycle of a week, and its time where it has that of a day."""
     if math.isnan(seconds):
         return MISSING
     text = str(times_of(np.array([seconds]))[0])
-    return text[:16].replace("T", " ") if "day" in column.cycles else text[:10]
+    day = f"{WEEKDAYS[int(seconds // DAY) % 7]} " if "week" in column.cycles else ""
+    return day + (text[:16].replace("T", " ") if "day" in column.cycles else text[:10])
 
 
 def duration_text(seconds: float) -> str:
