@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vae_anomaly.tables.frames import is_frame
+import numpy as np
+
 from vae_anomaly.tables.row_names import ids_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from vae_anomaly.columns import Columns
@@ -36,7 +36,7 @@ class KeptTable:
         self.source = source
         if self.id_columns:
             self.named.append(ids_of(X, None, self.id_columns, source))
-        if not is_frame(X) or self.n_bytes > KEPT_BYTES:
+        if isinstance(X, np.ndarray) or self.n_bytes > KEPT_BYTES:
             return
         self.n_bytes += int(X.memory_usage(deep=True).sum())
         self.frames = [] if self.n_bytes > KEPT_BYTES else [*self.frames, X]

@@ -14,7 +14,6 @@ from vae_anomaly.cli.text import print_lines
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.outputs import Output
-from vae_anomaly.tables.row_names import renamed, texts_of_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +51,7 @@ def review(
     from vae_anomaly.storage.atomic import atomic_write
     from vae_anomaly.storage.model_schema import read_description
     from vae_anomaly.storage.score_table import read_score_table
+    from vae_anomaly.tables.row_names import renamed
 
     if not model.exists():
         raise click.ClickException(f"{model} does not exist: give --model")
@@ -104,4 +104,6 @@ def own_values(data: Path, chosen: pd.DataFrame, label_column: str | None, readi
 
 def is_same(own: pd.Series, scored: pd.Series | None) -> bool:
     """Whether a score table has a column of the data already."""
+    from vae_anomaly.tables.row_names import texts_of_cells
+
     return scored is not None and texts_of_cells(own.tolist()).tolist() == texts_of_cells(scored.tolist()).tolist()

@@ -373,13 +373,13 @@ class VAEDetector(
         ends = np.stack([np.asarray(a), np.asarray(b)])
         return self.model_.interpolate(self._rows(ends), n_steps)
 
-    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> Any:
+    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
         """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
         if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas" or not is_frame(X):
             return values
         import pandas as pd
 
-        return pd.Series(values, index=as_frame(X).index, name=name)
+        return pd.Series(values, index=as_frame(X).index, name=name)  # type: ignore[return-value]  # as he asked for
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""

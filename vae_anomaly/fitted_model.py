@@ -1,7 +1,6 @@
 """`FittedModel`: all that a fit leaves, and all that can be done with it; nothing of scikit-learn or pandas.
 
-It scores, explains, reconstructs, samples, sets thresholds, and is saved and loaded. `VAEDetector` holds one and puts
-scikit-learn's contract around it; a program that only scores loads one, and starts in half the time.
+It scores, explains, samples, sets thresholds, is saved and loaded. `VAEDetector` puts scikit-learn's contract around it.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from vae_anomaly.scoring.attribution import Explanation, explain, names_of_featu
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
-from vae_anomaly.storage.checks import checked
+from vae_anomaly.storage.checks import checked, flat_rows
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-from vae_anomaly.tables.encoding import WRONG_NUMBER, codes_of_samples, numbers_of_table, warn_about_names
+from vae_anomaly.tables.encoding import codes_of_samples, numbers_of_table, warn_about_names
 from vae_anomaly.tables.frames import as_frame, is_frame
 
 
@@ -190,29 +189,9 @@ class FittedModel:
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
         """As `rows`, for samples of plain numbers whose values have been checked already."""
-        rows = samples.computable()
-        flat = RowsInMemory(self.flat(rows.values))
-        if flat.shape[1] != self.n_features:
-            raise DataError(WRONG_NUMBER.format(flat.shape[1], self.n_features))
+        flat = RowsInMemory(flat_rows(samples.computable().values, self.sample_shape, self.image_shape))
         check_support(self.vae, flat)
         return flat.values
-
-    def flat(self, X: np.ndarray) -> np.ndarray:
-        """Images ``(N, H, W)`` or ``(N, H, W, C)`` as rows ``(N, D)``; rows as they are.
-
-        Raises
-        ------
-        DataError
-            If the images are not of the shape that the model was fitted on.
-        """
-        shape = X.shape[1:]
-        if len(shape) < 2:
-            return X
-        if math.prod(shape) != self.n_features or (shape != self.sample_shape and (*shape, 1)[:3] != self.image_shape):
-            raise DataError(
-                f"VAEDetector was fitted on samples of shape {self.sample_shape}, got images of shape {shape}"
-            )
-        return X.reshape(len(X), -1)
 
     def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:
         """The score of each row, ``(N,)`` float64: the one in use, or another by name."""
@@ -380,9 +359,10 @@ class FittedModel:
         def of_rows(x: Tensor) -> tuple[Tensor, ...]:
             return function(vae, x, noise)
 
+        n_units = self.n_features if self.columns is None else len(self.columns.of_units)
         may_have_gaps = self.columns is None and rows.dtype.kind == "f"
         of_block = partial(leaving_out_gaps, vae, function, noise) if may_have_gaps else of_rows
-        return by_block(vae, rows, of_block, rows_of_block(vae, self.n_features, len(noise)))
+        return by_block(vae, rows, of_block, rows_of_block(vae, n_units, len(noise)))
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, all or nothing.

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vae_anomaly.columns import Column, Columns
-from vae_anomaly.tables.codes import encoded
+from vae_anomaly.tables.encoding import encoded
 from vae_anomaly.tables.row_names import ids_of, renamed, texts_of_cells
 from vae_anomaly.tables.words import decoded, duration_text, feature_in_words, percent
 

@@ -141,8 +141,8 @@ class Explanation:
         """What was observed of one feature of one sample, and what was expected, as text."""
         column = None if self.columns is None else self.columns.modelled[place]
         own = None if self.table is None or column is None else self.table[column.name].iat[row]
-        values = (float(array[row, place]) for array in (self.observed, self.expected, self.spread))
-        return feature_in_words(column, *values, own)
+        observed, expected, spread = (float(array[row, place]) for array in (self.observed, self.expected, self.spread))
+        return feature_in_words(column, observed, expected, spread, own)
 
     def _worst(self, k: int) -> np.ndarray:
         """Places of the features that cost most, ``(N, k)``."""
