@@ -1,6 +1,6 @@
 """`FittedModel`: all that a fit leaves, and all that can be done with it; nothing of scikit-learn or pandas.
 
-It scores, explains, samples, sets thresholds, is saved and loaded. `VAEDetector` puts scikit-learn's contract around it.
+It scores, explains, samples, sets thresholds and is saved; `VAEDetector` puts scikit-learn's contract around it.
 """
 
 from __future__ import annotations
