@@ -210,9 +210,11 @@ class VAEDetector(
 
         Parameters
         ----------
-        X : array-like of shape (N, D), (N, H, W) or (N, H, W, C)
-            At least 3 finite samples. float64 is computed in float64, float32 and uint8 in float32, other numbers
-            become float64.
+        X : array-like of shape (N, D), (N, H, W) or (N, H, W, C), or DataFrame
+            At least 3 samples without infinite values. float64 is computed in float64, float32 and uint8 in float32,
+            other numbers become float64. Tables may have categories, dates and gaps (NaN, None, NaT, masked cells):
+            DataFrames of pandas, polars, Arrow or another library that narwhals knows, or rows of objects. A table of
+            plain numbers gives the model of the same array. Sparse rows become dense.
         y : ignored
 
         Raises
@@ -246,7 +248,8 @@ class VAEDetector(
         Parameters
         ----------
         batches : iterable of array-like
-            Each of shape (n, D), (n, H, W) or (n, H, W, C), of any length; read once. The first decides the type.
+            Each as `fit` takes it, of any length; read once. The first decides the type; of tables all decide together
+            what the columns are.
 
         Raises
         ------
