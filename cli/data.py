@@ -15,7 +15,6 @@ from vae_anomaly.cli.options import training_data_of
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError, DataUnavailableError
-from vae_anomaly.tables.row_names import ids_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,6 +158,8 @@ def samples_for(model: FittedModel, data: Dataset, id_columns: tuple[str, ...] =
 def samples_of(data: Dataset, rows: Rows, id_columns: tuple[str, ...]) -> Samples:
     """A data set and its rows, with what names them."""
     import numpy as np
+
+    from vae_anomaly.tables.row_names import ids_of
 
     return Samples(
         rows=rows,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.errors import DataError
-from vae_anomaly.tables.row_names import ids_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +38,8 @@ def collect_evidence(
     detector: VAEDetector, sample: Dataset, row: int, id_columns: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], Explanation]:
     """All that explains one sample's score, as JSON holds it, and the explanation of its features."""
+    from vae_anomaly.tables.row_names import ids_of
+
     parts, terms = detector.explain(sample.X), detector.elbo_terms(sample.X)
     if detector.model_.feature_names is None and sample.feature_names is not None:
         parts = replace(parts, names=sample.feature_names)

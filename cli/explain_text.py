@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cli.text import titled
 from vae_anomaly.storage.safe_reading import printable
-from vae_anomaly.tables.words import FeatureInWords, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vae_anomaly.scoring.attribution import Explanation
+    from vae_anomaly.tables.words import FeatureInWords
 
 
 def costs(evidence: dict[str, Any]) -> list[float]:
@@ -92,6 +92,8 @@ def term_text(name: str, term: dict[str, Any]) -> str:
 
 def feature_lines(evidence: dict[str, Any], parts: Explanation, top: int) -> list[str]:
     """The features that cost most, worst first, as a table."""
+    from vae_anomaly.tables.words import shortened
+
     nats, is_image = costs(evidence), evidence["image_shape"] is not None
     order = sorted(range(len(nats)), key=lambda i: -nats[i])[:top]
     rows = [("row, column" if is_image else "name", "observed", "expected", "nats")]

@@ -14,7 +14,6 @@ from vae_anomaly.cli.text import print_lines
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.outputs import Output
-from vae_anomaly.tables.row_names import renamed, texts_of_cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +64,8 @@ def review(
     nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index
     chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
     if data is not None:
+        from vae_anomaly.tables.row_names import renamed
+
         own = own_values(data, chosen, label_column, reading_for(options.load_model(model, "cpu"), reading))
         beside = {name: own[name] for name in own.columns if not is_same(own[name], chosen.get(name))}
         chosen = chosen.reset_index(drop=True).assign(**renamed(beside, chosen.columns))
@@ -104,4 +105,6 @@ def own_values(data: Path, chosen: pd.DataFrame, label_column: str | None, readi
 
 def is_same(own: pd.Series, scored: pd.Series | None) -> bool:
     """Whether a score table has a column of the data already."""
+    from vae_anomaly.tables.row_names import texts_of_cells
+
     return scored is not None and texts_of_cells(own.tolist()).tolist() == texts_of_cells(scored.tolist()).tolist()

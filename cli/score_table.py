@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.storage.safe_reading import printable
-from vae_anomaly.tables.row_names import ids_of, renamed
 
 if TYPE_CHECKING:
     from vae_anomaly.datasets.reading import Reading
@@ -103,6 +102,7 @@ def score_chunks(
     import numpy as np
 
     from vae_anomaly.datasets import chunks
+    from vae_anomaly.tables.row_names import ids_of, renamed
 
     n_rows = rows_per_chunk(fitted.n_features)
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
