@@ -65,6 +65,8 @@ def review(
     nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index
     chosen = pd.concat([top, rest.loc[nearest].assign(reason="uncertain")]).assign(label="")
     if data is not None:
+        from vae_anomaly.tables.row_names import renamed
+
         own = own_values(data, chosen, label_column, reading_for(options.load_model(model, "cpu"), reading))
         beside = {name: own[name] for name in own.columns if not is_same(own[name], chosen.get(name))}
         chosen = chosen.reset_index(drop=True).assign(**renamed(beside, chosen.columns))
