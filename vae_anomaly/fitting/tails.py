@@ -32,6 +32,7 @@ HEAVY = 1.5  # times the spread that a normal distribution with this bulk has; t
 NORMAL_IQR = 1.3489795003921634  # of a standard normal
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values whose spread overflows are refused by their scaling
 def tails(values: np.ndarray) -> np.ndarray:
     """The map of one column: low and high end, and the scales beyond them, ``(4,)`` float64.
 
@@ -50,6 +51,7 @@ def tails(values: np.ndarray) -> np.ndarray:
     return maps[best] if densities[best] >= densities[0] + least else NO_TAILS
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def heavy_columns(X: np.ndarray) -> np.ndarray:
     """Places of columns that may need it, by a quick look at rows ``(n, D)``: those of a spread beyond their bulk's."""
     if len(X) < MIN_ROWS:
