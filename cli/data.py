@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from vae_anomaly.cli.kept_table import KeptTable
 from vae_anomaly.cli.options import training_data_of
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.datasets.reading import INFERRED, Reading
@@ -194,7 +193,7 @@ def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Data
 
 def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
     """How to read a table for a model: its columns decide, where they have names."""
-    fitted = getattr(model, "model_", model)
+    fitted: FittedModel = getattr(model, "model_", model)
     if fitted.feature_names is None:
         return reading
     if fitted.columns is None:
@@ -233,6 +232,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     """
     import numpy as np
 
+    from vae_anomaly.cli.kept_table import KeptTable
     from vae_anomaly.datasets import STDIN, chunks, facts_of
     from vae_anomaly.datasets.files import check_label_column
     from vae_anomaly.fitting.samples import spooled_to_fit

@@ -168,7 +168,7 @@ def whole_table(table: pd.DataFrame, samples: Samples, order: np.ndarray) -> pd.
     from vae_anomaly.tables.row_names import renamed
 
     own = pd.DataFrame(samples.original()) if len(samples.rows.shape) == 2 else pd.DataFrame(index=table.index)
-    others = {str(name): own[name] for name in own.columns}
+    others: dict[str, Any] = {str(name): own[name] for name in own.columns}
     others = {name: texts for name, texts in samples.ids.items() if name not in others} | others
     if samples.row_names is not None:
         others["file"] = pd.Series(samples.row_names)

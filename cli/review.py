@@ -51,6 +51,7 @@ def review(
     from vae_anomaly.storage.atomic import atomic_write
     from vae_anomaly.storage.model_schema import read_description
     from vae_anomaly.storage.score_table import read_score_table
+    from vae_anomaly.tables.row_names import renamed
 
     if not model.exists():
         raise click.ClickException(f"{model} does not exist: give --model")

@@ -156,6 +156,6 @@ class Columns:
     def from_json(cls, values: Iterable[Mapping[str, Any]]) -> Self:
         """Columns that `to_json` gave, which have been checked (`vae_anomaly.storage.model_schema`)."""
         return cls(
-            Column(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-            for fields in values
+            Column(**fields | {"levels": tuple(fields["levels"]), "cycles": tuple(fields["cycles"])})
+            for fields in map(dict, values)
         )

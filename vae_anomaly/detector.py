@@ -12,13 +12,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Outlier
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.fitted_attributes import FittedAttributes
-from vae_anomaly.fitted_model import ElboTerms, FittedModel
+from vae_anomaly.fitted_model import ElboTerms
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
-from vae_anomaly.parameters import check_parameters, parameters_in
+from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.tables.encoding import warn_about_names
@@ -211,9 +210,11 @@ class VAEDetector(
 
         Parameters
         ----------
-        X : array-like of shape (N, D), (N, H, W) or (N, H, W, C)
-            At least 3 finite samples. float64 is computed in float64, float32 and uint8 in float32, other numbers
-            become float64.
+        X : array-like of shape (N, D), (N, H, W) or (N, H, W, C), or DataFrame
+            At least 3 samples without infinite values. float64 is computed in float64, float32 and uint8 in float32,
+            other numbers become float64. Tables may have categories, dates and gaps (NaN, None, NaT, masked cells):
+            DataFrames of pandas, polars, Arrow or another library that narwhals knows, or rows of objects. A table of
+            plain numbers gives the model of the same array. Sparse rows become dense.
         y : ignored
 
         Raises
@@ -247,7 +248,8 @@ class VAEDetector(
         Parameters
         ----------
         batches : iterable of array-like
-            Each of shape (n, D), (n, H, W) or (n, H, W, C), of any length; read once. The first decides the type.
+            Each as `fit` takes it, of any length; read once. The first decides the type; of tables all decide together
+            what the columns are.
 
         Raises
         ------
@@ -298,11 +300,6 @@ class VAEDetector(
         """
         rows = None if X is None else self._rows(X)
         self.model_.calibrate(rows, y, method=method, rate=rate, **options)
-        return self
-
-    def set_calibration(self, calibration: Calibration) -> Self:
-        """Use a given threshold for the score in use; `predict` follows it."""
-        self.calibrations_[self.model_.score] = calibration
         return self
 
     def p_values(self, X: ArrayLike) -> np.ndarray:
@@ -379,39 +376,13 @@ class VAEDetector(
         ends = np.stack([np.asarray(a), np.asarray(b)])
         return self.model_.interpolate(self._rows(ends), n_steps)
 
-    def save(self, path: str | Path) -> None:
-        """Write the fitted detector to one safetensors file, all or nothing; an existing file is replaced."""
-        model = self.model_
-        model.save(path)
-        self._fitted.file_digest = model.file_digest
-
-    @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
-        """Read what `save` wrote, onto a device; on the same one its scores are the same to the bit; no code can run.
-
-        Raises
-        ------
-        ModelFileError
-            If the file is not a model file, is damaged, or comes from a later version.
-        OSError
-            If it cannot be read.
-        """
-        return cls.from_model(FittedModel.load(path, device=device), device=device)
-
-    @classmethod
-    def from_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
-        """The detector whose fit gave a model, which is not copied."""
-        detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
-        detector._fitted = model
-        return detector
-
-    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> Any:
+    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
         """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
         if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas" or not is_frame(X):
             return values
         import pandas as pd
 
-        return pd.Series(values, index=as_frame(X).index, name=name)
+        return pd.Series(values, index=as_frame(X).index, name=name)  # type: ignore[return-value]  # as he asked for
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""

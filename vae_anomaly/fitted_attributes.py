@@ -1,8 +1,9 @@
-"""The attributes that a fitted `VAEDetector` has: views of its `FittedModel`."""
+"""What a fitted `VAEDetector` has of its `FittedModel`: attributes, and how it is written and read."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -11,6 +12,7 @@ from torch import Tensor
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
 
 
@@ -117,3 +119,34 @@ class FittedAttributes:
     def offset_(self) -> float:
         """``score_samples`` below it means anomaly."""
         return -self.calibration_.threshold
+
+    def set_calibration(self, calibration: Calibration) -> Self:
+        """Use a given threshold for the score in use; `predict` follows it."""
+        self.calibrations_[self.model_.score] = calibration
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted detector to one safetensors file, all or nothing; an existing file is replaced."""
+        model = self.model_
+        model.save(path)
+        self._fitted.file_digest = model.file_digest
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
+        """Read a detector that `save` wrote, onto a device; its scores are the same to the bit, no code can run.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is not a model file, is damaged, or comes from a later version.
+        OSError
+            If it cannot be read.
+        """
+        return cls.from_model(FittedModel.load(path, device=device), device=device)
+
+    @classmethod
+    def from_model(cls, model: FittedModel, *, device: str = "auto") -> Self:
+        """The detector whose fit gave a model, which is not copied."""
+        detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
+        detector._fitted = model
+        return detector

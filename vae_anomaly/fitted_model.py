@@ -1,13 +1,11 @@
 """`FittedModel`: all that a fit leaves, and all that can be done with it; nothing of scikit-learn or pandas.
 
-It scores, explains, reconstructs, samples, sets thresholds, and is saved and loaded. `VAEDetector` holds one and puts
-scikit-learn's contract around it; a program that only scores loads one, and starts in half the time.
+It scores, explains, samples, sets thresholds and is saved; `VAEDetector` puts scikit-learn's contract around it.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,13 +27,13 @@ from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.attribution import Explanation, explain
+from vae_anomaly.scoring.attribution import Explanation, explain, names_of_features, posterior_mean, reconstruction
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
-from vae_anomaly.storage.checks import checked
+from vae_anomaly.storage.checks import checked, flat_rows
 from vae_anomaly.storage.rows import Rows, RowsInMemory
-from vae_anomaly.tables.encoding import WRONG_NUMBER, codes_of_samples, numbers_of_table, warn_about_names
+from vae_anomaly.tables.encoding import codes_of_samples, numbers_of_table, warn_about_names
 from vae_anomaly.tables.frames import as_frame, is_frame
 
 
@@ -191,29 +189,9 @@ class FittedModel:
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
         """As `rows`, for samples of plain numbers whose values have been checked already."""
-        rows = samples.computable()
-        flat = RowsInMemory(self.flat(rows.values))
-        if flat.shape[1] != self.n_features:
-            raise DataError(WRONG_NUMBER.format(flat.shape[1], self.n_features))
+        flat = RowsInMemory(flat_rows(samples.computable().values, self.sample_shape, self.image_shape))
         check_support(self.vae, flat)
         return flat.values
-
-    def flat(self, X: np.ndarray) -> np.ndarray:
-        """Images ``(N, H, W)`` or ``(N, H, W, C)`` as rows ``(N, D)``; rows as they are.
-
-        Raises
-        ------
-        DataError
-            If the images are not of the shape that the model was fitted on.
-        """
-        shape = X.shape[1:]
-        if len(shape) < 2:
-            return X
-        if math.prod(shape) != self.n_features or (shape != self.sample_shape and (*shape, 1)[:3] != self.image_shape):
-            raise DataError(
-                f"VAEDetector was fitted on samples of shape {self.sample_shape}, got images of shape {shape}"
-            )
-        return X.reshape(len(X), -1)
 
     def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:
         """The score of each row, ``(N,)`` float64: the one in use, or another by name."""
@@ -241,31 +219,9 @@ class FittedModel:
         table : DataFrame, optional
             What they came from; its index and its own values are kept with the explanation.
         """
-        parts = ("reconstruction", "kl", "expected", "spread", "excess")
-        arrays = (part.astype(np.float64) for part in self.by_block(rows, explain))
-        own = None
-        if is_frame(table):
-            own = as_frame(table)
-            own = own.set_axis([str(name) for name in own.columns], axis=1)
-            if self.columns is not None and not set(self.columns.names) <= set(own.columns):
-                own = None
-        return Explanation(
-            **dict(zip(parts, arrays, strict=True)),
-            observed=np.asarray(rows, dtype=np.float64),
-            names=self.names_of_features(),
-            columns=self.columns,
-            index=None if own is None else own.index,
-            table=own,
-        )
-
-    def names_of_features(self) -> tuple[str, ...]:
-        """Column names; of images ``row, column`` or ``row, column, channel``; otherwise ``feature 0`` and so on."""
-        if self.feature_names is not None:
-            return self.feature_names
-        if self.image_shape is not None:
-            sides = self.image_shape[:2] if self.image_shape[2] == 1 else self.image_shape
-            return tuple(", ".join(map(str, place)) for place in itertools.product(*map(range, sides)))
-        return tuple(f"feature {place}" for place in range(self.n_features))
+        parts = [part.astype(np.float64) for part in self.by_block(rows, explain)]
+        names = names_of_features(self.feature_names, self.image_shape, self.n_features)
+        return Explanation.of_rows(rows, parts, names, self.columns, table)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Posterior means ``(N, latent_dim)``, in the precision of the rows."""
@@ -403,9 +359,10 @@ class FittedModel:
         def of_rows(x: Tensor) -> tuple[Tensor, ...]:
             return function(vae, x, noise)
 
+        n_units = self.n_features if self.columns is None else len(self.columns.of_units)
         may_have_gaps = self.columns is None and rows.dtype.kind == "f"
         of_block = partial(leaving_out_gaps, vae, function, noise) if may_have_gaps else of_rows
-        return by_block(vae, rows, of_block, rows_of_block(vae, self.n_features, len(noise)))
+        return by_block(vae, rows, of_block, rows_of_block(vae, n_units, len(noise)))
 
     def save(self, path: str | Path) -> None:
         """Write the model to one safetensors file, all or nothing.
@@ -441,13 +398,3 @@ class FittedModel:
             If it cannot be read.
         """
         return cls(**saved_model.read(Path(path), device))
-
-
-def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of q(z|x), ``(n, latent_dim)``."""
-    return (vae.encode(x).mu,)
-
-
-def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
-    return (vae.scaling.inverse(vae.reconstruct(x)),)

@@ -456,3 +456,32 @@ def test_workers_and_commands_die_and_no_row_is_lost(make_table, table_detector,
     complete(score_dataset("X.npy", "m.vae", "out", shard_rows=10_000), X, table_detector)
     with capsys.disabled():
         print(f"\n2 workers and 2 commands ended: {len(X) - len(parts())} rows lost or doubled")
+
+
+def mixed_frame(n: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "colour": rng.choice(list("abc"), n),
+            "day": rng.choice(pd.date_range("2020-01-01", periods=900).astype(str), n),
+            "id": [f"row {i}" for i in range(n)],
+            "size": rng.normal(size=n),
+        }
+    )
+    frame.loc[::50, "size"] = None
+    frame.loc[7::50, "colour"] = None
+    return frame
+
+
+@pytest.mark.usefixtures("in_process")
+def test_tables_of_mixed_columns_have_the_scores_of_one_machine() -> None:
+    frame = mixed_frame(1_500)
+    detector = VAEDetector(epochs=1).fit(frame[:300])
+    detector.save("mixed.vae")
+    frame[frame.columns[::-1]].to_parquet("X.parquet", row_group_size=400)
+    result = score_dataset("X.parquet", "mixed.vae", "out", shard_rows=BLOCK_ROWS)
+    assert result.failures == ()
+    np.testing.assert_array_equal(parts()["anomaly_score"], alone(frame, detector))
+    frame.astype({"size": object}).assign(size="many").to_parquet("wrong.parquet")
+    result = score_dataset("wrong.parquet", "mixed.vae", "wrong", shard_rows=BLOCK_ROWS)
+    assert "wrong.parquet: row 0, column 'size' is 'many', and it was a number in training" in str(result.failures[0])

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -250,6 +251,23 @@ def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(
     again.save(tmp_path / "resumed.vae")
     assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def mixed_table() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"c": rng.choice(list("abc"), 150), "flag": rng.random(150) < 0.3, "x": rng.normal(size=150)})
+    frame.loc[::20, "x"] = None
+    return frame
+
+
+def test_a_fit_to_mixed_columns_killed_and_resumed_saves_the_same_file(tmp_path: Path) -> None:
+    X = mixed_table()
+    fitted(X).save(tmp_path / "whole.vae")
+    killed(X, tmp_path / "kept", n=2)
+    with pytest.raises(CheckpointError, match="belongs to another run, which differs in columns"):
+        fitted(X.astype({"flag": float}), checkpoint_dir=tmp_path / "kept", resume=True)
+    fitted(X, checkpoint_dir=tmp_path / "kept", resume=True).save(tmp_path / "resumed.vae")
+    assert (tmp_path / "resumed.vae").read_bytes() == (tmp_path / "whole.vae").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ Everything random comes from one generator, seeded from ``random_state``, in thi
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from numbers import Integral
@@ -172,7 +174,8 @@ def checkpoints_of(
         "data": fingerprint(rows),
     }
     if rows.columns is not None:
-        identity["columns"] = rows.columns.to_json()
+        description = json.dumps(rows.columns.to_json(), sort_keys=True)
+        identity["columns"] = hashlib.sha256(description.encode()).hexdigest()
     if not rows.in_memory:
         identity["rows"] = "on disk"
     folder = Path(parameters["checkpoint_dir"])

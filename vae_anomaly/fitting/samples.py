@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from vae_anomaly.storage.spool import open_rows, slices, spool
 from vae_anomaly.tables.codes import TableInference
 from vae_anomaly.tables.frames import as_frame, dense, frame_of_array, is_frame, is_plain, is_sparse
 
+SomeRows = TypeVar("SomeRows", bound=Rows)
 OF_OBJECTS = "OSUTMm"  # kinds of arrays whose rows make a table: objects, text, dates and durations
 
 
@@ -177,11 +178,14 @@ def frame_like(batch: Any, source: str) -> Any:
 
 def with_nan(X: np.ma.MaskedArray[Any, Any]) -> np.ndarray:
     """A masked array as one that has NaN, or None, where it is masked."""
-    if not np.ma.getmaskarray(X).any():
-        return X.data
-    if X.dtype.kind not in "fiub":
-        return np.where(np.ma.getmaskarray(X), None, X.data.astype(object))
-    return X.astype(X.dtype if X.dtype.kind == "f" else np.float64).filled(np.nan)
+    values, mask = np.asarray(X.data), np.ma.getmaskarray(X)
+    if not mask.any():
+        return values
+    filled = values.astype(
+        values.dtype if values.dtype.kind == "f" else float if values.dtype.kind in "iub" else object
+    )
+    filled[mask] = np.nan if filled.dtype.kind == "f" else None
+    return filled
 
 
 def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:
@@ -189,7 +193,7 @@ def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:
     return is_frame(X) and (bool(parameters["columns"]) or not is_plain(X))
 
 
-def with_gaps(rows: Rows, missing: str) -> Any:
+def with_gaps(rows: SomeRows, missing: str) -> SomeRows:
     """Rows of plain numbers, their columns described if some have gaps."""
     if rows.dtype.kind != "f" or len(rows.shape) != 2:
         return rows

@@ -134,8 +134,8 @@ class TableScaling(Scaling):
         """The standard deviation; for a category the probability of all levels but the likeliest."""
         spread = mean.new_zeros(len(mean), len(self.columns)).double()
         if self.places:
-            units = self.linear_units
-            spread[:, self.places] = self.numbers.spread(mean[:, units], variance[:, units])
+            linear = self.linear_units
+            spread[:, self.places] = self.numbers.spread(mean[:, linear], variance[:, linear])
         for place, units, _ in self.level_groups():
             spread[:, place] = 1 - mean[:, units].double().amax(dim=1)
         return spread

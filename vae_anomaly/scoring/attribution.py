@@ -12,14 +12,17 @@ and no gradient is taken, so the shares add up to the terms. The prior computes 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from vae_anomaly.columns import Columns
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.tables.frames import as_frame, is_frame
 from vae_anomaly.tables.words import FeatureInWords, decoded, feature_in_words, times_of
 
 if TYPE_CHECKING:
@@ -81,6 +84,22 @@ class Explanation:
     index: Any = None
     table: pd.DataFrame | None = None
 
+    @classmethod
+    def of_rows(
+        cls, rows: np.ndarray, arrays: Iterable[np.ndarray], names: tuple[str, ...], columns: Columns | None, table: Any
+    ) -> Self:
+        """The explanation with these arrays, in the order of its fields, of rows that perhaps came from a table."""
+        parts = dict(zip(("reconstruction", "kl", "expected", "spread", "excess"), arrays, strict=True))
+        own = None
+        if is_frame(table):
+            own = as_frame(table)
+            own = own.set_axis([str(name) for name in own.columns], axis=1)
+            if columns is not None and not set(columns.names) <= set(own.columns):
+                own = None
+        index = None if own is None else own.index
+        observed = np.asarray(rows, dtype=np.float64)
+        return cls(**parts, observed=observed, names=names, columns=columns, index=index, table=own)
+
     def __len__(self) -> int:
         return len(self.excess)
 
@@ -122,8 +141,8 @@ class Explanation:
         """What was observed of one feature of one sample, and what was expected, as text."""
         column = None if self.columns is None else self.columns.modelled[place]
         own = None if self.table is None or column is None else self.table[column.name].iat[row]
-        values = (float(array[row, place]) for array in (self.observed, self.expected, self.spread))
-        return feature_in_words(column, *values, own)
+        observed, expected, spread = (float(array[row, place]) for array in (self.observed, self.expected, self.spread))
+        return feature_in_words(column, observed, expected, spread, own)
 
     def _worst(self, k: int) -> np.ndarray:
         """Places of the features that cost most, ``(N, k)``."""
@@ -165,6 +184,18 @@ class Explanation:
         return own
 
 
+def names_of_features(
+    feature_names: tuple[str, ...] | None, image_shape: tuple[int, ...] | None, n_features: int
+) -> tuple[str, ...]:
+    """Column names; of images ``row, column`` or ``row, column, channel``; otherwise ``feature 0`` and so on."""
+    if feature_names is not None:
+        return feature_names
+    if image_shape is not None:
+        sides = image_shape[:2] if image_shape[2] == 1 else image_shape
+        return tuple(", ".join(map(str, place)) for place in itertools.product(*map(range, sides)))
+    return tuple(f"feature {place}" for place in range(n_features))
+
+
 def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     """Reconstruction, kl, expected, spread and excess of an `Explanation` of scaled rows ``(N, D)``.
 
@@ -176,3 +207,13 @@ def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     excess = scaling.to_features(-parts.reconstruction - parts.entropy)
     spread = scaling.spread(parts.mean, parts.variance)
     return reconstruction, parts.kl, scaling.inverse(parts.mean), spread, excess
+
+
+def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of q(z|x), ``(n, latent_dim)``."""
+    return (vae.encode(x).mu,)
+
+
+def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Means of p(x|z) at the posterior means, ``(n, D)``, in the units of the data."""
+    return (vae.scaling.inverse(vae.reconstruct(x)),)

@@ -5,6 +5,7 @@ Every entrance comes through here, for training and for scoring, so that all acc
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import ArrayLike
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.rows import RowsInMemory
+
+WRONG_NUMBER = "X has {} features, but VAEDetector is expecting {} features as input."
 
 
 def checked(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
@@ -107,3 +110,28 @@ def check_samples(
                 f"{source}: row {first_row + start + row}, column {where} is {value}: "
                 "fill in or drop missing and infinite values first"
             )
+
+
+def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[int, ...] | None) -> np.ndarray:
+    """Images ``(N, H, W)`` or ``(N, H, W, C)`` as rows ``(N, D)``; rows as they are.
+
+    Parameters
+    ----------
+    X
+        Of a model that was fitted on samples of ``sample_shape``.
+    image_shape
+        Height, width and channels, if those are images.
+
+    Raises
+    ------
+    DataError
+        If they are of another shape.
+    """
+    shape, n_features = X.shape[1:], math.prod(sample_shape)
+    if len(shape) > 1:
+        if math.prod(shape) != n_features or (shape != sample_shape and (*shape, 1)[:3] != image_shape):
+            raise DataError(f"VAEDetector was fitted on samples of shape {sample_shape}, got images of shape {shape}")
+        return X.reshape(len(X), -1)
+    if shape[0] != n_features:
+        raise DataError(WRONG_NUMBER.format(shape[0], n_features))
+    return X

@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_anomaly.columns import Column, Columns
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.checks import feature_names_of
+from vae_anomaly.storage.checks import WRONG_NUMBER, feature_names_of
 from vae_anomaly.tables.frames import check_different, frame_of_array, is_frame, is_plain_type, value_type
 from vae_anomaly.tables.values import family, looked_up, numbers_of, parsed_dates, parsed_numbers, seconds_of, texts_of
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_NAMES = 20  # in a message
-WRONG_NUMBER = "X has {} features, but VAEDetector is expecting {} features as input."
 
 
 def warn_about_names(X: Any, known: Collection[str] | None) -> None:

@@ -3,7 +3,7 @@
 In this order:
 
 1. what the user says;
-2. no value at all, or one value of text: constant;
+2. no value at all, or one value of text or of truth: constant;
 3. truth values: a category;
 4. dates, or text of which every value is a date of one form: a date;
 5. numbers, or text of which every value is a number without leading zeros: a number, unless they are of a type for

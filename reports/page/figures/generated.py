@@ -85,7 +85,7 @@ def rows_of_images(report: Report, flat: np.ndarray, row_labels: list[str], colu
 
 def has_numbers(report: Report) -> bool:
     """Whether a feature is no category."""
-    return len(report.levels) < report.generated.samples.shape[1]
+    return bool(len(report.levels) < report.generated.samples.shape[1])
 
 
 def without_categories(report: Report) -> str:

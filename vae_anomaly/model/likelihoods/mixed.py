@@ -157,7 +157,8 @@ class Mixed(Likelihood):
     def mean_log_prob_of_features(self, x: Tensor, decoded: Tensor, weights: Tensor) -> Tensor:
         coefficients = affine(weights.double(), self.coefficients(decoded.double()).T.contiguous())
         terms = self.statistics(x.double()) * coefficients
-        squares, values, presence, levels = terms.split([self.n_numeric] * 3 + [self.n_units - self.n_numeric], dim=1)
+        sizes = [self.n_numeric] * 3 + [self.n_units - self.n_numeric]
+        squares, values, presence, levels = torch.split(terms, sizes, dim=1)
         return torch.cat([squares + values + presence, levels], dim=1)
 
     def mixture_moments(self, x: Tensor, decoded: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
