@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from vae_anomaly.tables.row_names import ids_of
+
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from vae_anomaly.columns import Columns
@@ -30,10 +33,6 @@ class KeptTable:
 
     def add(self, X: np.ndarray | pd.DataFrame, source: str) -> None:
         """Keep what is needed of a chunk."""
-        import numpy as np
-
-        from vae_anomaly.tables.row_names import ids_of
-
         self.source = source
         if self.id_columns:
             self.named.append(ids_of(X, None, self.id_columns, source))
@@ -53,8 +52,6 @@ class KeptTable:
     def ids(self, columns: Columns | None) -> dict[str, np.ndarray]:
         """As `ids_of` of the whole table; of one that is not kept, the columns that the user named."""
         import numpy as np
-
-        from vae_anomaly.tables.row_names import ids_of
 
         if self.id_columns:
             return {name: np.concatenate([part[name] for part in self.named]) for name in self.id_columns}

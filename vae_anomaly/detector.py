@@ -313,8 +313,7 @@ class VAEDetector(
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats.
 
-        After ``set_output(transform="pandas")`` a DataFrame gets a Series with its index, here and in
-        `decision_function`, `predict` and `p_values`.
+        After ``set_output(transform="pandas")`` a DataFrame gets a Series, as in `predict` and `p_values`.
         """
         return self._indexed(self.model_.score_samples(self._rows(X)), X, "score")
 
@@ -339,10 +338,9 @@ class VAEDetector(
     def explain(self, X: ArrayLike) -> Explanation:
         """Where each sample's ELBO comes from, and what the model expected instead, in arrays, in a table or in words.
 
-        The ELBO's terms are divided, whatever score is in use. All arrays are held in memory, D
-        numbers a sample in five of them; with exemplars one more holds up to 5,000. The last step of a Pipeline
-        explains what the steps before give it: ``pipeline[-1].explain(pipeline[:-1].transform(X))``, by column names
-        if they output DataFrames (``pipeline.set_output(transform="pandas")``).
+        The ELBO's terms are divided, whatever score is in use. Memory holds five arrays of D numbers a sample; with
+        exemplars one more of up to 5,000. In a Pipeline: ``pipeline[-1].explain(pipeline[:-1].transform(X))``, by
+        column names after ``pipeline.set_output(transform="pandas")``.
         """
         return self.model_.explain(self._rows(X), X)
 
