@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.columns import KINDS
+from vae_anomaly.storage.safe_reading import printable
+
+if TYPE_CHECKING:
+    from vae_anomaly.storage.rows import Rows
 
 AS_TOLD = "as told"  # why a column is of a kind that the user gave it
 PLURALS = {"number": "numbers", "category": "categories", "date": "dates"}
@@ -59,3 +65,19 @@ def inspected_line(column: dict[str, Any]) -> str:
 def shortened(text: str) -> str:
     """Text of at most 24 characters."""
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def note_sentinels(rows: Rows) -> None:
+    """Print a note for each column of samples to fit in which a value looks as if it stands for a gap."""
+    from vae_anomaly.tables.sentinels import likely_sentinels
+
+    if len(rows.shape) > 2:
+        return
+    names = rows.feature_names if rows.columns is None else rows.columns.names
+    for place, (value, share) in likely_sentinels(rows).items():
+        name = f"column {place}" if names is None else f"column {printable(names[place])!r}"
+        click.echo(
+            f"note: {name}: {value:g} in {share:.1%} of the rows, far from all others: if it stands for a gap, leave "
+            "those cells empty",
+            err=True,
+        )

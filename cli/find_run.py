@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vae_anomaly.cli.column_text import column_lines
+from vae_anomaly.cli.column_text import column_lines, note_sentinels
 from vae_anomaly.cli.data import DataOptions, Samples, load_data_to_fit, load_own_data, reading_for, samples_for
 from vae_anomaly.cli.fit_run import write_evaluation
 from vae_anomaly.cli.outputs import check_outputs
@@ -89,6 +89,7 @@ def in_folds(given: DataOptions, parameters: Mapping[str, Any]) -> tuple[Samples
         click.echo(f"fold {which}: fitted on {n_fitted:,} rows in {seconds:.1f} s", err=True)
 
     samples = load_data_to_fit(given, parameters)
+    note_sentinels(samples.rows)
     return samples, fit_out_of_fold(samples.rows, parameters, on_fold=on_fold)
 
 
@@ -102,7 +103,9 @@ def by_training(given: DataOptions, train: Path, parameters: Mapping[str, Any]) 
 
     assert given.data is not None
     of_training = replace(given, data=train, label_column=None, id_columns=())
-    model = fit_model(load_data_to_fit(of_training, parameters).rows, {**parameters, "contamination": "auto"})
+    rows = load_data_to_fit(of_training, parameters).rows
+    note_sentinels(rows)
+    model = fit_model(rows, {**parameters, "contamination": "auto"})
     data = load_own_data(given.data, None, given.label_column, reading_for(model, given.reading))
     samples = samples_for(model, data, given.id_columns)
     scores = model.score_table_of(rows_of(model, samples))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vae_anomaly.cli.column_text import note_sentinels
 from vae_anomaly.cli.data import (
     DataOptions,
     Samples,
@@ -126,6 +127,7 @@ def train(rows: Rows, parameters: dict[str, Any]) -> VAEDetector:
     from vae_anomaly.fitting.fit import fit_model
     from vae_anomaly.parameters import DEFAULTS
 
+    note_sentinels(rows)
     model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
     return VAEDetector.from_model(model, device=parameters["device"])
 

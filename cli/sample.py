@@ -47,6 +47,8 @@ def sample(n_samples: int, output: Path, model: Path, seed: int, device: str) ->
     check_outputs({"--model": model}, Output("--output", output))
     detector = options.load_detector(model, device)
     samples = detector.sample(n_samples, random_state=seed)
+    if output.suffix != ".csv" and detector.model_.columns is not None:
+        raise click.ClickException("the model's samples are rows of a table: use .csv")
     if output.suffix == ".png":
         write_grid(output, detector, samples)
     elif output.suffix == ".npy":
@@ -78,6 +80,7 @@ def write_table(output: Path, detector: VAEDetector, samples: np.ndarray) -> Non
     from vae_anomaly.storage.atomic import atomic_write
 
     names = getattr(detector, "feature_names_in_", None)
-    frame = pd.DataFrame(samples.reshape(len(samples), -1), columns=names)
+    own = samples if isinstance(samples, pd.DataFrame) else samples.reshape(len(samples), -1)
+    frame = pd.DataFrame(own, columns=names)
     with atomic_write(output, "w", encoding="utf-8", newline="") as file:
         frame.to_csv(file, index=False, header=names is not None)

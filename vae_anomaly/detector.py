@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
-from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.fitted_attributes import FittedAttributes
@@ -21,7 +21,7 @@ from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.tables.encoding import warn_about_names
-from vae_anomaly.tables.frames import as_frame, is_frame
+from vae_anomaly.tables.frames import as_frame, dense_blocks, is_frame, is_sparse
 
 
 class VAEDetector(
@@ -226,7 +226,7 @@ class VAEDetector(
             If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
         """
         check_parameters(self.get_params())
-        return self._fit(rows_to_fit(X, self.get_params()))
+        return self.fit_batches(dense_blocks(X)) if is_sparse(X) else self._fit(rows_to_fit(X, self.get_params()))
 
     def fit_file(self, path: str | Path) -> Self:
         """As `fit`, on a ``.npy`` file that may be larger than memory.
@@ -315,6 +315,8 @@ class VAEDetector(
 
         After ``set_output(transform="pandas")`` a DataFrame gets a Series, as in `predict` and `p_values`.
         """
+        if is_sparse(X):
+            return np.concatenate(list(self.score_batches(dense_blocks(X))))
         return self._indexed(self.model_.score_samples(self._rows(X)), X, "score")
 
     def score_batches(self, batches: Iterable[ArrayLike]) -> Iterator[np.ndarray]:
@@ -353,13 +355,17 @@ class VAEDetector(
         return self.model_.transform(self._rows(X))
 
     def reconstruct(self, X: ArrayLike) -> np.ndarray:
-        """Expected samples given the posterior means, shaped as ``X`` and in its units; of a table, its codes."""
+        """Expected samples given the posterior means, shaped as ``X`` and in its units, or as a DataFrame."""
         rows = self.model_.reconstruct(self._rows(X))
-        return rows.reshape(np.shape(X)) if self._fitted.columns is None else rows
+        return self._as_table(rows if self._fitted.columns is not None else rows.reshape(np.shape(X)))
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
-        """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data."""
-        return self.model_.inverse_transform(check_array(X, dtype=[np.float64, np.float32]))
+        """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data.
+
+        As from `reconstruct`, `sample` and `interpolate`, of a table with more than plain numbers they are a DataFrame:
+        the likeliest levels, times, numbers.
+        """
+        return self._as_table(self.model_.inverse_transform(check_array(X, dtype=[np.float64, np.float32])))
 
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """What the model takes for normal: means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``.
@@ -367,12 +373,12 @@ class VAEDetector(
         Without a ``random_state``, the detector's own is taken.
         """
         model, seed = self.model_, self.random_state if random_state is None else random_state
-        return model.sample(n_samples, random_state=check_random_state(seed))
+        return self._as_table(model.sample(n_samples, random_state=check_random_state(seed)))
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> np.ndarray:
         """Samples ``(n_steps, ...)`` on the line from the posterior mean of one sample to another's, both included."""
         ends = np.stack([np.asarray(a), np.asarray(b)])
-        return self.model_.interpolate(self._rows(ends), n_steps)
+        return self._as_table(self.model_.interpolate(self._rows(ends), n_steps))
 
     def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
         """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
@@ -390,11 +396,3 @@ class VAEDetector(
             return self._fitted.rows(X)
         warn_about_names(X, self._fitted.feature_names)
         return self._fitted.rows_of_checked(samples_of(X, gaps=self._fitted.takes_gaps))
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.input_tags.sparse = tags.input_tags.categorical = tags.input_tags.string = True
-        tags.input_tags.allow_nan = self.missing != "refuse"
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
+from vae_anomaly.tables.words import decoded
 
 
 class FittedAttributes:
@@ -21,6 +23,7 @@ class FittedAttributes:
 
     _fitted: FittedModel
     score_name: str
+    missing: str
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")
@@ -133,7 +136,7 @@ class FittedAttributes:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
-        """Read a detector that `save` wrote, onto a device; its scores are the same to the bit, no code can run.
+        """Read what `save` wrote, onto a device; on the same one its scores are the same to the bit; no code can run.
 
         Raises
         ------
@@ -150,3 +153,16 @@ class FittedAttributes:
         detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
         detector._fitted = model
         return detector
+
+    def _as_table(self, values: np.ndarray) -> np.ndarray:
+        """Codes ``(N, C)`` of a table with more than plain numbers as the DataFrame that they stand for."""
+        columns = self._fitted.columns
+        return values if columns is None else decoded(values, columns)  # type: ignore[return-value]  # a table for one
+
+    def __sklearn_tags__(self) -> Tags:
+        tags: Tags = super().__sklearn_tags__()  # type: ignore[misc]  # of scikit-learn's BaseEstimator
+        tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = tags.input_tags.categorical = tags.input_tags.string = True
+        tags.input_tags.allow_nan = self.missing != "refuse"
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

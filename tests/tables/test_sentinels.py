@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from click.testing import CliRunner
+
+from vae_anomaly.cli import main
 from vae_anomaly.columns import Column, Columns
 from vae_anomaly.storage.rows import RowsInMemory
 from vae_anomaly.tables.sentinels import likely_sentinels
@@ -28,3 +33,13 @@ def test_a_gap_counts_as_no_value_and_a_category_has_none() -> None:
     marked[:10], marked[10:20] = -9999, np.nan
     columns = Columns([Column(name="a", kind="number"), Column(name="b", kind="category", levels=("x", "y"))])
     assert likely_sentinels(RowsInMemory(marked, ("a", "b"), "X", columns)) == {0: (-9999, 0.01)}
+
+
+def test_the_command_notes_them(tmp_path: Path) -> None:
+    marked = pd.DataFrame(X, columns=list("abcd"))
+    marked.loc[:9, "b"] = -9999
+    marked.to_csv(tmp_path / "t.csv", index=False)
+    arguments = ["fit", "--data", f"{tmp_path}/t.csv", "--epochs", "1", "--no-report", "--output", f"{tmp_path}/t.vae"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "note: column 'b': -9999 in 1.0% of the rows, far from all others" in result.stderr

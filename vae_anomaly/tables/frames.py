@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.storage.rows import TYPES
 
 FEW_ROWS = 20
+BLOCK_BYTES = 32 << 20
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +67,14 @@ def frame_of_array(X: np.ndarray) -> pd.DataFrame:
 def is_sparse(X: Any) -> bool:
     """Whether these are rows of a sparse matrix, or a DataFrame of sparse columns."""
     return hasattr(X, "toarray") and hasattr(X, "nnz")
+
+
+def dense_blocks(X: Any) -> Iterator[np.ndarray]:
+    """Sparse rows as dense ones, 32 MiB at a time."""
+    rows = X.tocsr()
+    step = max(1, BLOCK_BYTES // max(1, 8 * X.shape[1]))
+    for start in range(0, X.shape[0], step):
+        yield dense(rows[start : start + step])
 
 
 def dense(X: Any) -> np.ndarray:
