@@ -49,8 +49,9 @@ class Column:
             there = array[~np.isnan(array)] if array.dtype.kind == "f" else array
             self.numbers = self.numbers or len(there) > 0
             if self.whole and len(there):
-                self.whole = bool((there[:LOOKED_AT] >= 0).all() and (there[:LOOKED_AT] % 1 == 0).all())
-                self.whole = self.whole and bool((there >= 0).all() and (there % 1 == 0).all())
+                some = there[:LOOKED_AT]
+                self.whole = bool((some >= 0).all() and (some == np.floor(some)).all())
+                self.whole = self.whole and bool((there >= 0).all() and (there == np.floor(there)).all())
             return
         if values.dtype == bool or values.dtype == object:
             self.mixed = True

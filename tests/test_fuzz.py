@@ -48,7 +48,17 @@ def test_broken_input_gives_a_result_or_one_clear_error(name: str) -> None:
     seeds = target.seeds()
     for seed in [*seeds, b""]:
         targets.run_one(name, seed)
-    slow = name in ("csv", "parquet", "image", "scores-csv", "model-config")
+    slow = name in (
+        "csv",
+        "csv-dialects",
+        "csv-gz",
+        "xlsx",
+        "columns",
+        "parquet",
+        "image",
+        "scores-csv",
+        "model-config",
+    )
 
     @given(broken(seeds))
     @settings(max_examples=40 if slow else 150, deadline=None, derandomize=True, database=None)

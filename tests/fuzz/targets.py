@@ -23,12 +23,16 @@ import pandas as pd
 from PIL import Image
 
 from vae_anomaly.datasets import chunks, idx, load_file, load_labels
+from vae_anomaly.datasets.reading import TableNote
 from vae_anomaly.errors import DataError, ModelFileError
+from vae_anomaly.fitting.samples import rows_to_fit
+from vae_anomaly.parameters import DEFAULTS
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_schema import read_description
 from vae_anomaly.storage.record_log import RecordLog, digest_of
 from vae_anomaly.storage.score_table import read_score_table
 from vae_anomaly.storage.strict_json import loads
+from vae_anomaly.tables.encoding import encoded
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
@@ -128,6 +132,37 @@ def csv_seeds() -> list[bytes]:
     return [text.encode() for text in (frame.to_csv(), frame.to_csv(index=False), frame.to_csv(header=False))]
 
 
+def mixed_frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "n": [1.5, None, 2.0, 3.25],
+            "s": ["x", "y", None, "x"],
+            "t": ["2024-01-01", "2024-01-02", "2024-02-03", "2024-02-04"],
+        }
+    )
+
+
+def dialect_seeds() -> list[bytes]:
+    frame = mixed_frame()
+    texts = [frame.to_csv(index=False, sep=sep, decimal=mark) for sep, mark in ((";", ","), ("\t", "."), ("|", "."))]
+    texts += ["# a title\n\n" + texts[0], "a;b\n1.234,5;$ 3\n2.345,5;4 %\n"]
+    return [text.encode(encoding) for text, encoding in zip(texts, ("utf-8", "utf-16", "latin-1") * 2, strict=False)]
+
+
+def xlsx_seeds() -> list[bytes]:
+    file = io.BytesIO()
+    mixed_frame().to_excel(file, index=False)
+    return [file.getvalue()]
+
+
+def to_fit(path: Path) -> None:
+    """Read a table, find out its columns, and encode it again by them: the same codes."""
+    table = load_file(path).X
+    rows = rows_to_fit(table, DEFAULTS)
+    if rows.columns is not None:
+        np.testing.assert_array_equal(encoded(table, rows.columns), rows.values)
+
+
 def parquet_seeds() -> list[bytes]:
     frame = pd.DataFrame(ROWS, columns=list("abc"))
     return [saved(lambda file: frame.to_parquet(file)), saved(lambda file: frame[["a"]].to_parquet(file))]
@@ -180,6 +215,12 @@ TARGETS: dict[str, Target] = {
     "npy": Target(partial(by_path, "data.npy", both), numpy_seeds),
     "npz": Target(partial(by_path, "data.npz", both), npz_seeds),
     "csv": Target(partial(by_path, "data.csv", both), csv_seeds),
+    "csv-dialects": Target(partial(by_path, "data.txt", both), dialect_seeds),
+    "csv-gz": Target(
+        partial(by_path, "data.csv.gz", both), lambda: [gzip.compress(data, mtime=0) for data in csv_seeds()]
+    ),
+    "xlsx": Target(partial(by_path, "data.xlsx", both), xlsx_seeds),
+    "columns": Target(partial(by_path, "data.csv", to_fit), lambda: [*csv_seeds(), *dialect_seeds()]),
     "parquet": Target(partial(by_path, "data.parquet", both), parquet_seeds),
     "image": Target(partial(by_path, "images/a.png", lambda path: both(path.parent)), image_seeds),
     "labels": Target(partial(by_path, "labels.csv", load_labels), label_seeds),
@@ -197,5 +238,6 @@ def run_one(name: str, data: bytes) -> None:
     """One execution: anything but a result, `DataError` or `ModelFileError` gets out, warnings included."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", TableNote)
         with contextlib.suppress(DataError, ModelFileError):
             TARGETS[name].read(data)

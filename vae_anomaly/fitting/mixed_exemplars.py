@@ -29,7 +29,7 @@ from torch import Tensor
 
 from vae_anomaly.fitting.exemplars import ENOUGH_ROWS
 from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
-from vae_anomaly.model.likelihoods.mixed import AVERAGE_ROWS, SMALLEST_VARIANCE, Mixed
+from vae_anomaly.model.likelihoods.mixed import AVERAGE_ROWS, Mixed
 from vae_anomaly.model.priors.exemplars import Exemplars, most_exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
@@ -37,6 +37,7 @@ from vae_anomaly.scoring.blocks import by_block
 
 SHARES = (1.0, 0.75, 0.5)
 STEPS = 15
+SMALLEST_KERNEL = 1e-2  # a tenth of a deviation: rows that come in pairs, or values of a few, would have no width
 SMALLEST_EPSILON, LARGEST_EPSILON = 1e-4, 0.9
 
 
@@ -159,7 +160,7 @@ class Kernels:
             weights = here * (r @ there)
             squared = values.square() * weights - 2 * values * here * (r @ (there * means))
             squared = squared + here * (r @ (there * means.square()))
-            self.variance = shrunk(squared.sum(dim=0), weights.sum(dim=0)).clamp(min=SMALLEST_VARIANCE)
+            self.variance = shrunk(squared.sum(dim=0), weights.sum(dim=0)).clamp(min=SMALLEST_KERNEL)
         if self.p.n_groups:
             there = self.observed[:, n:]
             of_match, of_even = ((x[:, n:] * (r @ (there * part / probability))).sum(dim=0) for part in (match, even))
