@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,8 +23,9 @@ class NameList(click.ParamType):  # type: ignore[type-arg]  # generic only in la
     def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        names = tuple(part.strip() for part in next(csv.reader([value], skipinitialspace=True), []))
-        if not names or not all(names):
+        lines = list(csv.reader(io.StringIO(value, newline=""), skipinitialspace=True))
+        names = tuple(part.strip() for line in lines for part in line)
+        if len(lines) != 1 or not all(names):
             self.fail(f"{value!r} is not a list of names such as 0,1,2", param, ctx)
         return tuple(dict.fromkeys(names))
 

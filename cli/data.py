@@ -348,10 +348,14 @@ def quoted(name: str) -> str:
     return name if "," not in name and '"' not in name else '"' + name.replace('"', '""') + '"'
 
 
-def load_samples(given: DataOptions, model: VAEDetector) -> Dataset:
-    """The samples of a file for a model, or the test part of a named data set."""
+def check_one_source(given: DataOptions) -> None:
+    """Refuse options that name no data, or two."""
     if (given.data is None) == (given.dataset is None):
         raise click.UsageError("give either DATA or --dataset")
+
+
+def load_samples(given: DataOptions, model: VAEDetector) -> Dataset:
+    """The samples of a file for a model, or the test part of a named data set."""
     if given.data is None:
         return load_named_parts(given.dataset, given.data_dir)[2]
     return load_own_data(given.data, given.labels, given.label_column, reading_for(model, given.reading))

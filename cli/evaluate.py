@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.data import DataOptions, check_one_source, is_normal, load_samples, normal_classes
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.storage.outputs import Output
@@ -38,6 +38,7 @@ def evaluate(
     given = DataOptions(**data_options)
     if output is not None:
         check_outputs({"--model": model} | data_inputs(given), Output("--output", output))
+    check_one_source(given)
     detector = options.load_detector(model, device, score_name)
     samples = load_samples(given, detector)
     if samples.labels is None:

@@ -38,7 +38,7 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         f"model      {model}, its SHA-256 matches",
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
-        *titled("columns", inspected_lines(config["columns"])),
+        *titled("columns", inspected_lines(config.get("columns"))),
         f"training   {len(config['history'])} epochs",
         *titled("threshold", describe_calibration(options.calibration_in(config))),
         "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),

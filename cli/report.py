@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, is_normal, load_samples, normal_classes, samples_for
+from vae_anomaly.cli.data import DataOptions, check_one_source, is_normal, load_samples, normal_classes, samples_for
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.report_contents import build_report
 from vae_anomaly.cli.text import print_lines
@@ -40,6 +40,7 @@ def report(model: Path, output: Path, score_name: str | None, device: str, **dat
     given = DataOptions(**data_options)
     check_outputs({"MODEL": model} | data_inputs(given), Output("--output", output, entries="*"))
     check_report_folder(output)
+    check_one_source(given)
     detector = options.load_detector(model, device, score_name)
     samples = samples_for(detector.model_, load_samples(given, detector), given.id_columns)
     if samples.labels is None and given.normal is not None:

@@ -51,7 +51,7 @@ def load_file(path: Path, label_column: str | None = None, reading: Reading = IN
         check_label_column(path, label_column)
         X = data.on_disk()
         if X is not None:
-            check_samples(X, str(path))
+            check_samples(X, str(path), gaps=True)
             return Dataset(X, str(path))
     parts: list[Dataset] = []
     n_bytes = 0
@@ -92,7 +92,7 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
     What a table may hold is up to the model.
     """
     if isinstance(part.X, np.ndarray):
-        check_samples(part.X, part.source, first_row)
+        check_samples(part.X, part.source, first_row, gaps=True)
     return replace(part, row_numbers=np.arange(first_row, first_row + len(part)))
 
 

@@ -437,9 +437,11 @@ def test_gaps_in_training_are_left_out_alike_in_frames_and_arrays() -> None:
     np.testing.assert_array_equal(in_batches.score_samples(GAPS), expected)
 
 
-def test_what_a_mixed_model_gives_back_are_codes(fitted: VAEDetector) -> None:
+def test_what_a_mixed_model_gives_back_is_a_table(fitted: VAEDetector) -> None:
+    columns = list(fitted.model_.columns.names)
     assert fitted.reconstruct(FRAME).shape == (N, 6)
-    sample = fitted.sample(5)
-    colour = fitted.model_.columns.names.index("colour")
-    assert set(sample[:, colour]) <= {0.0, 1.0, 2.0, 3.0}
+    for table in (fitted.sample(5), fitted.reconstruct(FRAME), fitted.inverse_transform(fitted.transform(FRAME))):
+        assert list(table.columns) == columns
+        assert set(table["colour"]) <= {*FRAME["colour"].dropna(), "other"}
+        assert table["when"].dtype.kind == "M"
     assert fitted.transform(FRAME).shape == (N, fitted.model_.latent_dim)

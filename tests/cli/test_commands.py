@@ -93,7 +93,7 @@ def test_any_command_takes_another_score(table_model: Path, own_folder: Path, ma
         (["fit", "--normal", "0,,1"], "'0,,1' is not a list of names"),
         (["fit", "--normal", "0", "--dataset", "cifar"], "'cifar' is not one of"),
         (["fit", "--normal", "0", "--epochs", "0"], "0 is not in the range x>=1"),
-        (["fit", "--normal", "0", "--labels", "."], "--labels and --label-column go with --data"),
+        (["fit", "--normal", "0", "--labels", "."], "--labels, --label-column and --id-column go with --data"),
         (["fit", "--data", "missing.npy"], "'missing.npy' does not exist"),
         (["fit", "--data", ".", "--dataset", "digits"], "not both"),
         (["fit", "--normal", "0", "--contamination", "0.9"], "neither 'auto' nor a number in (0, 0.5]"),
@@ -113,7 +113,7 @@ def test_usage_errors_exit_with_2(arguments: list[str], message: str) -> None:
 def test_data_errors_exit_with_1(make_table, own_folder: Path, table_model: Path, digits_model: Path) -> None:
     np.save("X.npy", make_table(20))
     np.save("wide.npy", np.zeros((5, 9)))
-    np.save("nan.npy", np.array([[1.0, np.nan]]))
+    np.save("inf.npy", np.array([[1.0, np.inf]]))
     np.save("y.npy", np.arange(20) % 3)
     np.save("short.npy", np.zeros(3, int))
     np.save("flags.npy", np.arange(64) % 2)
@@ -121,7 +121,7 @@ def test_data_errors_exit_with_1(make_table, own_folder: Path, table_model: Path
     Path("broken.vae").write_bytes(table_model.read_bytes()[:-100])
     cases = {
         "no samples of class 12; its classes are 0, 1": ("fit", "--normal", "0,12", "--dataset", "digits"),
-        "row 0, column 1 is nan": ("fit", "--data", "nan.npy"),
+        "row 0, column 1 is inf": ("fit", "--data", "inf.npy"),
         "has 3 labels, X.npy has 20 samples": ("fit", "--data", "X.npy", "--labels", "short.npy"),
         "name the normal ones, such as --normal 0": ("fit", "--data", "X.npy", "--labels", "y.npy"),
         "needs images of at least 8 x 8": ("fit", "--data", "X.npy", "--architecture", "conv"),

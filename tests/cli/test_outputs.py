@@ -33,6 +33,8 @@ LOSSES: list[tuple[str, str]] = [
     ("fit --data d.npy --output kept/a.checkpoint --checkpoint kept", ""),
     ("fit --data images --output images/0/0.png", "images/0/0.png"),
     ("fit --dataset mnist --data-dir named --normal 0 --output named/mnist/train-images-idx3-ubyte", ""),
+    ("find d.csv --output d.csv", "d.csv"),
+    ("find d.csv --train m.csv --output m.csv", "m.csv"),
     ("score d.npy --model t.vae --output d.npy", "d.npy"),
     ("score d.csv --model t.vae --output d.csv", "d.csv"),
     ("score d.npy --model m.csv --output m.csv", "m.csv"),

@@ -17,7 +17,9 @@ OFFERED = [parameter for parameter in PARAMETERS if parameter.option is not None
 KINDS = [
     kind
     for kind in vars(parameters).values()
-    if isinstance(kind, type) and issubclass(kind, parameters.Constraint) and kind is not parameters.Constraint
+    if isinstance(kind, type)
+    and issubclass(kind, parameters.Constraint)
+    and kind not in (parameters.Constraint, parameters.NamesOf)  # a mapping has several options of its own
 ]
 TAKEN = {
     "1": (parameters.Integer(), 1),

@@ -54,7 +54,7 @@ def test_score_reads_a_pipe_and_survives_a_closed_one(table_model: Path, make_ta
     command = f"{sys.executable} -m vae_anomaly.cli score - --model {table_model} < X.csv | head -n 2"
     result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr == ""
+    assert result.stderr == "note: standard input is read with no header (columns are named 0 to 5)\n"
 
 
 def test_fdr_decides_all_samples_together(table_model: Path, make_table, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,10 +74,9 @@ def test_results_are_shown_escaped(evil: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (("fit", "--data", f"{EVIL}.csv"), 1),
         (("fit", "--data", f"{EVIL}.csv", "--label-column", EVIL), 1),
         (("fit", "--data", f"{EVIL}.csv", "--label-column", "label"), 1),
-        (("fit", "--data", f"{EVIL}.csv", "--label-column", "label", "--normal", EVIL), 1),
+        (("fit", "--data", f"{EVIL}.csv", "--label-column", "label", "--normal", EVIL), 2),
         (("fit", "--data", f"{EVIL}.npy"), 2),
         (("fit", "--normal", "0", f"--{EVIL}"), 2),
         (("inspect", f"{EVIL}.csv"), 1),

@@ -169,8 +169,8 @@ def test_rows_of_errors_count_across_chunks(tmp_path: Path) -> None:
     path.write_text("a\n" + "1\n" * 40 + "1,2\n")
     with pytest.raises(DataError, match="not a table with 1 columns"):
         list(chunks(path, 7))
-    np.save(tmp_path / "late.npy", np.vstack([np.ones((40, 2)), [[1, np.nan]]]))
-    with pytest.raises(DataError, match="row 40, column 1 is nan"):
+    np.save(tmp_path / "late.npy", np.vstack([np.ones((40, 2)), [[1, np.inf]]]))
+    with pytest.raises(DataError, match="row 40, column 1 is inf"):
         list(chunks(tmp_path / "late.npy", 7))
 
 
@@ -211,7 +211,7 @@ def test_pickles_are_never_read(tmp_path: Path, name: str) -> None:
         (np.zeros((3, 0)), "holds no samples"),
         (np.array([["a"]]), "needs real numbers"),
         (np.array([[1j]]), "needs real numbers"),
-        (np.array([[1.0], [np.nan]]), "row 1, column 0 is nan"),
+        (np.array([[1.0], [np.inf]]), "row 1, column 0 is inf"),
         (np.array([[1.0], [-np.inf]]), "row 1, column 0 is -inf"),
         (np.array([[[1.0, np.nan]]]), "row 0, column 0, 1 is nan"),
     ],

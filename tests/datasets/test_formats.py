@@ -111,7 +111,7 @@ def test_ranges_of_rows_are_read_by_path_and_by_url(path: Path, name: str, by_ur
     assert isinstance(stamp(location), str)
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in SHARDABLE])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in (*SHARDABLE, "parquet_folder")])
 def test_other_formats_are_not_cut(path: Path, name: str) -> None:
     with pytest.raises(DataError, match=r"(is scored on one machine only|kind of data): .*.npy, .parquet, .zarr"):
         data_files(str(path))

@@ -266,12 +266,12 @@ def test_a_folder_with_other_files_is_refused(make_table) -> None:
 
 @pytest.mark.parametrize(("kind", "row"), [("npy", 700), ("parquet", 700), ("zarr", 700), ("folder", 1200)])
 @pytest.mark.filterwarnings("ignore:X has feature names")
-def test_a_shard_with_nan_is_reported_and_stops_no_other(
+def test_a_shard_with_infinity_is_reported_and_stops_no_other(
     monkeypatch, in_process, kind: str, row: int, make_table, table_detector
 ) -> None:
     X = make_table(N, seed=8)
     healthy = X.copy()
-    X[row, 2] = np.nan
+    X[row, 2] = np.inf
     where = save(X, kind)
     words = ("score", where, "--model", "m.vae", "--engine", "processes", "--shard-rows", 300, "--output", "out")
     result = run(*words)
@@ -280,7 +280,7 @@ def test_a_shard_with_nan_is_reported_and_stops_no_other(
     shown = 200 if kind == "folder" else row  # in the file
     assert line.startswith("rows ")
     assert f"row {shown}, column " in line
-    assert line.endswith("is nan: fill in or drop missing and infinite values first")
+    assert line.endswith("is inf: fill in or drop missing and infinite values first")
     assert "Error: 1 of " in summary
     (failed,) = json.loads(Path("out/_summary.json").read_text())["failed"]
     assert failed["start"] <= row < failed["start"] + failed["n_rows"]

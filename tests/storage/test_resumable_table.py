@@ -98,9 +98,10 @@ def test_a_folder_of_images_continues_too(tmp_path: Path, monkeypatch, image_det
 
 def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
     """Leave what the command would, killed after its first rows."""
-    from vae_anomaly.cli.score_table import identity_of
+    from vae_anomaly.cli.score_table import Source, identity_of
+    from vae_anomaly.datasets.reading import INFERRED
 
-    identity = identity_of(FittedModel.load(words[3]), Path(words[1]), None)
+    identity = identity_of(FittedModel.load(words[3]), Source(Path(words[1]), None, INFERRED, ()))
     with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), identity) as table:
         table.write(frame)
         raise Killed

@@ -167,7 +167,7 @@ def test_other_buffers_are_refused(name: str) -> None:
 
 @every_prior
 def test_no_buffer_is_longer_than_a_fit_makes_it(name: str) -> None:
-    kind, known = PRIORS[name], {"latent_dim": LATENT, "n_features": D}
+    kind, known = PRIORS[name], {"latent_dim": LATENT, "n_parameters": D}
     limits = kind.limits(LATENT, D)
     assert limits.keys() == {letter for shape in kind.shapes.values() for letter in shape} - known.keys()
     for letter, limit in limits.items():
