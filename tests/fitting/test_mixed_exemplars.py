@@ -24,7 +24,7 @@ def kernels(n: int = 60, *, gaps: bool = True) -> Kernels:
         numbers[::7, 1] = math.nan
         levels[::5] = 0
     x = torch.cat([numbers, levels], dim=1)
-    return Kernels.around(Mixed(2, (3,)).double(), x, torch.zeros_like(x))
+    return Kernels.around(Mixed(2, (3,)).double(), x, torch.zeros_like(x), [0, 1])
 
 
 def log_density(fit: Kernels, rows: Tensor) -> float:
@@ -60,7 +60,7 @@ def test_every_exemplar_is_a_distribution() -> None:
 
 def test_widths_stay_within_their_bounds() -> None:
     for x in (torch.zeros(30, 5), torch.eye(30, 5), 1e3 * torch.ones(30, 5)):
-        fit = Kernels.around(Mixed(2, (3,)).double(), x.double(), torch.zeros_like(x).double())
+        fit = Kernels.around(Mixed(2, (3,)).double(), x.double(), torch.zeros_like(x).double(), [0, 1])
         fit.x[:, 2:] = torch.nn.functional.one_hot(torch.zeros(30, dtype=torch.long), 3)
         fit = fit.with_share(1.0)
         assert (fit.variance >= SMALLEST_VARIANCE).all()
@@ -89,3 +89,14 @@ def test_exemplars_are_the_rows_where_nothing_else_is_known() -> None:
     odd = pd.DataFrame({"c": ["a", "never seen"], "x": [0.0, 0.0]})
     usual, unseen = detector.score_samples(odd)
     assert unseen < usual
+
+
+def test_an_unseen_weekday_is_no_odder_than_an_unseen_level() -> None:
+    days = pd.date_range("2024-01-01", periods=300, freq="D")
+    days = days[days.day_of_week < 5]
+    frame = pd.DataFrame({"day": days, "word": ["a", "b"] * (len(days) // 2) + ["a"] * (len(days) % 2)})
+    detector = VAEDetector(epochs=2).fit(frame)
+    odd = pd.DataFrame({"day": [days[100], days[99] + pd.Timedelta(days=1)], "word": ["a", "a"]})
+    odd.loc[1, "day"] = next(day for day in pd.date_range(days[100], periods=7) if day.day_of_week == 6)
+    usual, sunday = detector.score_samples(odd)
+    assert 0.5 < usual - sunday < 20

@@ -21,7 +21,8 @@ among those j that no weight was fitted to, and one, the rows themselves, where 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from vae_anomaly.fitting.exemplars import ENOUGH_ROWS
 from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
 from vae_anomaly.model.likelihoods.mixed import AVERAGE_ROWS, Mixed
 from vae_anomaly.model.priors.exemplars import Exemplars, most_exemplars
+from vae_anomaly.model.table_scaling import TableScaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
@@ -38,6 +40,7 @@ from vae_anomaly.scoring.blocks import by_block
 SHARES = (1.0, 0.75, 0.5)
 STEPS = 15
 SMALLEST_KERNEL = 1e-2  # a tenth of a deviation: rows that come in pairs, or values of a few, would have no width
+SMALLEST_OF_CYCLE = 1e-1  # a day of the week that no row has is then as odd as a level that none has, and no odder
 SMALLEST_EPSILON, LARGEST_EPSILON = 1e-4, 0.9
 
 
@@ -52,7 +55,8 @@ class TableExemplarsFit(PriorFit):
         raw, of_training = rows.sample_of_both(most_exemplars(p.exemplar_parameters))
         results = by_block(vae, raw, lambda units: (vae.encode(units).mu, vae.decode(vae.encode(units).mu), units))
         latents, decoded, units = (torch.from_numpy(result).to(vae.scaling.loc) for result in results)
-        kernels = Kernels.around(p, units.double(), decoded.double())
+        assert isinstance(vae.scaling, TableScaling)  # as of every table that has this likelihood
+        kernels = Kernels.around(p, units.double(), decoded.double(), vae.scaling.linear_units)
         held_out = torch.from_numpy(np.flatnonzero(~of_training))
         shares = SHARES if len(held_out) >= ENOUGH_ROWS else SHARES[:1]
         fits = [kernels.with_share(share) for share in shares]
@@ -78,6 +82,8 @@ class Kernels:
         Of the row in its exemplar.
     variance, epsilon
         Of numeric units ``(P,)`` and of categories ``(G,)``.
+    smallest
+        The least variance of each numeric unit, ``(P,)``.
     """
 
     p: Mixed
@@ -88,22 +94,23 @@ class Kernels:
     share: float
     variance: Tensor
     epsilon: Tensor
+    smallest: Tensor
 
     @classmethod
-    def around(cls, p: Mixed, x: Tensor, decoded: Tensor) -> Kernels:
-        """Kernels whose widths are not fitted yet."""
+    def around(cls, p: Mixed, x: Tensor, decoded: Tensor, linear_units: Sequence[int]) -> Kernels:
+        """Kernels whose widths are not fitted yet; numeric units that are not linear are of a date's cycles."""
         levels = x[:, p.n_numeric :]
         counts = levels.sum(dim=0) + 0.5
         group = torch.tensor(p.group_of_level, device=x.device, dtype=torch.long)
         totals = counts.new_zeros(p.n_groups).index_add_(0, group, counts)
         start = counts.new_full((p.n_numeric,), 0.3), counts.new_full((p.n_groups,), 0.1)
-        return cls(p, x, decoded, counts / totals[group], p.observed(x), 1.0, *start)
+        smallest = counts.new_full((p.n_numeric,), SMALLEST_OF_CYCLE)
+        smallest[list(linear_units)] = SMALLEST_KERNEL
+        return cls(p, x, decoded, counts / totals[group], p.observed(x), 1.0, *start, smallest)
 
     def with_share(self, share: float) -> Kernels:
         """The same with this share, and the widths that suit it."""
-        fitted = Kernels(
-            self.p, self.x, self.decoded, self.frequency, self.observed, share, self.variance, self.epsilon
-        )
+        fitted = replace(self, share=share)
         if len(self.x) > 1:
             rows = torch.arange(min(len(self.x), LIKELIHOOD_ROWS), device=self.x.device)
             for _ in range(STEPS):
@@ -160,7 +167,7 @@ class Kernels:
             weights = here * (r @ there)
             squared = values.square() * weights - 2 * values * here * (r @ (there * means))
             squared = squared + here * (r @ (there * means.square()))
-            self.variance = shrunk(squared.sum(dim=0), weights.sum(dim=0)).clamp(min=SMALLEST_KERNEL)
+            self.variance = shrunk(squared.sum(dim=0), weights.sum(dim=0)).clamp(min=self.smallest)
         if self.p.n_groups:
             there = self.observed[:, n:]
             of_match, of_even = ((x[:, n:] * (r @ (there * part / probability))).sum(dim=0) for part in (match, even))
