@@ -14,6 +14,7 @@ from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from vae_anomaly.detector import VAEDetector
 
@@ -73,7 +74,7 @@ def write_grid(output: Path, detector: VAEDetector, samples: np.ndarray) -> None
         figure.savefig(file, format="png", dpi=100)
 
 
-def write_table(output: Path, detector: VAEDetector, samples: np.ndarray) -> None:
+def write_table(output: Path, detector: VAEDetector, samples: np.ndarray | pd.DataFrame) -> None:
     """Write samples as rows of a .csv, with a header if the model knows names of features."""
     import pandas as pd
 
