@@ -69,6 +69,13 @@ reading_options = (
         help="Whether the first line has names of columns.  [default: judged by its cells, or by the model's names]",
     ),
     click.option("--skip-rows", type=click.IntRange(0), help="Lines before the table, such as titles."),
+    click.option(
+        "--missing-columns",
+        type=click.Choice(("refuse", "as-gaps")),
+        default="refuse",
+        show_default=True,
+        help="What to do where a table lacks columns of the model.",
+    ),
 )
 (device_option,) = (parameter_option(parameter) for parameter in PARAMETERS if parameter.name == "device")
 address_option = click.option(
@@ -85,7 +92,9 @@ def table_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_reading(*args: Any, **given: Any) -> Any:
-        said = {name: given.pop(name) for name in ("sep", "decimal", "encoding", "header", "skip_rows")}
+        said = {
+            name: given.pop(name) for name in ("sep", "decimal", "encoding", "header", "skip_rows", "missing_columns")
+        }
         return command(*args, reading=Reading(**said), **given)
 
     for decorate in reversed((label_column_option, *reading_options)):

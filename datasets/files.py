@@ -7,7 +7,8 @@ taken because a header asks for it: the readers in `vae_anomaly.storage` state t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.datasets.formats import facts_of, open_format, suffixes
 from vae_anomaly.datasets.formats.base import ALL_ROWS
 from vae_anomaly.datasets.locations import STDIN, Location
-from vae_anomaly.datasets.reading import INFERRED, Reading
+from vae_anomaly.datasets.reading import INFERRED, Reading, TableNote
 from vae_anomaly.datasets.standard_input import SOURCE, stdin_chunks
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples
@@ -80,6 +81,8 @@ def chunks(
     source = SOURCE if path == STDIN else str(path)
     seen = first_row
     for part in unchecked_chunks(path, n_rows, label_column, first_row, reading):
+        if reading.missing_columns == "as-gaps":
+            part = with_gaps(part, reading.columns or {}, says_so=seen == first_row)
         yield numbered(part, seen)
         seen += len(part)
     if not seen:
@@ -94,6 +97,18 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
     if isinstance(part.X, np.ndarray):
         check_samples(part.X, part.source, first_row, gaps=True)
     return replace(part, row_numbers=np.arange(first_row, first_row + len(part)))
+
+
+def with_gaps(part: Dataset, kinds: Mapping[str, str], *, says_so: bool) -> Dataset:
+    """A table with gaps for all columns of a model that it lacks, but identifiers; which they are is noted."""
+    if isinstance(part.X, np.ndarray):
+        return part
+    there = set(map(str, part.X.columns))
+    missing = [name for name, kind in kinds.items() if name not in there and kind != "identifier"]
+    if missing and says_so:
+        named = ", ".join(map(repr, missing))
+        warnings.warn(TableNote(f"{part.source} lacks {named}, which count as gaps"), stacklevel=2)
+    return replace(part, X=part.X.assign(**dict.fromkeys(missing, np.nan)))
 
 
 def joined(parts: Sequence[np.ndarray | pd.DataFrame]) -> np.ndarray | pd.DataFrame:

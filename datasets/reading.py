@@ -30,6 +30,8 @@ class Reading:
         The kinds of the columns that a model has, by name: number, category, date, identifier or constant. A column
         without a name is named by its number. With it nothing is inferred of columns, and names decide whether there
         is a header.
+    missing_columns
+        "as-gaps": columns that the model has and the table lacks are all gaps. "refuse": that is the model's to refuse.
     """
 
     sep: str | None = None
@@ -38,6 +40,7 @@ class Reading:
     header: bool | None = None
     skip_rows: int | None = None
     columns: Mapping[str, str] | None = None
+    missing_columns: str = "refuse"
 
 
 INFERRED = Reading()

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly import FittedModel, VAEDetector
+from vae_anomaly.cli import main
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import SCORES
 
@@ -445,3 +447,19 @@ def test_what_a_mixed_model_gives_back_is_a_table(fitted: VAEDetector) -> None:
         assert set(table["colour"]) <= {*FRAME["colour"].dropna(), "other"}
         assert table["when"].dtype.kind == "M"
     assert fitted.transform(FRAME).shape == (N, fitted.model_.latent_dim)
+
+
+def test_missing_columns_may_count_as_gaps(fitted: VAEDetector, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m.vae")
+    FRAME.drop(columns=["size", "colour"]).to_csv(tmp_path / "t.csv", index=False)
+    words = ["score", f"{tmp_path}/t.csv", "--model", f"{tmp_path}/m.vae", "--output", f"{tmp_path}/s.csv"]
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 1
+    assert "'size'" in refused.stderr
+    assert "'colour'" in refused.stderr
+    result = CliRunner().invoke(main, [*words, "--missing-columns", "as-gaps"])
+    assert result.exit_code == 0, result.output
+    assert "lacks" in result.stderr
+    assert "'size'" in result.stderr
+    expected = -fitted.score_samples(FRAME.assign(size=np.nan, colour=np.nan))
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "s.csv")["anomaly_score"], expected)
