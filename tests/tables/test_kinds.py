@@ -19,6 +19,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.tables import kinds
 from vae_anomaly.tables.codes import TableInference
 from vae_anomaly.tables.encoding import encoded
+from vae_anomaly.tables.kinds import ColumnInference
 
 DAYS = pd.date_range("2020-01-01", periods=60)
 TIMES = pd.date_range("2020-01-01", periods=60, freq="11h")
@@ -151,3 +152,14 @@ def test_all_problems_are_in_one_message() -> None:
         "f.csv: column 'b' has 5 gaps, which missing='refuse' does not take",
         "f.csv: column 'c' is to be a date, and it holds boolean values",
     ]
+
+
+def test_dates_that_could_begin_with_the_day_or_the_month_are_noted() -> None:
+    def note(texts: list[str]) -> str:
+        inference = ColumnInference("day", "X")
+        inference.add(pd.Series(texts * 20))
+        return inference.column("ignore")[0].note
+
+    assert "month/day/year would fit too" in note(["01/02/2024", "03/04/2024"])
+    assert note(["31/01/2024", "03/04/2024"]) == ""
+    assert note(["01/31/2024", "03/04/2024"]) == ""

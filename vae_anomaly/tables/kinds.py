@@ -17,6 +17,7 @@ are not the first of a month and two weeks pass, of the year if some are not in 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ import numpy as np
 from vae_anomaly.columns import CYCLES, MAX_LEVELS, YEAR, Column
 from vae_anomaly.errors import DataError
 from vae_anomaly.tables.values import (
+    DAY_FIRST,
+    MONTH_FIRST,
     date_form,
     family,
     numbers_of,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_TEXTS = 20
+EITHER_FIRST = "read as day/month/year, and month/day/year would fit too: year-month-day leaves no doubt"
 MOST_TEXTS = 1_000_000  # different ones that are counted; a column with more is free text, if the user says nothing
 
 
@@ -184,7 +188,10 @@ class ColumnInference:
             if form is not None:
                 values = parsed_dates(texts, form)
                 why = f"text that is dates{form and f' of the form {form}'}"
-                return self._date(why, parts_of_dates(values), np.ptp(values), form, marks_gaps=marks_gaps), values
+                column = self._date(why, parts_of_dates(values), np.ptp(values), form, marks_gaps=marks_gaps)
+                if form == DAY_FIRST and not np.isnan(parsed_dates(texts, MONTH_FIRST)).any():
+                    column = replace(column, note=EITHER_FIRST)
+                return column, values
             if self.given:
                 raise DataError(
                     f"{self.source}: column {self.name!r} is to be dates, and {texts[0]!r} is in no known form"

@@ -15,6 +15,7 @@ from vae_anomaly.columns import DATE_FORMS
 if TYPE_CHECKING:
     import pandas as pd
 
+DAY_FIRST, MONTH_FIRST = "%d/%m/%Y", "%m/%d/%Y"
 SHORTEST_DATE, LONGEST_DATE = 6, 40  # characters
 
 
