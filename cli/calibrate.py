@@ -53,6 +53,7 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Samples to calibrate with, not used in training.  [default: the model's own held-out normals]",
 )
 @options.labels_option
+@options.missing_columns_option
 @options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes of the data that are normal.")
 @click.option(

@@ -20,6 +20,7 @@ from vae_anomaly.errors import DataError
 @click.argument("b", type=click_types.existing_file)
 @click.option("--data", type=click_types.data_path, help="Labelled samples for two models to score.")
 @options.labels_option
+@options.missing_columns_option
 @options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes that are normal.  [default: 0, of labels 0 and 1]")
 @options.device_option

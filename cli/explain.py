@@ -27,6 +27,7 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
     "--top", type=click.IntRange(1), default=10, show_default=True, help="How many features and latents to show."
 )
 @click.option("--output", type=click_types.file_path, help="File to write: .png or .svg for a figure, .json or .txt.")
+@options.missing_columns_option
 @options.table_options
 @options.id_column_option
 @options.score_option

@@ -11,7 +11,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions
 from vae_anomaly.cli.find_run import FindOutputs, run_find
 from vae_anomaly.cli.parameter_options import parameter_option
-from vae_anomaly.datasets.reading import Reading
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.parameters import PARAMETERS
 
 TAKEN = ("contamination", "missing", "epochs", "score_name", "random_state", "device")
@@ -46,6 +46,7 @@ def chosen_parameters(command: Any) -> Any:
     show_default=True,
     help="Write a report: OUTPUT with .report/report.html.",
 )
+@options.missing_columns_option
 @options.table_options
 @options.column_options
 @options.id_column_option
@@ -75,6 +76,8 @@ def find(
     written = output or Path(f"{'stdin' if data == Path('-') else data.name.split('.')[0]}.found.csv")
     if written.suffix not in SUFFIXES:
         raise click.BadParameter(f"{written} is neither {' nor '.join(SUFFIXES)}", param_hint="--output")
+    if train is None and reading.missing_columns != INFERRED.missing_columns:
+        raise click.UsageError("--missing-columns goes with --train, whose columns a table may lack")
     given = DataOptions(
         data=data,
         dataset=None,

@@ -69,13 +69,6 @@ reading_options = (
         help="Whether the first line has names of columns.  [default: judged by its cells, or by the model's names]",
     ),
     click.option("--skip-rows", type=click.IntRange(0), help="Lines before the table, such as titles."),
-    click.option(
-        "--missing-columns",
-        type=click.Choice(("refuse", "as-gaps")),
-        default="refuse",
-        show_default=True,
-        help="What to do where a table lacks columns of the model.",
-    ),
 )
 (device_option,) = (parameter_option(parameter) for parameter in PARAMETERS if parameter.name == "device")
 address_option = click.option(
@@ -87,14 +80,23 @@ workers_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
+SAID_OF_TABLES = ("sep", "decimal", "encoding", "header", "skip_rows", "missing_columns")
+missing_columns_option = click.option(
+    "--missing-columns",
+    type=click.Choice(("refuse", "as-gaps")),
+    default="refuse",
+    show_default=True,
+    help="What to do where a table lacks columns of the model.",
+)
+"""For commands in which a model reads a table; becomes a part of their ``reading``."""
+
+
 def table_options(command: Command) -> Command:
     """Give a command the options that say how a table is read: --label-column, and what becomes its ``reading``."""
 
     @functools.wraps(command)
     def with_reading(*args: Any, **given: Any) -> Any:
-        said = {
-            name: given.pop(name) for name in ("sep", "decimal", "encoding", "header", "skip_rows", "missing_columns")
-        }
+        said = {name: given.pop(name) for name in SAID_OF_TABLES if name in given}
         return command(*args, reading=Reading(**said), **given)
 
     for decorate in reversed((label_column_option, *reading_options)):
@@ -141,6 +143,7 @@ def labelled_data_options(command: Command) -> Command:
         ),
         data_dir_option,
         labels_option,
+        missing_columns_option,
         table_options,
         click.option(
             "--normal",

@@ -13,7 +13,7 @@ from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.score_shards import score_shards
 from vae_anomaly.cli.score_table import Source, score_to_table, score_to_table_resumably
-from vae_anomaly.datasets.reading import Reading
+from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
 
@@ -26,6 +26,7 @@ from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
     type=click.Path(path_type=Path),
     help="File to write: .csv, .parquet, .jsonl or .npy; with --engine a folder.  [default: CSV on stdout]",
 )
+@options.missing_columns_option
 @options.table_options
 @options.id_column_option
 @click.option(
@@ -82,6 +83,11 @@ def score(
     With --engine, DATA is a .npy, .parquet or .zarr file, a folder of such, or a URL, and OUTPUT a folder of parts. The
     same command again scores the parts that are missing.
     """
+    if engine_options["engine"] is not None and reading != INFERRED:
+        raise click.UsageError(
+            "--engine reads files that say themselves how: leave out --sep, --decimal, --encoding, --header, "
+            "--skip-rows and --missing-columns"
+        )
     check_usage(data, output, fdr, engine_options, resume=resume)
     check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], resume=resume))
     if engine_options["engine"] is not None:

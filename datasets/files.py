@@ -82,7 +82,7 @@ def chunks(
     seen = first_row
     for part in unchecked_chunks(path, n_rows, label_column, first_row, reading):
         if reading.missing_columns == "as-gaps":
-            part = with_gaps(part, reading.columns or {}, says_so=seen == first_row)
+            part = with_missing_columns(part, reading.columns or {}, says_so=seen == first_row)
         yield numbered(part, seen)
         seen += len(part)
     if not seen:
@@ -99,7 +99,7 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
     return replace(part, row_numbers=np.arange(first_row, first_row + len(part)))
 
 
-def with_gaps(part: Dataset, kinds: Mapping[str, str], *, says_so: bool) -> Dataset:
+def with_missing_columns(part: Dataset, kinds: Mapping[str, str], *, says_so: bool) -> Dataset:
     """A table with gaps for all columns of a model that it lacks, but identifiers; which they are is noted."""
     if isinstance(part.X, np.ndarray):
         return part
