@@ -51,8 +51,6 @@ class KeptTable:
 
     def ids(self, columns: Columns | None) -> dict[str, np.ndarray]:
         """As `ids_of` of the whole table; of one that is not kept, the columns that the user named."""
-        import numpy as np
-
         if self.id_columns:
             return {name: np.concatenate([part[name] for part in self.named]) for name in self.id_columns}
         table = self.table()

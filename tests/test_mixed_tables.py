@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from vae_anomaly import FittedModel, VAEDetector
 from vae_anomaly.cli import main
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.registry import SCORES
 
 pytestmark = pytest.mark.usefixtures("calibrated_for_elbo_alone")
@@ -463,3 +463,21 @@ def test_missing_columns_may_count_as_gaps(fitted: VAEDetector, tmp_path: Path) 
     assert "'size'" in result.stderr
     expected = -fitted.score_samples(FRAME.assign(size=np.nan, colour=np.nan))
     np.testing.assert_allclose(pd.read_csv(tmp_path / "s.csv")["anomaly_score"], expected)
+
+
+def test_all_columns_at_fault_have_a_line_each(fitted: VAEDetector, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m.vae")
+    spoilt = FRAME.astype({"size": object, "number": object})
+    spoilt.loc[3, "size"], spoilt.loc[5, "number"] = "large", "many"
+    spoilt.to_csv(tmp_path / "t.csv", index=False)
+    result = CliRunner().invoke(main, ["score", f"{tmp_path}/t.csv", "--model", f"{tmp_path}/m.vae"])
+    assert result.exit_code == 1
+    assert "\\n" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert any("row 3, column 'size' is 'large'" in line for line in lines)
+    assert any("row 5, column 'number' is 'many'" in line for line in lines)
+    with pytest.raises(ColumnsError, match=r"row 3, column 'size'[^\n]*\n[^\n]*row 5, column 'number'"):
+        fitted.score_samples(spoilt)
+    refusing = CliRunner().invoke(main, ["find", f"{tmp_path}/t.csv", "--missing", "refuse"])
+    assert refusing.exit_code == 1
+    assert "\\n" not in refusing.stderr

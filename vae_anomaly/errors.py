@@ -8,7 +8,7 @@ class DataError(ValueError):
 
 
 class ColumnsError(DataError):
-    """Columns that do not fit. Its message may have several lines; names in it are on one line each."""
+    """Columns that do not fit. Its message has a line for each of them."""
 
 
 class DataUnavailableError(DataError):

@@ -17,7 +17,7 @@ from vae_anomaly.datasets.locations import Location
 from vae_anomaly.datasets.numbers import Convention, to_numbers
 from vae_anomaly.datasets.reading import INFERRED, Reading, TableNote
 from vae_anomaly.datasets.tables import label_of, table
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.registry import FORMATS
 from vae_anomaly.storage.compression import open_decompressed
 from vae_anomaly.storage.safe_reading import LARGEST, MAX_CELLS, MAX_COLUMNS
@@ -198,14 +198,20 @@ class CsvTable:
             seen += len(frame)
 
     def _finished(self, frame: pd.DataFrame, kinds: Kinds, left_out: set[int], first_row: int) -> pd.DataFrame:
-        """Numbers as float64 or int64, text as it is, columns by their names."""
+        """Numbers as float64 or int64, text as it is, columns by their names; all columns at fault are listed."""
+        problems = []
         for i, kind in kinds.items():
             if i in left_out or i == self.label or kind is None:
                 continue
             if frame[i].dtype.kind == "u":
                 frame[i] = frame[i].astype("float64")
             elif frame[i].dtype.kind not in "fi":
-                frame[i] = to_numbers(frame[i].rename(self.names[i]), kind, self.source, first_row)
+                try:
+                    frame[i] = to_numbers(frame[i].rename(self.names[i]), kind, self.source, first_row)
+                except DataError as error:
+                    problems.append(str(error))
+        if problems:
+            raise ColumnsError("\n".join(problems))
         frame = frame.drop(columns=sorted(left_out))
         frame.columns = [self.names[int(i)] for i in frame.columns]
         return frame

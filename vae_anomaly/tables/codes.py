@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vae_anomaly.columns import Column, Columns
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.tables.frames import check_different, value_type
 from vae_anomaly.tables.kinds import ColumnInference
 from vae_anomaly.tables.values import looked_up
@@ -89,7 +89,7 @@ class TableInference:
                 what = f"column {column.name!r} has {inference.n_gaps:,} gaps"
                 problems.append(f"{self.source}: {what}, which missing='refuse' does not take")
         if problems:
-            raise DataError("\n".join(problems))
+            raise ColumnsError("\n".join(problems))
         if not any(column.is_modelled for column in found):
             raise DataError(
                 f"{self.source}: no column can be modelled: {'; '.join(f'{c.name!r}: {c.why}' for c in found)}"

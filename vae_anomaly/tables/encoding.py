@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vae_anomaly.columns import Column, Columns
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.storage.checks import WRONG_NUMBER, feature_names_of
 from vae_anomaly.tables.frames import check_different, frame_of_array, is_frame, is_plain_type, value_type
 from vae_anomaly.tables.values import family, looked_up, numbers_of, parsed_dates, parsed_numbers, seconds_of, texts_of
@@ -111,7 +111,7 @@ def encoded(
                 f"{repr(value) if isinstance(value, str) else value}, and it was a {column.kind} in training"
             )
     if problems:
-        raise DataError("\n".join(problems) + "\nmend these cells" + ", or leave them empty to count as gaps" * gaps)
+        raise ColumnsError("\n".join(problems) + "\nmend these cells" + ", or leave them empty to count as gaps" * gaps)
     return codes
 
 
