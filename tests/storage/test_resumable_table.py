@@ -313,5 +313,5 @@ def test_the_command_survives_real_kills(tmp_path: Path, table_detector: VAEDete
     np.save(tmp_path / "X.npy", make_table(6_000, seed=4))
     python = [sys.executable, "-P", "-c", SCORE, "score", "X.npy", "--model", "m.vae", "--output"]
     subprocess.run([*python, "whole.csv"], cwd=tmp_path, check=True, capture_output=True)
-    assert pd.read_csv(tmp_path / "whole.csv")["index"].tolist() == list(range(6_000))
+    assert pd.read_csv(tmp_path / "whole.csv")["row"].tolist() == list(range(6_000))
     survive_kills([*python, "s.csv", "--resume"], tmp_path / "s.csv", tmp_path / "whole.csv", n_kills=10)
