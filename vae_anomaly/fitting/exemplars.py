@@ -16,6 +16,9 @@ maximisation; with squared distances d and responsibilities r,
 .. math::
 
     v \leftarrow \frac{1}{MD} \sum_{ij} r_{ij} \, d_{ij}^2, \qquad r_{ij} \propto \exp(-d_{ij}^2 / 2v).
+
+Then 30 small sets of 16 exemplars are drawn at random. Few exemplars lie farther from a row, so their noise is wider,
+by the factor of the highest mean log-density of rows that are left out.
 """
 
 from __future__ import annotations
@@ -24,12 +27,14 @@ import math
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE
 from vae_anomaly.model.pairs import squared_distances
-from vae_anomaly.model.priors.exemplars import NEGLIGIBLE, Exemplars, most_exemplars
+from vae_anomaly.model.likelihoods.base import Likelihood
+from vae_anomaly.model.priors.exemplars import N_SETS, NEGLIGIBLE, SET_SIZE, Exemplars, most_exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
@@ -37,6 +42,7 @@ from vae_anomaly.scoring.blocks import by_block
 ENOUGH_ROWS = 10  # held out, since they fit only two numbers
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
+LARGEST_LOG_SPREAD = 20.0
 FAR = 1e20  # more than squared distances of scaled rows; in single precision it keeps no weight
 
 
@@ -45,13 +51,15 @@ class ExemplarsFit(PriorFit):
     """Latent means of rows, and how far the mean of each moves from the decoder's output towards its row."""
 
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
-        exemplars, of_training = rows.sample_of_both(most_exemplars(rows.n_features))
+        exemplars, of_training = rows.exemplars(most_exemplars(rows.n_features))
         enough = len(rows.held_out) >= ENOUGH_ROWS
         held_out = rows.scaled_sample(rows.held_out, LIKELIHOOD_ROWS) if enough else None
-        fit_exemplars(vae, exemplars, of_training, held_out)
+        fit_exemplars(vae, exemplars, of_training, held_out, rows.generator)
 
 
-def fit_exemplars(vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out: Tensor | None) -> None:
+def fit_exemplars(
+    vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out: Tensor | None, generator: torch.Generator
+) -> None:
     """Set ``vae.prior``; under white noise fit the likelihood's variance and the share of the rows too.
 
     Parameters
@@ -65,26 +73,65 @@ def fit_exemplars(vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out:
     held_out
         Scaled rows ``(M, D)`` whose mean log-density is maximised. None: the exemplars of training rows, each under all
         others of them.
+    generator
+        Draws the small sets, on the CPU.
     """
     loc, p = vae.scaling.loc, vae.likelihood
     results = by_block(vae, rows, lambda x: (vae.encode(x).mu, vae.reconstruct(x)))
     latents, decoded = (torch.from_numpy(result).to(loc) for result in results)
     centres = decoded
     training = torch.from_numpy(np.flatnonzero(of_training)).to(loc.device)
-    if p.shared_variance is not None and len(training) > 1:
-        exemplars = vae.scaling(torch.from_numpy(rows).to(loc))
-        x = exemplars[training][:LIKELIHOOD_ROWS] if held_out is None else held_out
-        best = -math.inf
-        for share in SHARES:
-            candidates = torch.lerp(decoded, exemplars, share)
-            squared = squared_distances(x, candidates[training]).double()
-            if held_out is None:
-                squared.fill_diagonal_(FAR)
-            variance, density = best_variance(squared, rows.shape[1])
-            if density > best:
-                best, centres = density, candidates
-                p.shared_variance.copy_(variance)
-    vae.prior = Exemplars(latents, centres)
+    if p.shared_variance is None or len(training) < 2:
+        vae.prior = Exemplars(latents, decoded)
+        return
+    exemplars = vae.scaling(torch.from_numpy(rows).to(loc))
+    x = exemplars[training][:LIKELIHOOD_ROWS] if held_out is None else held_out
+    best = -math.inf
+    for share in SHARES:
+        candidates = torch.lerp(decoded, exemplars, share)
+        squared = squared_distances(x, candidates[training]).double()
+        if held_out is None:
+            squared.fill_diagonal_(FAR)
+        variance, density = best_variance(squared, rows.shape[1])
+        if density > best:
+            best, centres = density, candidates
+            p.shared_variance.copy_(variance)
+    vae.prior = with_small_sets(p, latents, centres, exemplars, generator)
+
+
+@torch.no_grad()
+def with_small_sets(
+    p: Likelihood, latents: Tensor, decoded: Tensor, x: Tensor, generator: torch.Generator
+) -> Exemplars:
+    """The prior with its small sets, drawn at random, and with the spread that suits them.
+
+    Parameters
+    ----------
+    p
+        Fitted, of white noise.
+    latents, decoded
+        As `Exemplars` has them.
+    x
+        Scaled rows of the exemplars ``(n, D)``. The spread has the highest mean of log p_s(x) over sets s and up to
+        1,000 of these rows, each left out of the sets that it is in.
+    generator
+        On the CPU.
+    """
+    n = len(latents)
+    size = min(SET_SIZE, n // 2)
+    if size == 0:
+        return Exemplars(latents, decoded)
+    members = torch.stack([torch.randperm(n, generator=generator)[:size] for _ in range(N_SETS)])
+    prior = Exemplars(latents, decoded, members.to(latents.device))
+    rows = torch.arange(min(n, LIKELIHOOD_ROWS), device=x.device)
+
+    def loss(log_spread: float) -> float:
+        prior.spread.fill_(math.exp(log_spread))
+        return -float(prior.small_sets(p, x[rows], rows).log_density().mean())
+
+    best = minimize_scalar(loss, bounds=(0, LARGEST_LOG_SPREAD), method="bounded", options={"xatol": 0.01})
+    prior.spread.fill_(math.exp(best.x))
+    return prior
 
 
 def best_variance(squared: Tensor, n_features: int) -> tuple[Tensor, float]:

@@ -16,6 +16,8 @@ For each share, the variances and :math:`\varepsilon` come from expectation maxi
 over up to 1,000 of the exemplars j, each left out of its own sum. The variance of a unit and the epsilon of a category
 have a prior: the average over all of them, with the weight of five rows. The share is the one of the highest density
 among those j that no weight was fitted to, and one, the rows themselves, where there are fewer than ten of those.
+
+Small sets are drawn as in `fitting.exemplars`.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vae_anomaly.fitting.exemplars import ENOUGH_ROWS
+from vae_anomaly.fitting.exemplars import ENOUGH_ROWS, with_small_sets
 from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
 from vae_anomaly.model.likelihoods.mixed import AVERAGE_ROWS, Mixed
-from vae_anomaly.model.priors.exemplars import Exemplars, most_exemplars
+from vae_anomaly.model.priors.exemplars import most_exemplars
 from vae_anomaly.model.table_scaling import TableScaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
@@ -52,7 +54,7 @@ class TableExemplarsFit(PriorFit):
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
         p = vae.likelihood
         assert isinstance(p, Mixed)  # which asks for this fit in the registry
-        raw, of_training = rows.sample_of_both(most_exemplars(p.exemplar_parameters))
+        raw, of_training = rows.exemplars(most_exemplars(p.exemplar_parameters))
         results = by_block(vae, raw, lambda units: (vae.encode(units).mu, vae.decode(vae.encode(units).mu), units))
         latents, decoded, units = (torch.from_numpy(result).to(vae.scaling.loc) for result in results)
         assert isinstance(vae.scaling, TableScaling)  # as of every table that has this likelihood
@@ -61,7 +63,7 @@ class TableExemplarsFit(PriorFit):
         shares = SHARES if len(held_out) >= ENOUGH_ROWS else SHARES[:1]
         fits = [kernels.with_share(share) for share in shares]
         best = max(fits, key=lambda fit: fit.density(held_out)) if len(fits) > 1 else fits[0]
-        vae.prior = Exemplars(latents, best.parameters().to(latents))
+        vae.prior = with_small_sets(p, latents, best.parameters().to(latents), units, rows.generator)
 
 
 @dataclass

@@ -33,7 +33,13 @@ LIKELIHOOD_VALUES = 10_000_000
 
 
 def fit_after_training(
-    vae: VAE, X: Rows, X_held_out: RowsInMemory, prior_fit: str, noise: Tensor, generator: torch.Generator
+    vae: VAE,
+    X: Rows,
+    X_held_out: RowsInMemory,
+    prior_fit: str,
+    noise: Tensor,
+    generator: torch.Generator,
+    others: RowsInMemory | None = None,
 ) -> None:
     """Fit ``vae.prior``, ``vae.likelihood`` and ``vae.normals`` in place.
 
@@ -49,8 +55,10 @@ def fit_after_training(
         Latent draws ``(K, 1, latent_dim)``.
     generator
         Chooses rows, on the CPU.
+    others
+        Further rows ``(K, D)`` for a prior of exemplars.
     """
-    rows = FittingRows(X, X_held_out, vae.scaling, generator)
+    rows = FittingRows(X, X_held_out, vae.scaling, generator, others)
     fit: PriorFit = PRIOR_FITS[prior_fit]()
     fit.before_likelihood(vae, rows)
     x = rows.scaled_sample(rows.preferred, row_budget(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES, rows.n_features))

@@ -38,12 +38,15 @@ class FittingRows:
         The model's.
     generator
         Chooses rows, on the CPU.
+    others
+        More rows ``(K, D)`` that may be exemplars, of few rows that all are used; nothing else is fitted to them.
     """
 
     training: Rows
     held_out: RowsInMemory
     scaling: Scaling
     generator: torch.Generator
+    others: RowsInMemory | None = None
 
     @property
     def has_enough_held_out(self) -> bool:
@@ -71,17 +74,20 @@ class FittingRows:
         x: Tensor = self.scaling(torch.from_numpy(raw).to(loc.device, loc.dtype))
         return x
 
-    def sample_of_both(self, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Up to ``most`` different rows ``(n, D)`` at random of both sets, raw, and which are training rows, ``(n,)``.
+    def exemplars(self, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Up to ``most`` different rows ``(n, D)`` at random, raw, and which are training rows, ``(n,)``.
 
-        The two sets are not copied into one for it.
+        They are training and held-out rows, which are not copied into one set for it, and then all of ``others``.
         """
         X, others = self.training, self.held_out
         chosen = sample_indices(X, X.max_rows_in_memory(most), self.generator, more=len(others))
         rows = np.empty((len(chosen), X.shape[1]), X.dtype)
         of_training = chosen < len(X)
         rows[of_training], rows[~of_training] = X[chosen[of_training]], others[chosen[~of_training] - len(X)]
-        return rows, of_training
+        if self.others is None:
+            return rows, of_training
+        more = np.zeros(len(self.others), dtype=bool)
+        return np.concatenate([rows, self.others.values]), np.concatenate([of_training, more])
 
 
 class PriorFit:

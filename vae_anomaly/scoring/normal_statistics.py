@@ -24,6 +24,7 @@ from vae_anomaly.model.validity import check_shapes
 BANK_ROWS = 5_000
 NEIGHBOURS = 5
 NEIGHBOUR_ROWS = 32
+SAME_ROW = 1e-4  # whitened latent means of one row are nearer, however many rows are encoded with it
 
 
 class NormalStatistics(nn.Module):
@@ -94,12 +95,15 @@ class NormalStatistics(nn.Module):
         return self.whitened(mu).square().sum(dim=-1).sqrt()
 
     def neighbour_distance(self, mu: Tensor) -> Tensor:
-        """Mean distance to the nearest rows of the bank, after whitening, ``(N,)``."""
+        """Mean distance to the nearest rows of the bank, after whitening, ``(N,)``; a row that is in it is left out."""
         bank = self.bank.double()
+        n_nearest = min(NEIGHBOURS, max(1, len(bank) - 1))
 
         def to_nearest(whitened: Tensor) -> Tensor:
             distances = torch.cdist(whitened, bank, compute_mode="donot_use_mm_for_euclid_dist")
-            return distances.topk(min(NEIGHBOURS, len(bank)), largest=False).values.mean(dim=-1)
+            nearest = distances.topk(min(n_nearest + 1, len(bank)), largest=False).values
+            itself = nearest[:, 0] <= SAME_ROW
+            return torch.where(itself, nearest[:, -n_nearest:].mean(dim=-1), nearest[:, :n_nearest].mean(dim=-1))
 
         # a few rows at a time: the process would keep the memory of all distances together, even once it is freed
         return torch.cat([to_nearest(rows) for rows in torch.split(self.whitened(mu), NEIGHBOUR_ROWS)])

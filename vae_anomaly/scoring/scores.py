@@ -5,7 +5,8 @@ A score is a function of its row alone: ``x`` holds scaled rows ``(N, D)``, ``no
 trains anything again.
 
 Some compare a row with statistics of normal rows, which are fitted after training; they are registered with
-``needs_statistics=True``. Those that optimise for every row are registered with ``slow=True``.
+``needs_statistics=True``. Those that optimise for every row are registered with ``slow=True``. Those that a training
+row has as a new row has it, if the prior leaves out a row's own exemplar, with ``leaves_out_own_row=True``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from vae_anomaly.scoring.regret import elbo_before_and_after
 Score: TypeAlias = Callable[[VAE, Tensor, Tensor], Tensor]
 
 
-@SCORES.register("elbo")
+@SCORES.register("elbo", leaves_out_own_row=True)
 def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Reconstruction term minus KL term: a lower bound on log p(x).
 
@@ -42,19 +43,19 @@ def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return reconstruction.double() - kl.double()
 
 
-@SCORES.register("reconstruction")
+@SCORES.register("reconstruction", leaves_out_own_row=True)
 def reconstruction(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The ELBO's first term alone, E_q[log p(x|z)]."""
     return elbo_terms(vae, x, noise)[0]
 
 
-@SCORES.register("kl")
+@SCORES.register("kl", leaves_out_own_row=True)
 def negative_kl(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The ELBO's second term alone, the negative KL divergence of the posterior from the prior."""
     return -elbo_terms(vae, x, noise[:1])[1]
 
 
-@SCORES.register("importance_weighted")
+@SCORES.register("importance_weighted", leaves_out_own_row=True)
 def importance_weighted(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """The importance-weighted bound on log p(x), from all draws of the model: at least the ELBO.
 
@@ -121,7 +122,7 @@ def latent_distance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return -statistics_of(vae).latent_distance(vae.encode(x).mu)
 
 
-@SCORES.register("latent_neighbours", needs_statistics=True)
+@SCORES.register("latent_neighbours", needs_statistics=True, leaves_out_own_row=True)
 def latent_neighbours(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mean distance of the latent mean, whitened, to the five nearest latent means of normals.
 
@@ -145,7 +146,7 @@ def likelihood_regret(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     return before - after
 
 
-@SCORES.register("typicality", needs_statistics=True)
+@SCORES.register("typicality", needs_statistics=True, leaves_out_own_row=True)
 def typicality(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """How far the ELBO is from that of held-out normals, in either direction, in their standard deviations.
 

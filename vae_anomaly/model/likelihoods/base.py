@@ -99,6 +99,16 @@ class Likelihood(nn.Module):
         """
         raise TypeError(f"exemplars need a Gaussian likelihood, not {type(self).__name__}")
 
+    def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
+        """White noise with ``spread`` times the variance, and n decoded means ``(n, D)`` that belong to it.
+
+        Raises
+        ------
+        TypeError
+            If the noise is not white.
+        """
+        raise TypeError(f"small sets of exemplars need white noise, not {type(self).__name__}")
+
     def mean_log_prob_of_features(self, x: Tensor, decoded: Tensor, weights: Tensor) -> Tensor:
         """``log_prob_of_features`` averaged over n decoded means ``(n, D)`` by ``weights`` ``(N, n)``: ``(N, D)``.
 

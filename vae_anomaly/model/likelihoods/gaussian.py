@@ -17,7 +17,7 @@ Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021)
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -77,6 +77,13 @@ class Gaussian(Likelihood):
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         constant = -0.5 * x.shape[-1] * torch.log(2 * math.pi * self.variance)
         return log_prob_of_pairs(x, decoded, self.variance, constant)
+
+    def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
+        if self.shared_variance is None:
+            return super().widened(decoded, spread)
+        wide = type(self)().to(decoded)
+        wide.variance = self.variance * spread
+        return wide, decoded
 
     def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
         squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # takes few passes, backward too

@@ -72,6 +72,7 @@ class Mixed(Likelihood):
     def __init__(self, n_numeric: int, groups: tuple[int, ...]) -> None:
         super().__init__()
         self.n_numeric, self.n_groups, self.n_units = n_numeric, len(groups), n_numeric + sum(groups)
+        self.groups = groups
         self.group_of_level = tuple(group for group, size in enumerate(groups) for _ in range(size))
         self.register_buffer("variance", torch.ones(max(1, n_numeric)))
         self.variance: Tensor
@@ -173,6 +174,14 @@ class Mixed(Likelihood):
         entropy = 0.5 * (1 + math.log(2 * math.pi) + affine(weights, log_variance.T.contiguous()))
         entropy = torch.cat([entropy, -p * p.clamp(min=1e-300).log()], dim=1) * self.observed(x).double()
         return mean, torch.cat([variance, p * (1 - p)], dim=1), entropy
+
+    def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
+        """The same for categories: their probabilities to the power of 1 / spread, normalised."""
+        wide = type(self)(self.n_numeric, self.groups).to(decoded)
+        wide.variance = self.variance * spread
+        sizes = [self.n_numeric, self.n_units - self.n_numeric, decoded.shape[1] - self.n_units]
+        numbers, levels, own = torch.split(decoded, sizes, dim=1)
+        return wide, torch.cat([numbers, levels / spread, own + spread.log()], dim=1)
 
     def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
         squared, there = self.squared_residuals(x, decoded.detach())

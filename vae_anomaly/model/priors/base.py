@@ -86,6 +86,8 @@ class Prior(nn.Module):
     shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Its buffers, and their shapes in the sizes ``latent_dim``, ``n_parameters`` and others that it names itself."""
     positive_buffers: ClassVar[frozenset[str]] = frozenset()
+    leaves_out_own_row: ClassVar[bool] = False
+    """Whether a row that the prior was fitted to is scored as a new one is."""
     shares_of: ClassVar[str] = "latents"
     """What the shares of the KL term belong to, in the plural."""
 

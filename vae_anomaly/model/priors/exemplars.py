@@ -1,8 +1,10 @@
-r"""The normals' own latent means, equally likely: log p(x) can be summed.
+r"""The normals' own latent means, and small sets drawn from them: log p(x) can be summed.
+
+*Exemplars.* With latents :math:`z_j` that are equally likely,
 
 .. math::
 
-    p(x) = \frac1n \sum_i p(x|z_i), \qquad r_i = \frac{p(x|z_i)}{\sum_j p(x|z_j)}
+    p(x) = \frac1n \sum_j p(x|z_j), \qquad r_j = \frac{p(x|z_j)}{\sum_k p(x|z_k)}
 
 The prior that maximises the ELBO is the aggregated posterior of the training samples; here each sample's spread in it
 is left out. The best posterior on n points is known, the responsibilities r, and no encoder has to guess it. With it
@@ -10,32 +12,54 @@ the bound is tight: the terms
 
 .. math::
 
-    E_r[\log p(x|z_i)] = \sum_i r_i \log p(x|z_i), \qquad \mathrm{KL} = \sum_i r_i \log(n \, r_i)
+    E_r[\log p(x|z_j)] = \sum_j r_j \log p(x|z_j), \qquad \mathrm{KL} = \sum_j r_j \log(n \, r_j)
 
 differ by log p(x) exactly. z takes n values here instead of having coordinates, so the KL term has a share for each
 exemplar.
 
+*Small sets.* Anomalies among the exemplars vouch for each other, and the more of them there are, the more of a kind.
+A set of a few exemplars at random rarely holds some. So the prior has one more latent variable, the set s: all
+exemplars, with the weight :math:`w_0`, or one of B small sets, whose noise is wider by one factor,
+
+.. math::
+
+    p(x) = \sum_s w_s \, p_s(x), \qquad
+    \mathrm{ELBO}(x) = \sum_s w_s \log p_s(x) \le \log p(x) .
+
+That is the ELBO of the posterior q(s|x) = w_s, whose KL divergence from the prior is zero: no set is preferred because
+it holds a neighbour of x.
+
+*A row that is an exemplar itself* is left out of every set, so that a training row is scored as a new one is. It is
+recognised by its latent mean. Of several equal exemplars one is left out.
+
 References
 ----------
 VAE with a VampPrior (Tomczak & Welling, 2018), https://arxiv.org/abs/1705.07120
+Rapid Distance-Based Outlier Detection via Sampling (Sugiyama & Borgwardt, 2013),
+https://papers.nips.cc/paper/5127-rapid-distance-based-outlier-detection-via-sampling
+Isolation Forest (Liu et al., 2008), https://doi.org/10.1109/ICDM.2008.17, which draws small sets for the same reason
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.base import Model, Parts, Prior
 from vae_anomaly.registry import PRIORS
 
 MAX_EXEMPLARS = 2_048
 MORE_EXEMPLARS = 5_000  # where they have at most this number of values together:
 EXEMPLAR_VALUES = 1_000_000
+N_SETS, SET_SIZE = 30, 16
+WEIGHT_OF_ALL = 1 / 3
 NEGLIGIBLE = -80.0  # the exponential of less may be a subnormal number, which takes many times as long
+SAME_LATENT = 1e-5  # latent means of one row differ by less, however many rows are encoded with it
 
 
 def most_exemplars(n_parameters: int) -> int:
@@ -43,9 +67,43 @@ def most_exemplars(n_parameters: int) -> int:
     return max(MAX_EXEMPLARS, min(MORE_EXEMPLARS, EXEMPLAR_VALUES // n_parameters))
 
 
+class Sets(NamedTuple):
+    """Log-densities of rows under exemplars, in S sets of m.
+
+    Attributes
+    ----------
+    likelihood, decoded
+        The noise, and the parameters of p(x|z) for each exemplar of each set, ``(S * m, P)``.
+    members
+        Their indices among all exemplars, ``(S, m)``.
+    log_p
+        Log p(x|z_i), ``(N, S, m)`` float64, in nats; minus infinity for the row itself.
+    sizes
+        How many exemplars are not left out, ``(N, S)``.
+    """
+
+    likelihood: Likelihood
+    decoded: Tensor
+    members: Tensor
+    log_p: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def under(cls, likelihood: Likelihood, decoded: Tensor, x: Tensor, members: Tensor, own: Tensor) -> Self:
+        """The sets for scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)``, or none where that is -1."""
+        log_p = likelihood.log_prob_of_pairs(x, decoded).view(len(x), *members.shape)
+        left_out = (members == own[:, None, None]) & (members.shape[1] > 1)
+        sizes = members.shape[1] - left_out.sum(dim=-1)
+        return cls(likelihood, decoded, members, log_p.masked_fill_(left_out, -math.inf), sizes)
+
+    def log_density(self) -> Tensor:
+        """Log p(x) in each set, ``(N, S)`` float64."""
+        return torch.logsumexp(self.log_p, dim=-1) - self.sizes.double().log()
+
+
 @PRIORS.register("exemplars", needs_gaussian=True)
 class Exemplars(Prior):
-    """The normals' own latent means, equally likely.
+    """The normals' own latent means, equally likely, in one large set and in small ones.
 
     Parameters
     ----------
@@ -54,53 +112,130 @@ class Exemplars(Prior):
     decoded
         The parameters of p(x|z_i), ``(n, D)``, or as many as the likelihood's ``exemplar_parameters``: the decoder's
         output for the latents, moved perhaps some way towards the rows that they encode.
+    members
+        Indices of the exemplars in each small set, ``(S, m)`` int64. None: there is only the large one.
+    spread
+        By how much the variance is larger in the small sets, ``()``.
     """
 
-    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"latents": ("n", "latent_dim"), "decoded": ("n", "n_parameters")}
+    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "latents": ("n", "latent_dim"),
+        "decoded": ("n", "n_parameters"),
+        "members": ("S", "m"),
+        "spread": (),
+    }
+    positive_buffers: ClassVar[frozenset[str]] = frozenset({"spread"})
+    leaves_out_own_row: ClassVar[bool] = True
     shares_of: ClassVar[str] = "exemplars"
 
     @classmethod
     def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
-        return {"n": most_exemplars(n_parameters)}
+        return {"n": most_exemplars(n_parameters), "S": N_SETS, "m": SET_SIZE}
 
-    def __init__(self, latents: Tensor, decoded: Tensor) -> None:
+    @classmethod
+    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
+        prior = super().from_buffers(buffers, latent_dim, n_parameters)
+        members = prior.members
+        if members.dtype != torch.int64 or (members < 0).any() or (members >= len(prior.latents)).any():
+            raise ValueError(f"the members of its sets must be indices of its {len(prior.latents):,} exemplars")
+        return prior
+
+    def __init__(
+        self, latents: Tensor, decoded: Tensor, members: Tensor | None = None, spread: Tensor | None = None
+    ) -> None:
         super().__init__()
+        none = torch.empty(0, 0, dtype=torch.int64, device=latents.device)
         self.register_buffer("latents", latents)
         self.register_buffer("decoded", decoded)
+        self.register_buffer("members", none if members is None else members)
+        self.register_buffer("spread", latents.new_ones(()) if spread is None else spread)
         self.latents: Tensor
         self.decoded: Tensor
+        self.members: Tensor
+        self.spread: Tensor
 
     @property
     def values_per_row(self) -> int:
-        return len(self.latents)
+        return len(self.latents) + self.members.numel()
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return self.terms_of_pairs(vae.likelihood.log_prob_of_pairs(x, self.decoded))
+        reconstruction, kl = x.new_zeros(2, len(x), dtype=torch.float64)
+        for weight, sets in self.weighted_sets(vae, x):
+            terms = self.terms_of_pairs(sets.log_p, sets.sizes)
+            reconstruction = reconstruction + weight * terms[0].mean(dim=1)
+            kl = kl + weight * terms[1].mean(dim=1)
+        return reconstruction, kl
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
-        log_p = vae.likelihood.log_prob_of_pairs(x, self.decoded)
-        return torch.logsumexp(log_p, dim=1) - math.log(log_p.shape[1])
+        log_p = [
+            sets.log_density() + math.log(weight / sets.log_p.shape[1]) for weight, sets in self.weighted_sets(vae, x)
+        ]
+        return torch.logsumexp(torch.cat(log_p, dim=1), dim=1)
 
     def parts(self, vae: Model, x: Tensor, noise: Tensor) -> Parts:
-        """Means over the exemplars, weighted by their responsibilities."""
-        p = vae.likelihood
-        r, kl = self.responsibilities(p.log_prob_of_pairs(x, self.decoded))
-        return Parts(p.mean_log_prob_of_features(x, self.decoded, r), kl, *p.mixture_moments(x, self.decoded, r))
+        """Means over the exemplars of all sets, weighted by their responsibilities and by the sets' weights."""
+        kl = x.new_zeros(len(x), len(self.latents), dtype=torch.float64)
+        reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
+        for weight, sets in self.weighted_sets(vae, x):
+            p, decoded = sets.likelihood, sets.decoded
+            r, shares = (part.flatten(1) / len(sets.members) for part in self.responsibilities(sets.log_p, sets.sizes))
+            kl.index_add_(1, sets.members.ravel(), weight * shares)
+            reconstruction += weight * p.mean_log_prob_of_features(x, decoded, r)
+            own_mean, own_variance, own_entropy = p.mixture_moments(x, decoded, r)
+            mean += weight * own_mean
+            square += weight * (own_variance + own_mean.square())
+            entropy += weight * own_entropy
+        return Parts(reconstruction, kl, mean, square - mean.square(), entropy)
 
-    def terms_of_pairs(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction term and KL term, ``(N,)`` float64 each, from log p(x|z_i), ``(N, n)`` float64."""
-        top = log_p.amax(dim=1)
-        below = (log_p - top[:, None]).to(self.latents.dtype).clamp_(min=NEGLIGIBLE)
+    def weighted_sets(self, vae: Model, x: Tensor) -> list[tuple[float, Sets]]:
+        """The large set and the small ones with the weight of each kind, for scaled rows ``(N, D)``."""
+        own = self.own_exemplars(vae.encode(x).mu)
+        everyone = torch.arange(len(self.latents), device=x.device)[None]
+        large = Sets.under(vae.likelihood, self.decoded, x, everyone, own)
+        if not self.members.numel():
+            return [(1.0, large)]
+        return [(WEIGHT_OF_ALL, large), (1 - WEIGHT_OF_ALL, self.small_sets(vae.likelihood, x, own))]
+
+    def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
+        """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)``, or none where it is -1."""
+        wide, decoded = p.widened(self.decoded[self.members.ravel()], self.spread)
+        return Sets.under(wide, decoded, x, self.members, own)
+
+    def own_exemplars(self, mu: Tensor) -> Tensor:
+        """Which exemplar has each latent mean ``(N, latent_dim)``, ``(N,)`` int64; -1 for none.
+
+        Exemplars are looked up by one linear function of their latents, which nearly always tells them apart.
+        """
+        direction = torch.cos(1.0 + torch.arange(mu.shape[1], dtype=torch.float64, device=mu.device))
+        keys, order = torch.sort((self.latents.double() * direction).sum(dim=1))
+        place = torch.searchsorted(keys, (mu.double() * direction).sum(dim=1))
+        near = order[(place[:, None] + torch.arange(-2, 2, device=mu.device)).clamp(0, len(keys) - 1)]
+        away, chosen = (self.latents[near] - mu[:, None]).abs().amax(dim=2).min(dim=1)
+        same = away <= SAME_LATENT * (1 + mu.abs().amax(dim=1))
+        return torch.where(same, near.gather(1, chosen[:, None])[:, 0], -1)
+
+    def terms_of_pairs(self, log_p: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstruction term and KL term ``(N, S)`` float64 each, in each of S sets.
+
+        Parameters
+        ----------
+        log_p
+            Log p(x|z_i), ``(N, S, m)`` float64.
+        sizes
+            How many exemplars of each set are not left out, ``(N, S)``.
+        """
+        top = log_p.amax(dim=-1)
+        below = (log_p - top[..., None]).to(self.latents.dtype).clamp_(min=NEGLIGIBLE)
         r = below.exp()
-        total = r.sum(dim=1)
-        mean = r.mul_(below).sum(dim=1) / total
-        return top + mean, mean - total.log() + math.log(log_p.shape[1])
+        total = r.sum(dim=-1)
+        mean = r.mul_(below).sum(dim=-1) / total
+        return top + mean, mean - total.log() + sizes.double().log()
 
-    def responsibilities(self, log_p: Tensor) -> tuple[Tensor, Tensor]:
-        """Each exemplar's r_i, and its share r_i log(n r_i) of the KL term in nats, ``(N, n)`` float64 each."""
-        log_r = torch.log_softmax(log_p, dim=1).double()
+    def responsibilities(self, log_p: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Each exemplar's r_i, and its share r_i log(n r_i) of the KL term in nats, ``(N, S, m)`` float64 each."""
+        log_r = torch.log_softmax(log_p, dim=-1).double().clamp(min=-1e6)  # finite for those that are left out
         r = log_r.exp()
-        return r, r * (log_r + math.log(log_p.shape[1]))
+        return r, r * (log_r + sizes.double().log()[..., None])
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
