@@ -20,9 +20,11 @@ from vae_anomaly.errors import CheckpointError, DataError
 from vae_anomaly.fitting import fit
 from vae_anomaly.fitting.fit import split
 from vae_anomaly.fitting.groups import Groups
+from vae_anomaly.fitting.out_of_fold import fit_out_of_fold
+from vae_anomaly.parameters import DEFAULTS
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-pytestmark = pytest.mark.usefixtures("calibrated_for_elbo_alone")
+elbo_alone = pytest.mark.usefixtures("calibrated_for_elbo_alone")
 
 names = st.lists(st.integers(0, 12), min_size=3, max_size=80).filter(lambda found: len(set(found)) >= 3)
 shares = st.sampled_from([0.05, 0.1, 0.2, 0.3])
@@ -122,6 +124,7 @@ def test_a_group_that_memory_does_not_hold_is_refused(monkeypatch: pytest.Monkey
         parts_of(Groups.of(60, np.arange(60) // 20, None, time_ordered=False))
 
 
+@elbo_alone
 def test_names_of_groups_and_the_way_in_do_not_count(make_table: Make, tmp_path: Path) -> None:
     X, machines = make_table(90), np.arange(90) // 6
     np.save(tmp_path / "X.npy", X)
@@ -141,6 +144,7 @@ def test_names_of_groups_and_the_way_in_do_not_count(make_table: Make, tmp_path:
     assert (VAEDetector(epochs=1).fit(X).score_samples(X) != fits[0].score_samples(X)).any()
 
 
+@elbo_alone
 def test_time_ordered_is_kept_and_time_may_be_dates(make_table: Make, tmp_path: Path) -> None:
     X = make_table(50)
     days = np.datetime64("2020-01-01") + np.arange(50)
@@ -158,6 +162,7 @@ def test_time_ordered_is_kept_and_time_may_be_dates(make_table: Make, tmp_path: 
         VAEDetector(time_ordered=1).fit(X)
 
 
+@elbo_alone
 def test_checkpoints_of_other_groups_are_refused(
     make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +190,7 @@ def sessions(rng: np.random.Generator, n: int, rows: int = 5) -> tuple[np.ndarra
     return rng.normal(size=(n, 4))[groups] + 0.01 * rng.normal(size=(n * rows, 4)), groups
 
 
+@elbo_alone
 def test_the_promise_holds_for_new_groups_and_a_division_by_rows_breaks_it() -> None:
     by_groups, by_rows = [], []
     for seed in range(4):
@@ -207,3 +213,13 @@ def test_rows_at_random_are_divided_as_ever() -> None:
     assert validation == sorted(held_out[:4].tolist())
     assert calibration == sorted(held_out[4:].tolist())
     assert training == sorted(set(range(40)) - set(held_out.tolist()))
+
+
+def test_models_out_of_fold_see_no_row_of_a_group_that_they_score(make_table: Make) -> None:
+    X, groups = make_table(80), Groups.of(80, np.arange(80) // 4, None, time_ordered=False)
+    parameters = DEFAULTS | {"epochs": 1, "prior": "normal"}
+    found = fit_out_of_fold(RowsInMemory(X), parameters, groups=groups)
+    assert all(len(set(found.folds[groups.of_rows == group])) == 1 for group in range(20))
+    for fold, model in enumerate(found.models):
+        assert sum(model.fitted_on.n_groups) == 20 - (found.folds == fold).sum() // 4
+        assert (model.fitted_on.overlap([X]).parts[found.folds == fold] == 3).all()

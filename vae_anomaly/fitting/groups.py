@@ -146,7 +146,7 @@ class Groups:
         remaining, parts = random.permutation(len(self)).tolist(), []
         n_rows = self.sizes.tolist()
         for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
-            total, part = 0, []
+            total, part = 0, list[int]()
             for group in remaining:
                 if total >= size or len(remaining) - len(part) == left:
                     break
