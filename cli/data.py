@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from vae_anomaly.cli.divided import divided_by, dividing_columns
 from vae_anomaly.cli.options import training_data_of
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.datasets.reading import INFERRED, Reading
@@ -51,6 +52,8 @@ class DataOptions:
         How a table is read, as far as it is said.
     id_columns
         Columns of a table that name its rows in every output.
+    group_column, time_column
+        Columns of a table by which rows are held out: those that stay together, and in which order.
     """
 
     data: Path | None
@@ -61,6 +64,8 @@ class DataOptions:
     normal: tuple[str, ...] | None
     reading: Reading = INFERRED
     id_columns: tuple[str, ...] = ()
+    group_column: str | None = None
+    time_column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,8 @@ class Samples:
         Each sample's number in its source, ``(N,)`` int64.
     ids
         What else names the samples: text ``(N,)`` by column.
+    groups, times
+        The group of each sample, text ``(N,)``, and when it was, ``(N,)`` float64, where columns of these were named.
     """
 
     rows: Rows
@@ -89,6 +96,8 @@ class Samples:
     labels: np.ndarray | None = None
     row_names: tuple[str, ...] | None = None
     ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -127,6 +136,8 @@ class Samples:
             "row_names": None if names is None else tuple(names[i] for i in indices),
             "row_numbers": self.row_numbers[indices],
             "ids": {name: texts[indices] for name, texts in self.ids.items()},
+            "groups": None if self.groups is None else self.groups[indices],
+            "times": None if self.times is None else self.times[indices],
         }
 
 
@@ -246,9 +257,10 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
         data = load_own_data(path, given.labels, label_column, given.reading)
-        return samples_to_fit(data, parameters, given.id_columns)
+        named = (*given.id_columns, *dividing_columns(given)) if given.id_columns else ()
+        return replace(samples_to_fit(data, parameters, named), **divided_by(data.X, given, data.source))
     parts: list[Dataset] = []
-    kept = KeptTable(given.id_columns)
+    kept = KeptTable(given)
 
     def batches() -> Iterator[Any]:
         with row_bar(path, "reading") as bar:
@@ -261,6 +273,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
 
     if stays_on_disk:
         check_label_column(path, label_column)
+        divided_by(open_npy(path), given, str(path))
     source = "standard input" if path == STDIN else str(path)
     opened = open_rows(path) if stays_on_disk else spooled_to_fit(batches(), parameters, source)
     rows = click.get_current_context().with_resource(opened).loaded()
@@ -273,6 +286,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
         labels=labels_of(path, len(rows), np.concatenate(found) if found else None, given.labels),
         row_names=files or None,
         ids=kept.ids(rows.columns),
+        **kept.divided_by(),
     )
 
 

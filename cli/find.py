@@ -50,6 +50,8 @@ def chosen_parameters(command: Any) -> Any:
 @options.table_options
 @options.column_options
 @options.id_column_option
+@options.group_column_option
+@options.time_column_option
 @chosen_parameters
 def find(
     data: Path,
@@ -60,6 +62,8 @@ def find(
     label_column: str | None,
     reading: Reading,
     id_columns: tuple[str, ...],
+    group_column: str | None,
+    time_column: str | None,
     **parameters: Any,
 ) -> None:
     """Find the odd rows of a table: fit, score, explain and write, in one command.
@@ -69,7 +73,8 @@ def find(
     vae-anomaly find --train clean.csv new.csv         one model of normals scores other rows
 
     DATA is a table (or an array) of which most rows are normal. Five models are fitted, each on four fifths of the
-    rows, and score the other fifth. Written are all rows with their own columns, the oddest first: row (the number in
+    rows, and score the other fifth (rows of one --group-column together; by --time-column each fifth is a stretch of
+    time). Written are all rows with their own columns, the oddest first: row (the number in
     DATA, from 0), anomaly_score, decision (1 = above the threshold), p_value (among held-out rows of the model),
     missing (how many cells are gaps), because (what was not expected); and a report. Labels are not looked at.
     """  # noqa: D301 - click reads the control character
@@ -87,6 +92,8 @@ def find(
         normal=None,
         reading=reading,
         id_columns=id_columns,
+        group_column=group_column,
+        time_column=time_column,
     )
     outputs = FindOutputs(table=written, report=written.with_suffix(".report") if with_report else None)
     outputs.check(data, train)

@@ -12,6 +12,7 @@ import click
 
 from vae_anomaly.cli.column_text import column_lines, note_sentinels
 from vae_anomaly.cli.data import DataOptions, Samples, load_data_to_fit, load_own_data, reading_for, samples_for
+from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_run import write_evaluation
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import print_lines, terminal_text, titled
@@ -90,7 +91,7 @@ def in_folds(given: DataOptions, parameters: Mapping[str, Any]) -> tuple[Samples
 
     samples = load_data_to_fit(given, parameters)
     note_sentinels(samples.rows)
-    return samples, fit_out_of_fold(samples.rows, parameters, on_fold=on_fold)
+    return samples, fit_out_of_fold(samples.rows, parameters, on_fold=on_fold, groups=groups_of(samples, parameters))
 
 
 def by_training(given: DataOptions, train: Path, parameters: Mapping[str, Any]) -> tuple[Samples, OutOfFold]:
@@ -103,12 +104,13 @@ def by_training(given: DataOptions, train: Path, parameters: Mapping[str, Any]) 
 
     assert given.data is not None
     of_training = replace(given, data=train, label_column=None, id_columns=())
-    rows = load_data_to_fit(of_training, parameters).rows
-    note_sentinels(rows)
-    model = fit_model(rows, {**parameters, "contamination": "auto"})
+    clean = load_data_to_fit(of_training, parameters)
+    note_sentinels(clean.rows)
+    model = fit_model(clean.rows, {**parameters, "contamination": "auto"}, groups_of(clean, parameters))
     data = load_own_data(given.data, None, given.label_column, reading_for(model, given.reading))
     samples = samples_for(model, data, given.id_columns)
-    scores = model.score_table_of(rows_of(model, samples))
+    rows = rows_of(model, samples)
+    scores = model.score_table_of(rows)
     nowhere = np.zeros(len(samples), dtype=int)
     return samples, OutOfFold.decided([model], nowhere, scores, parameters["contamination"])
 

@@ -31,6 +31,8 @@ from vae_anomaly.datasets.reading import Reading
 @options.table_options
 @options.column_options
 @options.id_column_option
+@options.group_column_option
+@options.time_column_option
 @click.option(
     "--test-fraction",
     type=click_types.share,
@@ -75,6 +77,8 @@ def fit(
     label_column: str | None,
     reading: Reading,
     id_columns: tuple[str, ...],
+    group_column: str | None,
+    time_column: str | None,
     test_fraction: float,
     output: Path,
     scores: Path | None,
@@ -101,6 +105,8 @@ def fit(
         normal=normal,
         reading=reading,
         id_columns=id_columns,
+        group_column=group_column,
+        time_column=time_column,
     )
     check_data_options(given)
     if engine is None and (address is not None or workers is not None):
@@ -128,8 +134,9 @@ def fit(
 def check_data_options(given: DataOptions) -> None:
     """Refuse options that do not go together."""
     if given.data is None:
-        if given.labels or given.label_column or given.id_columns:
-            raise click.UsageError("--labels, --label-column and --id-column go with --data")
+        if given.labels or given.label_column or given.id_columns or given.group_column or given.time_column:
+            options_of_data = "--labels, --label-column, --id-column, --group-column and --time-column"
+            raise click.UsageError(f"{options_of_data} go with --data")
         if given.normal is None:
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif given.dataset or given.data_dir:

@@ -18,6 +18,7 @@ from vae_anomaly.cli.data import (
     load_named_parts,
     samples_to_fit,
 )
+from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitting.groups import Groups
     from vae_anomaly.reports import Report
     from vae_anomaly.storage.rows import Rows
 
@@ -98,7 +100,7 @@ def run_fit(
     with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
         data = load_fit_data(given, test_fraction, parameters)
         started = time.perf_counter()
-        detector = train(data.training.rows, parameters)
+        detector = train(data.training.rows, parameters, groups_of(data.training, parameters))
         seconds = time.perf_counter() - started
         if team.rank:
             return None  # the first one has the same model, and writes it
@@ -121,14 +123,14 @@ def run_fit(
     }
 
 
-def train(rows: Rows, parameters: dict[str, Any]) -> VAEDetector:
+def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None) -> VAEDetector:
     """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay."""
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitting.fit import fit_model
     from vae_anomaly.parameters import DEFAULTS
 
     note_sentinels(rows)
-    model = fit_model(rows, DEFAULTS | parameters | {"verbose": True})
+    model = fit_model(rows, DEFAULTS | parameters | {"verbose": True}, groups)
     return VAEDetector.from_model(model, device=parameters["device"])
 
 
@@ -146,24 +148,29 @@ def load_fit_data(given: DataOptions, test_fraction: float, parameters: dict[str
     samples = load_data_to_fit(given, parameters)
     if samples.labels is not None:
         normals = is_normal(samples.labels, given.normal, samples.rows.source)
-        return split(str(given.data), samples, normals, test_fraction, parameters["random_state"])
+        return split(str(given.data), samples, normals, test_fraction, parameters)
     if given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
     return FitData(name=str(given.data), training=samples, test=None)
 
 
-def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float, seed: int) -> FitData:
-    """Set a random share of the normals and all anomalies aside for the test.
+def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float, parameters: dict[str, Any]) -> FitData:
+    """Set a share of the normals and all anomalies aside for the test: at random, by whole groups, or the last in time.
 
     Of data on disk at most as many of either kind as fit in memory are tested; the other anomalies are left out.
     """
     import numpy as np
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(parameters["random_state"])
     anomalies = np.flatnonzero(~normal)
     normals = rng.permutation(np.flatnonzero(normal))
     most = samples.rows.max_rows_in_memory()
     n_test = min(round(test_fraction * len(normals)), most) if len(anomalies) else 0
+    groups = groups_of(samples, parameters)
+    if groups is not None and n_test:
+        normals = np.sort(normals)
+        (tested,) = groups.take(normals).held_out([n_test], rng)
+        normals, n_test = np.concatenate([normals[tested], np.delete(normals, tested)]), len(tested)
     training = samples.without(np.concatenate([normals[:n_test], anomalies]))
     if not n_test:
         return FitData(name=name, training=training, test=None)

@@ -27,7 +27,10 @@ def describe_data(name: str, training: Rows, normal: tuple[str, ...] | None) -> 
 
 def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
     """The model that was trained in so many seconds, and its best epoch."""
-    history = detector.history_
+    from vae_anomaly.fitted_rows import PARTS
+
+    history, fitted_on = detector.history_, detector.model_.fitted_on
+    groups = None if fitted_on is None else fitted_on.n_groups
     best = history[best_epoch(history) - 1]
     return {
         "architecture": detector.architecture,
@@ -40,6 +43,8 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "image_shape": detector.image_shape_,
         "validation_fraction": detector.validation_fraction,
         "calibration_fraction": detector.calibration_fraction,
+        "time_ordered": detector.time_ordered,
+        "n_groups": None if groups is None else dict(zip(PARTS, groups, strict=True)),
         "seed": detector.random_state,
         "device": str(detector.vae_.scaling.loc.device),
         "precision": detector.precision_,
@@ -78,7 +83,20 @@ def data_lines(data: dict[str, Any], model: dict[str, Any]) -> list[str]:
         f"{data['source']}{normal}",
         f"{data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to stop the "
         f"training, {model['calibration_fraction']:.0%} to set the threshold{limit}",
+        *division_lines(model),
     ]
+
+
+def division_lines(model: dict[str, Any]) -> list[str]:
+    """How rows were held out, where that is not at random and each alone."""
+    groups = model["n_groups"]
+    lines = ["in order of time: the first trained it, the last set the threshold"] if model["time_ordered"] else []
+    if groups is not None:
+        lines.append(
+            f"whole groups: {groups['training']:,} trained it, {groups['validation']:,} stopped the training, "
+            f"{groups['calibration']:,} set the threshold; what is promised of a new sample is promised of a new group"
+        )
+    return lines
 
 
 def model_line(model: dict[str, Any]) -> str:

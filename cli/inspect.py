@@ -37,6 +37,7 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
     return [
         f"model      {model}, its SHA-256 matches",
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
+        *titled("fitted on", fitted_lines(config.get("fitted_on"))),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
         *titled("columns", inspected_lines(config.get("columns"))),
         f"training   {len(config['history'])} epochs",
@@ -44,6 +45,18 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]
+
+
+def fitted_lines(fitted_on: dict[str, Any] | None) -> list[str]:
+    """How many rows a model was fitted on; files of earlier versions do not say."""
+    if fitted_on is None:
+        return []
+    training, validation, calibration = fitted_on["n_rows"]
+    line = f"{training:,} rows trained it, {validation:,} stopped the training, {calibration:,} set the threshold"
+    if fitted_on["n_groups"] is not None:
+        of_training, of_validation, of_calibration = fitted_on["n_groups"]
+        line += f"; of {of_training:,}, {of_validation:,} and {of_calibration:,} groups"
+    return [line]
 
 
 def shape_text(shape: list[int]) -> str:

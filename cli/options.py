@@ -111,6 +111,17 @@ id_column_option = click.option(
     default=(),
     help="Columns of a table that name its rows in every output, and are not modelled.  [default: its identifiers]",
 )
+group_column_option = click.option(
+    "--group-column",
+    help="Column of a table, such as patient or machine: rows of one value stay together when rows are held out. It is "
+    "not modelled.",
+)
+time_column_option = click.option(
+    "--time-column",
+    help="Column of a table with numbers or dates: the first rows in time train, the last set the threshold. It is not "
+    "modelled.",
+)
+NAMING_OPTIONS = ("group_column", "time_column")
 KIND_OPTIONS = {"categorical": "category", "numeric": "number", "date": "date", "identifier": "identifier"}
 
 
@@ -124,7 +135,8 @@ def column_options(command: Command) -> Command:
             for name in given.pop(option) or ():
                 if columns.setdefault(name, kind) != kind:
                     raise click.UsageError(f"column {name!r} cannot be both a {columns[name]} and a {kind}")
-        columns |= {name: "identifier" for name in given["id_columns"] if name not in columns}
+        naming = (*given["id_columns"], *(given.get(name) for name in NAMING_OPTIONS))
+        columns |= {name: "identifier" for name in naming if name is not None and name not in columns}
         return command(*args, columns=columns or None, **given)
 
     helps = ("whose values are only names", "of numbers", "of dates", "that only name rows, and are not modelled")

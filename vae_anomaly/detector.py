@@ -9,13 +9,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
-from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.fitted_attributes import FittedAttributes
 from vae_anomaly.fitted_model import ElboTerms
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
+from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
 from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
@@ -83,6 +83,9 @@ class VAEDetector(
     validation_fraction, calibration_fraction : float
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
         threshold. For samples on disk at most 20,000 each, or what 32 MiB hold.
+    time_ordered : bool
+        Samples come in order of time: the first train, the next stop the training, the last set the threshold. If
+        false, the samples held out are drawn at random.
     contamination : "auto" or float
         "auto": ``offset_`` promises at most 5 % false alarms on new normals, from the calibration samples. A float in
         (0, 0.5]: ``offset_`` is that quantile of the scores of all samples given to ``fit``.
@@ -168,6 +171,7 @@ class VAEDetector(
         patience: int | None = None,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
+        time_ordered: bool = False,
         contamination: str | float = "auto",
         n_draws: int = 2,
         precision: str = "auto",
@@ -194,6 +198,7 @@ class VAEDetector(
         self.patience = patience
         self.validation_fraction = validation_fraction
         self.calibration_fraction = calibration_fraction
+        self.time_ordered = time_ordered
         self.contamination = contamination
         self.n_draws = n_draws
         self.precision = precision
@@ -205,8 +210,13 @@ class VAEDetector(
         self.checkpoint_interval = checkpoint_interval
         self.resume = resume
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: object = None, *, groups: ArrayLike | None = None, time: ArrayLike | None = None
+    ) -> Self:
         """Train on normal samples and set the threshold.
+
+        There is no ``sample_weight``: the threshold promises something because held-out samples count alike, each as
+        likely as a new one. A sample that is to count more can be repeated, with one of ``groups`` for all its copies.
 
         Parameters
         ----------
@@ -216,6 +226,14 @@ class VAEDetector(
             DataFrames of pandas, polars, Arrow or another library that narwhals knows, or rows of objects. A table of
             plain numbers gives the model of the same array. Sparse rows become dense.
         y : ignored
+        groups : array-like of shape (N,), optional
+            The patient, machine or session of each sample. Samples of one group are all trained on, or all stop the
+            training, or all set the threshold; whole groups come as near to the shares asked for as they can. What is
+            promised of a new sample then is promised of one of a new group, and of K groups of one size that set
+            the threshold up to 1 / (K + 1) more false alarms are to be expected.
+        time : array-like of shape (N,), optional
+            When each sample was, numbers or ``datetime64``: as ``time_ordered``, in this order, samples of one time
+            together. Groups come in order of their first time.
 
         Raises
         ------
@@ -226,9 +244,11 @@ class VAEDetector(
             If interrupted; with a ``checkpoint_dir`` once the training step under way is done and written there.
         """
         check_parameters(self.get_params())
-        return self.fit_batches(dense_blocks(X)) if is_sparse(X) else self._fit(rows_to_fit(X, self.get_params()))
+        if is_sparse(X):
+            return self.fit_batches(dense_blocks(X), groups=groups, time=time)
+        return self._fit(rows_to_fit(X, self.get_params()), groups, time)
 
-    def fit_file(self, path: str | Path) -> Self:
+    def fit_file(self, path: str | Path, *, groups: ArrayLike | None = None, time: ArrayLike | None = None) -> Self:
         """As `fit`, on a ``.npy`` file that may be larger than memory.
 
         Up to 1 GiB of samples are loaded, which gives the model that `fit` gives. Larger files stay on disk: the
@@ -238,9 +258,11 @@ class VAEDetector(
         """
         check_parameters(self.get_params())
         with opened_to_fit(Path(path), self.get_params()) as rows:
-            return self._fit(rows)
+            return self._fit(rows, groups, time)
 
-    def fit_batches(self, batches: Iterable[ArrayLike]) -> Self:
+    def fit_batches(
+        self, batches: Iterable[ArrayLike], *, groups: ArrayLike | None = None, time: ArrayLike | None = None
+    ) -> Self:
         """As `fit`, on samples that come in batches, which together may be larger than memory.
 
         They are copied into a temporary file (``TMPDIR`` chooses where) and then used as `fit_file` uses its file.
@@ -250,6 +272,8 @@ class VAEDetector(
         batches : iterable of array-like
             Each as `fit` takes it, of any length; read once. The first decides the type; of tables all decide together
             what the columns are.
+        groups, time : array-like of shape (N,), optional
+            As `fit` has them, of the samples of all batches.
 
         Raises
         ------
@@ -260,11 +284,12 @@ class VAEDetector(
         """
         check_parameters(self.get_params())
         with spooled_to_fit(batches, self.get_params()) as rows:
-            return self._fit(rows)
+            return self._fit(rows, groups, time)
 
-    def _fit(self, rows: Rows) -> Self:
+    def _fit(self, rows: Rows, groups: ArrayLike | None, time: ArrayLike | None) -> Self:
+        division = Groups.of(len(rows), groups, time, time_ordered=self.time_ordered, source=rows.source)
         with checkpoints.one_fit_in(self.checkpoint_dir):
-            self._fitted = fit_model(rows, self.get_params())
+            self._fitted = fit_model(rows, self.get_params(), division)
         return self
 
     def calibrate(
@@ -353,32 +378,6 @@ class VAEDetector(
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
         return self.model_.transform(self._rows(X))
-
-    def reconstruct(self, X: ArrayLike) -> np.ndarray:
-        """Expected samples given the posterior means, shaped as ``X`` and in its units, or as a DataFrame."""
-        rows = self.model_.reconstruct(self._rows(X))
-        return self._as_table(rows if self._fitted.columns is not None else rows.reshape(np.shape(X)))
-
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
-        """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data.
-
-        As from `reconstruct`, `sample` and `interpolate`, of a table with more than plain numbers they are a DataFrame:
-        the likeliest levels, times, numbers.
-        """
-        return self._as_table(self.model_.inverse_transform(check_array(X, dtype=[np.float64, np.float32])))
-
-    def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
-        """What the model takes for normal: means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``.
-
-        Without a ``random_state``, the detector's own is taken.
-        """
-        model, seed = self.model_, self.random_state if random_state is None else random_state
-        return self._as_table(model.sample(n_samples, random_state=check_random_state(seed)))
-
-    def interpolate(self, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> np.ndarray:
-        """Samples ``(n_steps, ...)`` on the line from the posterior mean of one sample to another's, both included."""
-        ends = np.stack([np.asarray(a), np.asarray(b)])
-        return self._as_table(self.model_.interpolate(self._rows(ends), n_steps))
 
     def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
         """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""

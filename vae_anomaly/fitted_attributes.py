@@ -1,12 +1,14 @@
-"""What a fitted `VAEDetector` has of its `FittedModel`: attributes, and how it is written and read."""
+"""What a fitted `VAEDetector` has of its `FittedModel`: attributes, how it is written and read, what it generates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import Tags
+from numpy.typing import ArrayLike
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -24,6 +26,8 @@ class FittedAttributes:
     _fitted: FittedModel
     score_name: str
     missing: str
+    random_state: int | np.random.RandomState | None
+    _rows: Callable[[ArrayLike], np.ndarray]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_fitted")
@@ -153,6 +157,32 @@ class FittedAttributes:
         detector = cls(**parameters_in(model.parameters | {"score": model.score}, device))
         detector._fitted = model
         return detector
+
+    def reconstruct(self, X: ArrayLike) -> np.ndarray:
+        """Expected samples given the posterior means, shaped as ``X`` and in its units, or as a DataFrame."""
+        rows = self.model_.reconstruct(self._rows(X))
+        return self._as_table(rows if self._fitted.columns is not None else rows.reshape(np.shape(X)))
+
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+        """Means of p(x|z) ``(N, ...)`` for latent codes ``(N, latent_dim)``, in the shape and units of the data.
+
+        As from `reconstruct`, `sample` and `interpolate`, of a table with more than plain numbers they are a DataFrame:
+        the likeliest levels, times, numbers.
+        """
+        return self._as_table(self.model_.inverse_transform(check_array(X, dtype=[np.float64, np.float32])))
+
+    def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
+        """What the model takes for normal: means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``.
+
+        Without a ``random_state``, the detector's own is taken.
+        """
+        model, seed = self.model_, self.random_state if random_state is None else random_state
+        return self._as_table(model.sample(n_samples, random_state=check_random_state(seed)))
+
+    def interpolate(self, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> np.ndarray:
+        """Samples ``(n_steps, ...)`` on the line from the posterior mean of one sample to another's, both included."""
+        ends = np.stack([np.asarray(a), np.asarray(b)])
+        return self._as_table(self.model_.interpolate(self._rows(ends), n_steps))
 
     def _as_table(self, values: np.ndarray) -> np.ndarray:
         """Codes ``(N, C)`` of a table with more than plain numbers as the DataFrame that they stand for."""

@@ -23,6 +23,7 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.columns import Columns
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
+from vae_anomaly.fitted_rows import FittedRows
 from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
@@ -79,6 +80,8 @@ class FittedModel:
         Anything JSON can hold.
     file_digest : str or None
         SHA-256 of the file that it was loaded from or last saved to: of the bytes that were read or written.
+    fitted_on : FittedRows or None
+        Digests of the rows that it was fitted on; None for files of earlier versions.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class FittedModel:
     metadata: dict[str, Any]
     file_digest: str | None = None
     columns: Columns | None = None
+    fitted_on: FittedRows | None = None
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -245,8 +249,7 @@ class FittedModel:
         loc = self.vae.scaling.loc
         with torch.inference_mode():
             x = self.vae.scaling.inverse(self.vae.generate(torch.from_numpy(z).to(loc.device, loc.dtype)))
-        samples: np.ndarray = x.cpu().numpy().reshape(len(z), *self.sample_shape)
-        return samples
+        return np.asarray(x.cpu().numpy().reshape(len(z), *self.sample_shape))
 
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.RandomState | None = None) -> np.ndarray:
         """Means of p(x|z) for latents drawn from the prior, ``(n_samples, ...)``, as `VAEDetector.sample` gives them.
@@ -268,8 +271,7 @@ class FittedModel:
         """Samples ``(n_steps, ...)`` on the line between the posterior means of two rows ``(2, D)``, both included."""
         if not is_integer(n_steps) or n_steps < 2:
             raise ValueError(f"n_steps must be an int of at least 2, got {n_steps!r}")
-        a, b = self.transform(ends)
-        share = np.linspace(0, 1, n_steps)[:, None]
+        (a, b), share = self.transform(ends), np.linspace(0, 1, n_steps)[:, None]
         return self.inverse_transform((1 - share) * a + share * b)
 
     def score_table(self, X: Any, source: str = "X", first_row: int = 0) -> dict[str, np.ndarray]:
@@ -339,13 +341,11 @@ class FittedModel:
             if signs.shape != scores.shape or not np.isin(signs, (-1, 1)).all():
                 raise DataError(f"y must hold +1 (normal) or -1 (anomaly) for each of the {len(scores)} samples")
             anomalous = scores[signs == -1]
-            if (signs == 1).any():
-                normal = scores[signs == 1]
+            normal = scores[signs == 1] if (signs == 1).any() else normal
         elif y is not None:
             raise DataError("y was given without X")
         labels = np.repeat([0, 1], [len(normal), len(anomalous)])
-        if rate is not None:
-            options["rate"] = rate
+        options |= {} if rate is None else {"rate": rate}
         self.calibrations[self.score] = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
         self.held_out_scores[self.score] = normal
         return self

@@ -175,6 +175,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         option=None,
     ),
     Parameter(
+        name="time_ordered",
+        default=False,
+        constraint=Flag(),
+        help="Samples come in order of time: train on the first, stop with the next, set the threshold by the last.",
+    ),
+    Parameter(
         name="contamination",
         default="auto",
         constraint=AutoOr(Number(0, 0.5, low_open=True, high_open=False)),

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.columns import Columns
 from vae_anomaly.errors import ModelFileError
+from vae_anomaly.fitted_rows import MAX_DIGESTS, PARTS, FittedRows
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
 from vae_anomaly.model.table_scaling import TableScaling
@@ -57,10 +59,14 @@ def write(fields: Mapping[str, Any], path: Path) -> str:
         "calibrations": {name: vars(calibration) for name, calibration in fields["calibrations"].items()},
         "history": fields["history"],
         "metadata": fields["metadata"],
+        "fitted_on": None if fields["fitted_on"] is None else fields["fitted_on"].to_json(),
     }
     tensors = {f"vae.{name}": value for name, value in fields["vae"].state_dict().items()}
     tensors |= {f"held_out.{name}": torch.from_numpy(scores) for name, scores in fields["held_out_scores"].items()}
     tensors["noise"] = fields["noise"]
+    if fields["fitted_on"] is not None:
+        tensors["fitted_on.digests"] = torch.from_numpy(fields["fitted_on"].digests.view(np.int64))
+        tensors["fitted_on.counts"] = torch.from_numpy(fields["fitted_on"].counts)
     return model_file.write(path, tensors, config)
 
 
@@ -139,6 +145,11 @@ class Described:
         kind = KINDS[self.config["dtype"]]
         expected = {f"vae.{name}": (kind, tuple(value.shape)) for name, value in self.vae.state_dict().items()}
         expected["noise"] = "F64", noise
+        if fitted_on := self.config.get("fitted_on"):
+            n = layout.get("fitted_on.digests", ("", (0,)))[1][:1]
+            if n > (min(MAX_DIGESTS, sum(fitted_on["n_rows"])),):
+                raise ValueError(f"it has {n} digests of rows, more than there can be")
+            expected |= {"fitted_on.digests": ("I64", n), "fitted_on.counts": ("I32", (*n, len(PARTS)))}
         for name in self.calibrations:  # of any length: another calibration changes that of one score
             expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
         for name in sorted(expected.keys() | layout.keys()):
@@ -152,6 +163,11 @@ class Described:
         check_positive(self.vae)
         self.vae.scaling.check_values()
         names = self.config["feature_names"]
+        fitted_on = None
+        if self.config.get("fitted_on"):
+            digests, counts = (tensors[f"fitted_on.{name}"].numpy() for name in ("digests", "counts"))
+            dtype = np.dtype(self.config["dtype"])
+            fitted_on = FittedRows.from_json(self.config["fitted_on"], digests.view(np.uint64), counts, dtype)
         return {
             "vae": self.vae.to(device_of(device)),
             "noise": tensors["noise"],
@@ -165,6 +181,7 @@ class Described:
             "parameters": self.config["parameters"],
             "history": self.config["history"],
             "metadata": self.config["metadata"],
+            "fitted_on": fitted_on,
         }
 
 

@@ -37,7 +37,7 @@ def test_each_model_is_fitted_on_all_folds_but_the_one_that_it_scores(
 ) -> None:
     rows, fitted = make_rows(), []
 
-    def spy(X: Rows, parameters: dict[str, Any]) -> Any:
+    def spy(X: Rows, parameters: dict[str, Any], groups: object = None) -> Any:
         fitted.append(X[:])
         return fit_model(X, parameters)
 

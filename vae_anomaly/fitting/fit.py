@@ -1,7 +1,7 @@
 r"""The whole fit: from rows and parameters to a `FittedModel`.
 
-1. Split the rows at random into disjoint parts: training rows, validation rows, which stop the training, and
-   calibration rows, which nothing is fitted on.
+1. Split the rows into disjoint parts, at random, by whole groups or in order of time (`vae_anomaly.fitting.groups`):
+   training rows, validation rows, which stop the training, and calibration rows, which nothing is fitted on.
 2. Fit the scaling to the training rows, draw the weights, and train.
 3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
 4. Score the calibration rows by every score, and set a threshold for each.
@@ -32,9 +32,11 @@ from torch import Tensor
 from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.fitting.batches import sample_indices
+from vae_anomaly.fitted_rows import FittedRows
+from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
+from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
@@ -58,14 +60,15 @@ FEW_ROWS = 1_000  # of a table; below, all rows set the threshold
 
 
 class Parts(NamedTuple):
-    """Disjoint rows of one data set."""
+    """Disjoint rows of one data set, and how many groups each part has, if groups were given."""
 
     training: Rows
     validation: RowsInMemory
     calibration: RowsInMemory
+    n_groups: tuple[int, ...] | None = None
 
 
-def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
+def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = None) -> FittedModel:
     """Train on normal samples, and calibrate.
 
     Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints, so that a caller can save the model
@@ -78,6 +81,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
         float64. Up to 1 GiB of rows on disk are loaded.
     parameters
         All of `VAEDetector`'s, by name.
+    groups
+        Which samples stay together, and whether they come in order of time. None: as ``time_ordered`` says.
 
     Raises
     ------
@@ -93,11 +98,16 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     choices = Choices(parameters, sample_shape, rows.columns)
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
-    parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator)
+    if groups is None:
+        groups = Groups.of(len(rows), None, None, time_ordered=parameters["time_ordered"], source=rows.source)
+    parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator, groups)
     dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
     device = device_of(parameters["device"])
-    stored = parameters_to_store(parameters, precision_of(parameters["precision"], dtype, device))
-    checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed)
+    in_order = groups is not None and groups.in_order
+    stored = parameters_to_store(
+        {**parameters, "time_ordered": in_order}, precision_of(parameters["precision"], dtype, device)
+    )
+    checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
 
     vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latent_dim, generator)
@@ -116,6 +126,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
         vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others
     )
     model = uncalibrated(vae, noise, X, choices, stored, history)
+    model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
     if len(rows) < FEW_ROWS and model.vae.prior.leaves_out_own_row:
         for name in SCORES.where(leaves_out_own_row=True):
@@ -124,13 +135,21 @@ def fit_model(X: Rows, parameters: Mapping[str, Any]) -> FittedModel:
     return model
 
 
-def split(rows: Rows, validation_fraction: float, calibration_fraction: float, generator: torch.Generator) -> Parts:
+def split(
+    rows: Rows,
+    validation_fraction: float,
+    calibration_fraction: float,
+    generator: torch.Generator,
+    groups: Groups | None = None,
+) -> Parts:
     """Rows to train on, to stop the training with, and to calibrate with; the last two in memory.
+
+    Without groups at random, each row alone.
 
     Raises
     ------
     DataError
-        If no rows are left to train on.
+        If no rows are left to train on, there are too few groups, or one is too large to be held out.
     """
     n = len(rows)
     if n < MIN_ROWS:
@@ -144,12 +163,25 @@ def split(rows: Rows, validation_fraction: float, calibration_fraction: float, g
             f"of {n} samples, validation_fraction={validation_fraction} and "
             f"calibration_fraction={calibration_fraction} leave none to train on: lower them"
         )
-    held_out = sample_indices(rows, n_validation + n_calibration, generator)
+    n_groups = None
+    if groups is None:
+        held_out = sample_indices(rows, n_validation + n_calibration, generator)
+        of_validation, of_calibration = map(np.sort, np.split(held_out, [n_validation]))
+    else:
+        groups.check_enough(rows.source)
+        of_calibration, of_validation = groups.held_out((n_calibration, n_validation), TorchRandom(generator))
+        held_out = np.concatenate([of_validation, of_calibration])
+        largest = max(len(of_validation), len(of_calibration))
+        if largest > 2 * most:
+            raise DataError(
+                f"{rows.source}: whole groups of {largest:,} rows would be held out, and memory is taken for {most:,}: "
+                "give smaller groups"
+            )
+        n_groups = groups.counts(of_validation, of_calibration)
     validation, calibration = (
-        RowsInMemory(rows[np.sort(part)], rows.feature_names, rows.source)
-        for part in np.split(held_out, [n_validation])
+        RowsInMemory(rows[part], rows.feature_names, rows.source) for part in (of_validation, of_calibration)
     )
-    return Parts(rows.without(held_out), validation, calibration)
+    return Parts(rows.without(held_out), validation, calibration, n_groups)
 
 
 def precision_of(precision: str, dtype: torch.dtype, device: torch.device) -> str:
@@ -173,6 +205,7 @@ def checkpoints_of(
     sample_shape: tuple[int, ...],
     device: torch.device,
     seed: int,
+    groups: Groups | None = None,
 ) -> Checkpoints | None:
     """The checkpoints of this fit, with its identity; None if it keeps none."""
     if parameters["checkpoint_dir"] is None:
@@ -188,6 +221,8 @@ def checkpoints_of(
     if rows.columns is not None:
         description = json.dumps(rows.columns.to_json(), sort_keys=True)
         identity["columns"] = hashlib.sha256(description.encode()).hexdigest()
+    if groups is not None:
+        identity["groups"] = groups.digest
     if not rows.in_memory:
         identity["rows"] = "on disk"
     folder = Path(parameters["checkpoint_dir"])

@@ -28,6 +28,7 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.fit import DEFAULT_FALSE_ALARM_RATE, fit_model
+from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 
@@ -117,6 +118,7 @@ def fit_out_of_fold(
     parameters: Mapping[str, Any],
     n_folds: int = N_FOLDS,
     on_fold: Callable[[str, int, float], None] | None = None,
+    groups: Groups | None = None,
 ) -> OutOfFold:
     """Fit a model for each fold, and score its rows.
 
@@ -131,6 +133,8 @@ def fit_out_of_fold(
         How many; fewer where there are fewer than two rows for each.
     on_fold
         Is given a fold that is done, such as ``1 of 5``, how many rows its model was fitted on, and the seconds.
+    groups
+        Which samples stay together, in folds and within them, and whether folds are stretches of time.
 
     Raises
     ------
@@ -141,13 +145,19 @@ def fit_out_of_fold(
     if len(rows) < MIN_ROWS:
         raise DataError(f"{X.source}: has {len(rows)} samples, and a minimum of {MIN_ROWS} is required to fit in folds")
     n_folds = min(n_folds, len(rows) // 2)
-    folds = check_random_state(parameters["random_state"]).permutation(len(rows)) % n_folds
+    random = check_random_state(parameters["random_state"])
+    if groups is None:
+        folds = random.permutation(len(rows)) % n_folds
+    else:
+        folds = groups.folds(n_folds, random)
+        n_folds = int(folds.max()) + 1
     contamination = parameters["contamination"]
     models, parts = [], []
     for fold in range(n_folds):
         started = time.perf_counter()
         own = np.flatnonzero(folds == fold)
-        model = fit_model(X.without(own), {**parameters, "contamination": "auto"})
+        others = None if groups is None else groups.take(np.flatnonzero(folds != fold))
+        model = fit_model(X.without(own), {**parameters, "contamination": "auto"}, others)
         parts.append(scored(model, rows, own))
         models.append(model)
         if on_fold is not None:

@@ -206,6 +206,21 @@ def is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
+def is_fitted_on(value: Any) -> bool:
+    """None, or what `vae_anomaly.fitted_rows.FittedRows` has beside its digests."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != {"n_rows", "n_groups", "is_complete"}:
+        return False
+    counts = value["n_rows"], value["n_groups"]
+    return is_flag(value["is_complete"]) and is_counts(counts[0]) and (counts[1] is None or is_counts(counts[1]))
+
+
+def is_counts(value: Any) -> bool:
+    """A count for each of the parts of a fit's rows."""
+    return is_list(value) and len(value) == 3 and all(is_integer(count) and 0 <= count < 1 << 62 for count in value)
+
+
 CONFIG: dict[str, Callable[[Any], bool]] = {
     "parameters": is_object,
     "sample_shape": is_shape,
@@ -215,6 +230,7 @@ CONFIG: dict[str, Callable[[Any], bool]] = {
     "calibrations": is_object,
     "history": is_list,
     "metadata": is_object,
+    "fitted_on": is_fitted_on,
     "versions": is_versions,
 }
 
@@ -243,7 +259,7 @@ def check_config(config: dict[str, Any]) -> None:
     ValueError
         Naming the first field at fault.
     """
-    config = {"columns": None} | config  # which older files lack
+    config = {"columns": None, "fitted_on": None} | config  # which older files lack
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")

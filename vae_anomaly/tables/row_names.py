@@ -21,9 +21,15 @@ def id_columns_of(columns: Columns | None) -> tuple[str, ...]:
 
 
 def ids_of(
-    X: np.ndarray | pd.DataFrame, columns: Columns | None, id_columns: tuple[str, ...], source: str
+    X: np.ndarray | pd.DataFrame,
+    columns: Columns | None,
+    id_columns: tuple[str, ...],
+    source: str,
+    option: str = "--id-column",
 ) -> dict[str, np.ndarray]:
     """Text ``(N,)`` by column: of ``id_columns``, or, if none is named, of the identifiers that there are.
+
+    The ``option`` is the one that named them, for the message.
 
     Raises
     ------
@@ -35,7 +41,7 @@ def ids_of(
     missing = [name for name in id_columns if name not in there]
     if missing:
         known = f"its columns are {', '.join(there[:20])}" if there else "it has no columns"
-        raise DataError(f"{source}: no column {', '.join(map(repr, missing))} for --id-column; {known}")
+        raise DataError(f"{source}: no column {', '.join(map(repr, missing))} for {option}; {known}")
     wanted = id_columns or tuple(name for name in id_columns_of(columns) if name in there)
     return {name: texts_of_cells(frame[name].tolist()) for name in wanted} if frame is not None else {}
 
