@@ -129,11 +129,12 @@ def words_for(found: OutOfFold, samples: Samples, rows: Rows) -> np.ndarray:
 def about_lines(samples: Samples, found: OutOfFold, seconds: float, train: Path | None) -> list[str]:
     """What was fitted, and how many rows are odd."""
     columns, k, c = found.models[0].columns, len(found.models), found.calibration
-    how = (
-        f"{k} fitted in {seconds:.1f} s; each row is scored by the one that was not fitted on it"
-        if train is None
-        else f"one fitted on {train} in {seconds:.1f} s"
-    )
+    if train is not None:
+        how = f"one fitted on {train} in {seconds:.1f} s"
+    elif k == 1:
+        how = f"one fitted in {seconds:.1f} s; each row is left out of what it is compared with"
+    else:
+        how = f"{k} fitted in {seconds:.1f} s; each row is scored by the one that was not fitted on it"
     n_found = int(found.scores["decision"].sum())
     return [
         *titled("data", [f"{samples.rows.source}, {len(samples):,} rows"]),
@@ -225,13 +226,14 @@ def report_of(found: OutOfFold, samples: Samples, rows: Rows, train: Path | None
         explain=explain,
         code_rows=unseen[even_rows(len(unseen), MAX_CODES)],
     )
-    notes = (
-        (
+    if train is not None:
+        notes: tuple[str, ...] = ()
+    elif len(found.models) == 1:
+        notes = ("Each row is left out of the exemplars that its score compares it with.",)
+    else:
+        notes = (
             f"{len(found.models)} models were fitted, each on all folds of the data but one: every row is scored and "
             "explained by the one that was not fitted on it. The training, the latent space and what the model "
             "generates are shown of the first.",
         )
-        if train is None
-        else ()
-    )
     return build_report(VAEDetector.from_model(found.models[0]), samples, None, None, None, notes, judgement)

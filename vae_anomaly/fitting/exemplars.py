@@ -17,7 +17,7 @@ maximisation; with squared distances d and responsibilities r,
 
     v \leftarrow \frac{1}{MD} \sum_{ij} r_{ij} \, d_{ij}^2, \qquad r_{ij} \propto \exp(-d_{ij}^2 / 2v).
 
-Then 30 small sets of 16 exemplars are drawn at random. Few exemplars lie farther from a row, so their noise is wider,
+Then 100 small sets of 16 exemplars are drawn at random. Few exemplars lie farther from a row, so their noise is wider,
 by the factor of the highest mean log-density of rows that are left out.
 """
 
@@ -31,9 +31,9 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit
+from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE
 from vae_anomaly.model.pairs import squared_distances
-from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.exemplars import N_SETS, NEGLIGIBLE, SET_SIZE, Exemplars, most_exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
@@ -43,6 +43,7 @@ ENOUGH_ROWS = 10  # held out, since they fit only two numbers
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
 LARGEST_LOG_SPREAD = 20.0
+WEIGHT_OF_ALL = 0.25
 FAR = 1e20  # more than squared distances of scaled rows; in single precision it keeps no weight
 
 
@@ -121,8 +122,9 @@ def with_small_sets(
     size = min(SET_SIZE, n // 2)
     if size == 0:
         return Exemplars(latents, decoded)
+    weight = torch.tensor(WEIGHT_OF_ALL)
     members = torch.stack([torch.randperm(n, generator=generator)[:size] for _ in range(N_SETS)])
-    prior = Exemplars(latents, decoded, members.to(latents.device))
+    prior = Exemplars(latents, decoded, members.to(latents.device), weight=weight.to(latents))
     rows = torch.arange(min(n, LIKELIHOOD_ROWS), device=x.device)
 
     def loss(log_spread: float) -> float:

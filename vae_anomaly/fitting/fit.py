@@ -121,16 +121,18 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
         checkpoints=checkpoints,
     )
-    others = parts.calibration if len(rows) < FEW_ROWS else None
+    is_left_out = groups is None and len(rows) < FEW_ROWS
+    others = parts.calibration if is_left_out else None
     fit_after_training(
         vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others
     )
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
-    if len(rows) < FEW_ROWS and model.vae.prior.leaves_out_own_row:
-        for name in SCORES.where(leaves_out_own_row=True):
-            model.held_out_scores[name] = model.score_samples(rows, name)
+    if is_left_out and vae.prior.leaves_out_own_row:
+        model.held_out_scores |= {
+            name: model.score_samples(rows, name) for name in SCORES.where(leaves_out_own_row=True)
+        }
     calibrate_scores(model, rows, parameters["contamination"])
     return model
 

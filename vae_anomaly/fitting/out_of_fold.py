@@ -6,6 +6,9 @@ compares and explains the rows of the fold that it has not seen (cross-conformal
 taken among the held-out normals of its own model, with which it is exchangeable if it is a normal: at most t with
 probability at most t.
 
+Where the prior leaves a row's own exemplar out (`model.priors.exemplars`), and rows have no groups, one model is
+enough, fitted on all rows.
+
 Scores of different models are compared as they are: the models have seen nearly the same rows.
 
 References
@@ -29,6 +32,8 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.fit import DEFAULT_FALSE_ALARM_RATE, fit_model
 from vae_anomaly.fitting.groups import Groups
+from vae_anomaly.model.build import Choices
+from vae_anomaly.registry import PRIORS, SCORES
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 
@@ -144,6 +149,11 @@ def fit_out_of_fold(
     rows = X.loaded().computable().flat()
     if len(rows) < MIN_ROWS:
         raise DataError(f"{X.source}: has {len(rows)} samples, and a minimum of {MIN_ROWS} is required to fit in folds")
+    contamination = parameters["contamination"]
+    if groups is None and leaves_out_own_row(X, rows, parameters):
+        model = fit_model(X, {**parameters, "contamination": "auto"})
+        everywhere = np.zeros(len(rows), dtype=int)
+        return OutOfFold.decided([model], everywhere, scored(model, rows, np.arange(len(rows))), contamination)
     n_folds = min(n_folds, len(rows) // 2)
     random = check_random_state(parameters["random_state"])
     if groups is None:
@@ -151,7 +161,6 @@ def fit_out_of_fold(
     else:
         folds = groups.folds(n_folds, random)
         n_folds = int(folds.max()) + 1
-    contamination = parameters["contamination"]
     models, parts = [], []
     for fold in range(n_folds):
         started = time.perf_counter()
@@ -167,6 +176,12 @@ def fit_out_of_fold(
         for name, values in part.items():
             scores[name][folds == fold] = values
     return OutOfFold.decided(models, folds, scores, contamination)
+
+
+def leaves_out_own_row(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> bool:
+    """Whether a model fitted with these parameters scores its own rows as new ones."""
+    prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
+    return bool(prior.leaves_out_own_row and SCORES.entry(parameters["score_name"]).facts.get("leaves_out_own_row"))
 
 
 def scored(model: FittedModel, rows: Rows, own: np.ndarray) -> dict[str, np.ndarray]:

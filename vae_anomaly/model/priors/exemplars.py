@@ -17,17 +17,18 @@ the bound is tight: the terms
 differ by log p(x) exactly. z takes n values here instead of having coordinates, so the KL term has a share for each
 exemplar.
 
-*Small sets.* Anomalies among the exemplars vouch for each other, and the more of them there are, the more of a kind.
+*Small sets.* Anomalies among the exemplars vouch for each other, and the more exemplars there are, the more of a kind.
 A set of a few exemplars at random rarely holds some. So the prior has one more latent variable, the set s: all
-exemplars, with the weight :math:`w_0`, or one of B small sets, whose noise is wider by one factor,
+exemplars, :math:`s = 0`, or one of S small sets, whose noise is wider by one factor. A row has to be likely by all
+exemplars and by the small sets. With the small set s* of median density, which half of them reach,
 
 .. math::
 
-    p(x) = \sum_s w_s \, p_s(x), \qquad
-    \mathrm{ELBO}(x) = \sum_s w_s \log p_s(x) \le \log p(x) .
+    p(x) = w \, p_0(x) + \frac{1 - w}{S} \sum_{s > 0} p_s(x), \qquad
+    \mathrm{ELBO}(x) = \min \big\{ \log p_0(x), \;
+    w \log p_0(x) + (1 - w) (\log p_{s^*}(x) - \log 2) \big\} \le \log p(x) ,
 
-That is the ELBO of the posterior q(s|x) = w_s, whose KL divergence from the prior is zero: no set is preferred because
-it holds a neighbour of x.
+by Jensen's inequality, since the mean of the small sets' densities is at least half their median.
 
 *A row that is an exemplar itself* is left out of every set, so that a training row is scored as a new one is. It is
 recognised by its latent mean. Of several equal exemplars one is left out.
@@ -48,6 +49,7 @@ from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.base import Model, Parts, Prior
@@ -56,9 +58,9 @@ from vae_anomaly.registry import PRIORS
 MAX_EXEMPLARS = 2_048
 MORE_EXEMPLARS = 5_000  # where they have at most this number of values together:
 EXEMPLAR_VALUES = 1_000_000
-N_SETS, SET_SIZE = 30, 16
-WEIGHT_OF_ALL = 1 / 3
+N_SETS, SET_SIZE = 100, 16
 NEGLIGIBLE = -80.0  # the exponential of less may be a subnormal number, which takes many times as long
+LOG_2 = math.log(2)
 SAME_LATENT = 1e-5  # latent means of one row differ by less, however many rows are encoded with it
 
 
@@ -116,6 +118,8 @@ class Exemplars(Prior):
         Indices of the exemplars in each small set, ``(S, m)`` int64. None: there is only the large one.
     spread
         By how much the variance is larger in the small sets, ``()``.
+    weight
+        :math:`w`, of the set of all exemplars, in [0, 1]: ``()``.
     """
 
     shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -123,6 +127,7 @@ class Exemplars(Prior):
         "decoded": ("n", "n_parameters"),
         "members": ("S", "m"),
         "spread": (),
+        "weight": (),
     }
     positive_buffers: ClassVar[frozenset[str]] = frozenset({"spread"})
     leaves_out_own_row: ClassVar[bool] = True
@@ -138,10 +143,17 @@ class Exemplars(Prior):
         members = prior.members
         if members.dtype != torch.int64 or (members < 0).any() or (members >= len(prior.latents)).any():
             raise ValueError(f"the members of its sets must be indices of its {len(prior.latents):,} exemplars")
+        if not (0 <= prior.weight <= 1 if members.numel() else prior.weight == 1):
+            raise ValueError("the weight of the set of all exemplars must lie in [0, 1], and be 1 without small sets")
         return prior
 
     def __init__(
-        self, latents: Tensor, decoded: Tensor, members: Tensor | None = None, spread: Tensor | None = None
+        self,
+        latents: Tensor,
+        decoded: Tensor,
+        members: Tensor | None = None,
+        spread: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> None:
         super().__init__()
         none = torch.empty(0, 0, dtype=torch.int64, device=latents.device)
@@ -149,10 +161,12 @@ class Exemplars(Prior):
         self.register_buffer("decoded", decoded)
         self.register_buffer("members", none if members is None else members)
         self.register_buffer("spread", latents.new_ones(()) if spread is None else spread)
+        self.register_buffer("weight", latents.new_ones(()) if weight is None else weight)
         self.latents: Tensor
         self.decoded: Tensor
         self.members: Tensor
         self.spread: Tensor
+        self.weight: Tensor
 
     @property
     def values_per_row(self) -> int:
@@ -160,26 +174,31 @@ class Exemplars(Prior):
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         reconstruction, kl = x.new_zeros(2, len(x), dtype=torch.float64)
-        for weight, sets in self.weighted_sets(vae, x):
-            terms = self.terms_of_pairs(sets.log_p, sets.sizes)
-            reconstruction = reconstruction + weight * terms[0].mean(dim=1)
-            kl = kl + weight * terms[1].mean(dim=1)
+        for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
+            terms = (term.gather(1, chosen)[:, 0] for term in self.terms_of_pairs(sets.log_p, sets.sizes))
+            reconstruction = reconstruction + weight * next(terms)
+            kl = kl + weight * (next(terms) + more_kl)
         return reconstruction, kl
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
-        log_p = [
-            sets.log_density() + math.log(weight / sets.log_p.shape[1]) for weight, sets in self.weighted_sets(vae, x)
-        ]
-        return torch.logsumexp(torch.cat(log_p, dim=1), dim=1)
+        large, small = self.sets(vae, x)
+        log_p = large.log_density()
+        if small is not None:
+            of_sets = small.log_density() + ((1 - self.weight.double()) / len(self.members)).log()
+            log_p = torch.cat([log_p + self.weight.double().log(), of_sets], dim=1)
+        return torch.logsumexp(log_p, dim=1)
 
     def parts(self, vae: Model, x: Tensor, noise: Tensor) -> Parts:
-        """Means over the exemplars of all sets, weighted by their responsibilities and by the sets' weights."""
+        """Means over the exemplars of the sets that count, weighted by their responsibilities."""
         kl = x.new_zeros(len(x), len(self.latents), dtype=torch.float64)
         reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
-        for weight, sets in self.weighted_sets(vae, x):
-            p, decoded = sets.likelihood, sets.decoded
-            r, shares = (part.flatten(1) / len(sets.members) for part in self.responsibilities(sets.log_p, sets.sizes))
-            kl.index_add_(1, sets.members.ravel(), weight * shares)
+        for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
+            p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
+            r = torch.log_softmax(sets.log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
+            log_r, r = r, r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
+            shares = r * (log_r + sets.sizes.double().log()[..., None] + more_kl)
+            kl.index_add_(1, sets.members.ravel(), weight * shares.flatten(1))
+            r = r.flatten(1)
             reconstruction += weight * p.mean_log_prob_of_features(x, decoded, r)
             own_mean, own_variance, own_entropy = p.mixture_moments(x, decoded, r)
             mean += weight * own_mean
@@ -187,17 +206,32 @@ class Exemplars(Prior):
             entropy += weight * own_entropy
         return Parts(reconstruction, kl, mean, square - mean.square(), entropy)
 
-    def weighted_sets(self, vae: Model, x: Tensor) -> list[tuple[float, Sets]]:
-        """The large set and the small ones with the weight of each kind, for scaled rows ``(N, D)``."""
+    def weighted_sets(self, vae: Model, x: Tensor) -> list[tuple[Tensor, Sets, Tensor, float]]:
+        """What the ELBO of scaled rows ``(N, D)`` is made of.
+
+        Returns
+        -------
+        list of (weight, sets, chosen, more_kl)
+            The large set and the small ones: their weight ``(N,)`` float64, which of them counts for each row
+            ``(N, 1)``, and what the choice adds to the KL term, in nats.
+        """
+        large, small = self.sets(vae, x)
+        first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+        if small is None:
+            return [(x.new_ones(len(x), dtype=torch.float64), large, first, 0.0)]
+        median, chosen = small.log_density().kthvalue((len(self.members) + 1) // 2, dim=1, keepdim=True)
+        weight = torch.where(large.log_density() <= median - LOG_2, 1.0, self.weight.double())[:, 0]
+        return [(weight, large, first, 0.0), (1 - weight, small, chosen, LOG_2)]
+
+    def sets(self, vae: Model, x: Tensor) -> tuple[Sets, Sets | None]:
+        """The large set and the small ones, if there are some, for scaled rows ``(N, D)``."""
         own = self.own_exemplars(vae.encode(x).mu)
         everyone = torch.arange(len(self.latents), device=x.device)[None]
         large = Sets.under(vae.likelihood, self.decoded, x, everyone, own)
-        if not self.members.numel():
-            return [(1.0, large)]
-        return [(WEIGHT_OF_ALL, large), (1 - WEIGHT_OF_ALL, self.small_sets(vae.likelihood, x, own))]
+        return large, self.small_sets(vae.likelihood, x, own) if self.members.numel() else None
 
     def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
-        """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)``, or none where it is -1."""
+        """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)`` has, or none at -1."""
         wide, decoded = p.widened(self.decoded[self.members.ravel()], self.spread)
         return Sets.under(wide, decoded, x, self.members, own)
 
@@ -230,12 +264,6 @@ class Exemplars(Prior):
         total = r.sum(dim=-1)
         mean = r.mul_(below).sum(dim=-1) / total
         return top + mean, mean - total.log() + sizes.double().log()
-
-    def responsibilities(self, log_p: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Each exemplar's r_i, and its share r_i log(n r_i) of the KL term in nats, ``(N, S, m)`` float64 each."""
-        log_r = torch.log_softmax(log_p, dim=-1).double().clamp(min=-1e6)  # finite for those that are left out
-        r = log_r.exp()
-        return r, r * (log_r + sizes.double().log()[..., None])
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
