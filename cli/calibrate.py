@@ -13,7 +13,9 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
+from vae_anomaly.cli.unseen import all_rows_option, unseen
 from vae_anomaly.datasets.reading import Reading
+from vae_anomaly.errors import DataError
 from vae_anomaly.registry import CALIBRATION_METHODS
 from vae_anomaly.storage.outputs import Output
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
-    from vae_anomaly.detector import VAEDetector
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,6 +65,7 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--output", type=click_types.file_path, help="Model file to write.  [default: MODEL with .calibrated.vae]"
 )
+@all_rows_option
 @options.score_option
 @options.device_option
 @options.json_option
@@ -77,6 +79,7 @@ def calibrate(
     normal: tuple[str, ...] | None,
     reviewed: Path | None,
     output: Path | None,
+    all_rows: bool,
     score_name: str | None,
     device: str,
     as_json: bool,
@@ -84,10 +87,13 @@ def calibrate(
 ) -> None:
     """Set another threshold for a model, without training, and print what to expect from it.
 
+    Samples of --data that the model was trained on, or that stopped its training, are left out, and counted in the
+    output.
+
     \b
     vae-anomaly calibrate --rate 0.01                 at most 1 % false alarms, guaranteed by the held-out normals
     vae-anomaly calibrate --method pot --rate 0.0001  rarer than they can show, by a model of their tail
-    vae-anomaly calibrate --method cost --miss 50 --data all.csv --label-column label
+    vae-anomaly calibrate --method cost --miss 50 --data new.csv --label-column label
     """  # noqa: D301 - click reads the control character
     import numpy as np
 
@@ -95,17 +101,23 @@ def calibrate(
 
     if data is not None and reviewed is not None:
         raise click.UsageError("give either --data or --reviewed")
-    if data is None and (labels or label_column or normal):
-        raise click.UsageError("--labels, --label-column and --normal go with --data")
+    if data is None and (labels or label_column or normal or all_rows):
+        raise click.UsageError("--labels, --label-column, --normal and --all-rows go with --data")
     output = output or model.with_suffix(".calibrated.vae")
     # the model itself may be replaced
     check_outputs({"--data": data, "--labels": labels, "--reviewed": reviewed}, Output("--output", output))
     detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
+    found = None
     if data is not None:
-        calibrate_with_data(
-            detector, load_own_data(data, labels, label_column, reading_for(detector, reading)), normal, method, given
-        )
+        samples = load_own_data(data, labels, label_column, reading_for(detector, reading))
+        rows = detector.model_.rows(samples.X, samples.source)
+        found = unseen({model: (detector.model_, [rows])}, len(rows), samples.source, all_rows=all_rows)
+        y = signs_of(samples, normal)
+        try:
+            detector.model_.calibrate(rows[found.kept], None if y is None else y[found.kept], method=method, **given)
+        except DataError as error:
+            raise error if found.note is None else DataError(f"{found.note}; {error}") from error
     else:
         scores = -detector.calibration_scores_
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
@@ -115,29 +127,27 @@ def calibrate(
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))
     if as_json:
-        click.echo(json.dumps(calibration | {"observed_rate": observed, "output": str(output)}, indent=2))
+        about = {} if found is None else {"fitted_on": found.facts}
+        click.echo(json.dumps(calibration | {"observed_rate": observed, "output": str(output)} | about, indent=2))
         return
     n_held_out = len(detector.calibration_scores_)
     print_lines(
+        *([] if found is None or found.note is None else titled("data", [found.note])),
         *titled("threshold", describe_calibration(calibration)),
         *titled("observed", [f"{observed:.2%} of {n_held_out:,} held-out normals score above it"]),
         *titled("wrote", [str(output)]),
     )
 
 
-def calibrate_with_data(
-    detector: VAEDetector, samples: Dataset, normal: tuple[str, ...] | None, method: str, numbers: dict[str, float]
-) -> None:
-    """Set the threshold by samples, which are all normal if they have no labels."""
+def signs_of(samples: Dataset, normal: tuple[str, ...] | None) -> np.ndarray | None:
+    """+1 for normals and -1 for anomalies, ``(N,)``; None if there are no labels, which means that all are normal."""
     import numpy as np
 
     if samples.labels is None:
         if normal is not None:
             raise click.UsageError("--normal needs labels: give --labels or --label-column")
-        y = None
-    else:
-        y = np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
-    detector.calibrate(samples.X, y, method=method, **numbers)
+        return None
+    return np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
 
 
 def reviewed_anomalies(path: Path) -> np.ndarray:
@@ -145,7 +155,6 @@ def reviewed_anomalies(path: Path) -> np.ndarray:
 
     Rows labelled 0 are left out: they were selected by their scores, so they do not show the false-alarm rate.
     """
-    from vae_anomaly.errors import DataError
     from vae_anomaly.storage.score_table import read_score_table
 
     table = read_score_table(path)

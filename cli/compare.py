@@ -11,6 +11,7 @@ import click
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
 from vae_anomaly.cli.text import print_lines, titled
+from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 
@@ -23,6 +24,7 @@ from vae_anomaly.errors import DataError
 @options.missing_columns_option
 @options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes that are normal.  [default: 0, of labels 0 and 1]")
+@all_rows_option
 @options.device_option
 @options.json_option
 def compare(
@@ -33,13 +35,17 @@ def compare(
     label_column: str | None,
     reading: Reading,
     normal: tuple[str, ...] | None,
+    all_rows: bool,
     device: str,
     as_json: bool,
 ) -> None:
     """Compare two models, or two score files, on the same labelled samples.
 
+    Samples that one of the models was trained on, or that stopped its training, are left out, and counted in the
+    output.
+
     \b
-    vae-anomaly compare a.vae b.vae --data all.csv --label-column label
+    vae-anomaly compare a.vae b.vae --data new.csv --label-column label
     vae-anomaly compare a.scores.csv b.scores.csv                score files of fit say which samples are anomalies
     vae-anomaly compare a.csv b.csv --labels labels.npy
     """  # noqa: D301 - click reads the control character
@@ -50,23 +56,31 @@ def compare(
     if a.suffix == ".vae":
         if data is None:
             raise click.UsageError("two models need --data to score")
-        detectors = [options.load_detector(path, device) for path in (a, b)]
-        samples = load_own_data(data, labels, label_column, reading_for(detectors[0], reading))
+        models = {path: options.load_detector(path, device).model_ for path in (a, b)}
+        samples = load_own_data(data, labels, label_column, reading_for(models[a], reading))
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
-        scores = [-detector.score_samples(samples.X) for detector in detectors]
+        rows = {path: model.rows(samples.X, samples.source) for path, model in models.items()}
+        judged = {path: (model, [rows[path]]) for path, model in models.items()}
+        found = unseen(judged, len(samples), samples.source, all_rows=all_rows)
+        check_both_kinds(anomalous, found, samples.source)
+        scores = [-models[path].score_samples(rows[path][found.kept]) for path in (a, b)]
+        anomalous = anomalous[found.kept]
     else:
-        if data or label_column:
+        found = None
+        if data or label_column or all_rows:
             raise click.UsageError("score files need --labels alone, or none if fit wrote them")
         scores, anomalous = read_scores(a, b, labels, normal)
     result = compare_scores(scores[0], scores[1], anomalous.astype(int))
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        about = {} if found is None else {"fitted_on": found.facts}
+        click.echo(json.dumps(result.to_dict() | about, indent=2))
         return
     difference, bootstrap = result.difference, result.difference_bootstrap
+    counted = f"{result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous"
     print_lines(
-        *titled("samples", [f"{result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous"]),
+        *titled("samples", [counted] if found is None or found.note is None else [counted, found.note]),
         *titled(
             "ROC-AUC",
             [

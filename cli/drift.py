@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.text import print_lines
+from vae_anomaly.cli.text import print_lines, titled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_anomaly.fitted_model import FittedModel
+
+SHARE_BY_ROUNDING = 0.05  # of held-out scores that others may equal, since single precision has few different numbers
 
 
 @click.command()
@@ -38,21 +46,32 @@ def drift(
 
     REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. A
     conformal test martingale raises the alarm: without drift, the probability that it ever does is at most
-    --alarm-bound.
+    --alarm-bound. A score file has no rows by which a model could know its own, but it knows its held-out scores to the
+    bit: if they are in NEW, the output says so.
     """
     from vae_anomaly.evaluation import measure_drift
     from vae_anomaly.storage.score_table import read_score_table
 
+    scores, note, about = read_score_table(new)["anomaly_score"].to_numpy(), [], {}
     if reference.suffix == ".vae":
-        known = -options.load_detector(reference, "cpu", score_name).calibration_scores_
+        model = options.load_detector(reference, "cpu", score_name).model_
+        known = -model.calibration_scores
+        n_own = own_scores(model, scores)
+        about = {"own_scores": n_own}
+        if n_own:
+            note = [
+                f"{n_own:,} of the {len(known):,} scores that {reference} was calibrated by are in {new}: it was "
+                "scored from rows that the model was fitted on, and cannot show drift; score rows that came later"
+            ]
     else:
         known = read_score_table(reference)["anomaly_score"].to_numpy()
-    result = measure_drift(known, read_score_table(new)["anomaly_score"].to_numpy(), alarm_bound=alarm_bound)
+    result = measure_drift(known, scores, alarm_bound=alarm_bound)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        click.echo(json.dumps(result.to_dict() | about, indent=2))
     else:
         alarm = "no alarm" if result.alarm is None else f"ALARM at row {result.alarm}"
         lines = [
+            *titled("note", note),
             f"samples    {result.n_reference:,} in the reference, {result.n_new:,} new",
             f"KS         {result.ks.value:.4f} (95 % interval {result.ks.low:.4f} to {result.ks.high:.4f}), "
             f"p = {result.ks_p_value:.3g}",
@@ -63,3 +82,13 @@ def drift(
         print_lines(*lines)
     if fail_on_drift and result.alarm is not None:
         ctx.exit(options.ALARM_EXIT_CODE)
+
+
+def own_scores(model: FittedModel, scores: np.ndarray) -> int:
+    """How many of a model's held-out scores are among anomaly scores ``(N,)``; 0 if no more than new rows have."""
+    import numpy as np
+
+    held_out = -model.calibration_scores
+    n = int(np.isin(held_out, scores).sum())
+    is_chance = model.fitted_on is not None and not model.fitted_on.is_more_than_chance(n, len(held_out))
+    return 0 if is_chance or n <= SHARE_BY_ROUNDING * len(held_out) else n

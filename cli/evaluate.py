@@ -12,6 +12,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions, check_one_source, is_normal, load_samples, normal_classes
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import print_lines, titled
+from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen
 from vae_anomaly.storage.outputs import Output
 
 FAR_BELOW_CHANCE = 0.4
@@ -21,15 +22,23 @@ FAR_BELOW_CHANCE = 0.4
 @options.labelled_data_options
 @options.model_option
 @click.option("--output", type=click_types.file_path, help="Save all figures, curves included, as .json.")
+@all_rows_option
 @options.score_option
 @options.device_option
 @options.json_option
 def evaluate(
-    model: Path, output: Path | None, score_name: str | None, device: str, as_json: bool, **data_options: Any
+    model: Path,
+    output: Path | None,
+    all_rows: bool,
+    score_name: str | None,
+    device: str,
+    as_json: bool,
+    **data_options: Any,
 ) -> None:
     """Evaluate a model on labelled samples: ROC-AUC with its interval, per class, and what the threshold does.
 
-    Labels are 0 = normal and 1 = anomaly, or class names.
+    Labels are 0 = normal and 1 = anomaly, or class names. Samples that the model was trained on, or that stopped its
+    training, are left out, and counted in the output.
     """
     from vae_anomaly.calibration.methods import promised_alarms
     from vae_anomaly.evaluation import evaluate as evaluate_scores
@@ -45,15 +54,18 @@ def evaluate(
         raise click.UsageError("DATA has no labels: give --labels or --label-column")
     normal = normal_classes(given, samples, detector.metadata_)
     anomalous = ~is_normal(samples.labels, normal, samples.source)
-    scores = detector.score_samples(samples.X)
+    rows = detector.model_.rows(samples.X, samples.source)
+    found = unseen({model: (detector.model_, [rows])}, len(rows), samples.source, all_rows=all_rows)
+    check_both_kinds(anomalous, found, samples.source)
+    scores = detector.model_.score_samples(rows[found.kept])
     evaluation = evaluate_scores(
         -scores,
-        anomalous.astype(int),
-        samples.labels if normal else None,
+        anomalous[found.kept].astype(int),
+        samples.labels[found.kept] if normal else None,
         threshold=detector.calibration_.threshold,
         calibration_scores=-detector.calibration_scores_,
     )
-    about = {"data": samples.source, "model": str(model)}
+    about = {"data": samples.source, "model": str(model), "fitted_on": found.facts}
     promised = {"promised_false_alarms": promised_alarms(detector.calibration_, evaluation.roc_auc.n_normal)}
     if output is not None:
         with atomic_write(output, "w", encoding="utf-8") as file:
@@ -62,7 +74,8 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(about | {"test": test}, indent=2))
     else:
-        lines = [*titled("data", [samples.source]), *titled("model", [str(model)])]
+        data = [samples.source] if found.note is None else [samples.source, found.note]
+        lines = [*titled("data", data), *titled("model", [str(model)])]
         print_lines(*lines, *titled("test", describe_evaluation(test)))
 
 

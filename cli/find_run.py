@@ -16,6 +16,7 @@ from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_run import write_evaluation
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import print_lines, terminal_text, titled
+from vae_anomaly.cli.unseen import note_seen
 from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def by_training(given: DataOptions, train: Path, parameters: Mapping[str, Any]) 
     data = load_own_data(given.data, None, given.label_column, reading_for(model, given.reading))
     samples = samples_for(model, data, given.id_columns)
     rows = rows_of(model, samples)
+    assert model.fitted_on is not None
+    note_seen(model.fitted_on, f"the model of {train}", *model.fitted_on.count_twins(rows[:]))
     scores = model.score_table_of(rows)
     nowhere = np.zeros(len(samples), dtype=int)
     return samples, OutOfFold.decided([model], nowhere, scores, parameters["contamination"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
+from vae_anomaly.cli.unseen import note_seen
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
@@ -106,13 +107,19 @@ def score_chunks(
 
     n_rows = rows_per_chunk(fitted.n_features)
     n_rows = n_rows if most_rows is None else min(n_rows, most_rows)
+    n_twins = n_known = 0
     with row_bar(source.data, "scoring", first_row) as bar:
         for part in chunks(source.data, n_rows, source.label_column, first_row, source.reading):
-            scores = fitted.score_table(part.X, part.source, int(part.row_numbers[0]))
+            rows = fitted.rows(part.X, part.source, int(part.row_numbers[0]))
+            if fitted.fitted_on is not None:
+                n_twins, n_known = np.add((n_twins, n_known), fitted.fitted_on.count_twins(rows)).tolist()
+            scores = fitted.score_table_of(rows)
             names = renamed(ids_of(part.X, fitted.columns, source.id_columns, part.source), ["row", "file", *scores])
             files = {} if part.row_names is None else {"file": np.array(part.row_names)}
             yield {"row": part.row_numbers} | names | scores | files
             bar.update(len(part))
+    if fitted.fitted_on is not None:
+        note_seen(fitted.fitted_on, "the model", n_twins, n_known)
 
 
 def write_chunks(chunks: Iterator[Columns], write: ScoreTable) -> int:

@@ -324,6 +324,8 @@ class VAEDetector(
             If the method, its options or the data cannot be used, such as too few normals for the rate.
         """
         rows = None if X is None else self._rows(X)
+        if rows is not None and self.model_.fitted_on is not None:
+            self.model_.fitted_on.warn_about(rows)
         self.model_.calibrate(rows, y, method=method, rate=rate, **options)
         return self
 

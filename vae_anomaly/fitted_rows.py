@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -137,6 +138,20 @@ class FittedRows:
         share = with_twin / of if of else 0.0
         variance = n * share * (1 - share) * (1 + n / max(1, of))
         return n_twins > n * share + STANDARD_ERRORS * math.sqrt(variance)
+
+    def count_twins(self, rows: np.ndarray) -> tuple[int, int]:
+        """How many of rows ``(n, D)`` equal one that the model was fitted on, of how many of which that is known."""
+        own = np.concatenate([digests_of(block, self.dtype) for block in blocks(rows)])
+        own = own[own <= self.limit]
+        place = np.minimum(np.searchsorted(self.digests, own), len(self.digests) - 1)
+        is_twin = (self.digests[place] == own) & self.counts[place, :2].any(axis=1)
+        return int(is_twin.sum()), len(own)
+
+    def warn_about(self, rows: np.ndarray) -> None:
+        """Warn the caller's caller if some of rows ``(n, D)`` are rows that the model was fitted on."""
+        overlap = self.overlap([rows])
+        if overlap.is_more_than_chance:
+            warnings.warn(f"{overlap.in_words('this model')}: what they show is too good", stacklevel=3)
 
     def overlap(self, chunks: Iterable[np.ndarray]) -> Overlap:
         """Which of some rows the model was fitted on.

@@ -93,7 +93,7 @@ def test_any_command_takes_another_score(table_model: Path, own_folder: Path, ma
         (["fit", "--normal", "0,,1"], "'0,,1' is not a list of names"),
         (["fit", "--normal", "0", "--dataset", "cifar"], "'cifar' is not one of"),
         (["fit", "--normal", "0", "--epochs", "0"], "0 is not in the range x>=1"),
-        (["fit", "--normal", "0", "--labels", "."], "--labels, --label-column and --id-column go with --data"),
+        (["fit", "--normal", "0", "--labels", "."], "--id-column, --group-column and --time-column go with --data"),
         (["fit", "--data", "missing.npy"], "'missing.npy' does not exist"),
         (["fit", "--data", ".", "--dataset", "digits"], "not both"),
         (["fit", "--normal", "0", "--contamination", "0.9"], "neither 'auto' nor a number in (0, 0.5]"),

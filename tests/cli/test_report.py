@@ -79,7 +79,7 @@ def test_a_report_on_a_table_names_its_features(make_table) -> None:
     assert "<i>a</i>" not in page
     assert not Path("t.scores.csv").exists()
     frame.assign(label=["1"] * 5 + ["0"] * 145).to_csv("labelled.csv", index=False)
-    assert run("report", "t.vae", "labelled.csv", "--label-column", "label").exit_code == 0
+    assert run("report", "t.vae", "labelled.csv", "--label-column", "label", "--all-rows").exit_code == 0
     assert json.loads(Path("report/report.json").read_text())["test"]["roc_auc"]["n_anomalous"] == 5
 
 

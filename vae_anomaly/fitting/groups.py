@@ -25,15 +25,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.rows import RandomSource
 
 MIN_GROUPS = 3  # one for each part
+
+
+class Permutations(Protocol):
+    """Where a random order comes from: a generator of NumPy's, or torch's as `fitting.batches.TorchRandom` has it."""
+
+    def permutation(self, n: int, /) -> np.ndarray:
+        """The numbers below ``n`` in random order, ``(n,)``."""
 
 
 class Groups:
@@ -120,7 +126,7 @@ class Groups:
         _, of_rows = np.unique(self.of_rows[rows], return_inverse=True)
         return type(self)(of_rows, in_order=self.in_order, are_given=self.are_given)
 
-    def held_out(self, sizes: Sequence[int], random: RandomSource) -> list[np.ndarray]:
+    def held_out(self, sizes: Sequence[int], random: Permutations) -> list[np.ndarray]:
         """Sorted indices of rows to hold out, in parts of whole groups; at least one group is left for the others.
 
         Parameters
@@ -142,7 +148,7 @@ class Groups:
             stop, end = start, int(starts[start])
         return parts
 
-    def _nearest(self, sizes: Sequence[int], random: RandomSource) -> list[np.ndarray]:
+    def _nearest(self, sizes: Sequence[int], random: Permutations) -> list[np.ndarray]:
         remaining, parts = random.permutation(len(self)).tolist(), []
         n_rows = self.sizes.tolist()
         for left, size in zip(range(len(sizes), 0, -1), sizes, strict=True):
@@ -159,7 +165,7 @@ class Groups:
             parts.append(np.array(part))
         return parts
 
-    def folds(self, n_folds: int, random: RandomSource) -> np.ndarray:
+    def folds(self, n_folds: int, random: Permutations) -> np.ndarray:
         """The fold of each row ``(N,)`` int, of at most ``n_folds`` of about one size; groups are in one fold each."""
         order = np.arange(len(self)) if self.in_order else random.permutation(len(self))
         middles = np.cumsum(self.sizes[order]) - self.sizes[order] / 2
