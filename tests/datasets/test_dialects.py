@@ -84,6 +84,24 @@ def test_the_names_of_a_model_decide_on_a_header(tmp_path: Path) -> None:
     assert data.X.to_numpy().tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize("gaps", ["refuse", "as-gaps"])
+def test_a_header_with_few_of_a_models_names_is_one(tmp_path: Path, gaps: str) -> None:
+    known = {"key": "identifier", "size": "number", "2019": "number", "2020": "number", "2021": "number"}
+    for first, n_missing in (("size,key", 3), ("2021,2019", 2), ("size,x,y,z", 3)):
+        n = first.count(",")
+        data, note = read(tmp_path / "a.csv", f"{first}\n1{',2' * n}\n", columns=known, missing_columns=gaps)
+        assert data.X.columns.tolist()[: n + 1] == first.split(",")
+        assert len(data.X) == 1
+        assert data.X.shape[1] == n + 1 + (n_missing if gaps == "as-gaps" else 0)
+        assert ("which count as gaps" in note) == (gaps == "as-gaps")
+    for content, said in (("p,q\n1,2\n", "'p', 'q'"), ("1,2\n3,4\n", "'0', '1'")):
+        if gaps == "as-gaps":
+            with pytest.raises(DataError, match=f"has none of the model's columns, 'size', .*; its own are {said}"):
+                read(tmp_path / "a.csv", content, columns=known, missing_columns=gaps)
+        else:
+            assert len(read(tmp_path / "a.csv", content, columns=known)[0].X) == content.count("\n") - ("p" in content)
+
+
 def test_a_table_without_header_has_text_labels(tmp_path: Path) -> None:
     data, note = read(tmp_path / "iris.csv", "5.1,3.5,setosa\n4.9,3.0,setosa\n7,3.2,virginica\n", "2")
     assert data.labels.tolist() == ["setosa", "setosa", "virginica"]
