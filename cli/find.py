@@ -11,6 +11,8 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions
 from vae_anomaly.cli.find_run import FindOutputs, run_find
 from vae_anomaly.cli.parameter_options import parameter_option
+from vae_anomaly.datasets.formats import bare_name
+from vae_anomaly.datasets.locations import STDIN
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.parameters import PARAMETERS
 
@@ -78,7 +80,7 @@ def find(
     DATA, from 0), anomaly_score, decision (1 = above the threshold), p_value (among held-out rows of the model),
     missing (how many cells are gaps), because (what was not expected); and a report. Labels are not looked at.
     """  # noqa: D301 - click reads the control character
-    written = output or Path(f"{'stdin' if data == Path('-') else data.name.split('.')[0]}.found.csv")
+    written = output or Path(f"{'stdin' if data == STDIN else bare_name(data)}.found.csv")
     if written.suffix not in SUFFIXES:
         raise click.BadParameter(f"{written} is neither {' nor '.join(SUFFIXES)}", param_hint="--output")
     if train is None and reading.missing_columns != INFERRED.missing_columns:

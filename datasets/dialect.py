@@ -255,15 +255,16 @@ def first_line(lines: list[str], sep: str) -> int:
 def is_header(first: list[str], body: list[list[str]], said: Reading) -> bool:
     """Whether a first line has the names of columns.
 
-    The model's names decide, if there is a model. Else a number or a gap among the cells makes the line data, unless
-    the cells are the numbers 0, 1, 2, ... (which pandas writes), years beside text, or a text stands over numbers.
+    The model's names decide, if there is a model that they are found in. Else a number or a gap among the cells makes
+    the line data, unless the cells are the numbers 0, 1, 2, ... (which pandas writes), years beside text, or a text
+    stands over numbers.
     """
     if said.columns is not None:
-        numbered = {str(i) for i in range(len(said.columns))}
         known = set(said.columns)
-        return (known != numbered or first == [str(i) for i in range(len(first))]) and 2 * len(
-            known & set(first)
-        ) >= len(known)
+        if known == {str(i) for i in range(len(known))}:
+            return first == [str(i) for i in range(len(first))] and 2 * len(first) >= len(known)
+        if 2 * len(known & set(first)) >= min(len(known), len(first)):
+            return True
     rest = first[1:] if first and first[0] == "" else first
     if len(first) > 1 and rest == [str(i) for i in range(len(rest))]:
         return True

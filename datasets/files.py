@@ -100,15 +100,27 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
 
 
 def with_missing_columns(part: Dataset, kinds: Mapping[str, str], *, says_so: bool) -> Dataset:
-    """A table with gaps for all columns of a model that it lacks, but identifiers; which they are is noted."""
+    """A table with gaps for all columns of a model that it lacks, but identifiers; which they are is noted.
+
+    Raises
+    ------
+    DataError
+        If it has none of them.
+    """
     if isinstance(part.X, np.ndarray):
         return part
-    there = set(map(str, part.X.columns))
-    missing = [name for name, kind in kinds.items() if name not in there and kind != "identifier"]
+    named = part.X.set_axis([str(name) for name in part.X.columns], axis=1)
+    wanted = [name for name, kind in kinds.items() if kind != "identifier"]
+    missing = [name for name in wanted if name not in named]
+    if missing == wanted:
+        raise DataError(
+            f"{part.source}: has none of the model's columns, {', '.join(map(repr, wanted[:20]))}; its own are "
+            f"{', '.join(map(repr, list(named)[:20]))}"
+        )
     if missing and says_so:
-        named = ", ".join(map(repr, missing))
-        warnings.warn(TableNote(f"{part.source} lacks {named}, which count as gaps"), stacklevel=2)
-    return replace(part, X=part.X.assign(**dict.fromkeys(missing, np.nan)))
+        listed = ", ".join(map(repr, missing))
+        warnings.warn(TableNote(f"{part.source} lacks {listed}, which count as gaps"), stacklevel=2)
+    return replace(part, X=named.assign(**dict.fromkeys(missing, np.nan)))
 
 
 def joined(parts: Sequence[np.ndarray | pd.DataFrame]) -> np.ndarray | pd.DataFrame:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import warnings
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.datasets.dataset import Dataset
@@ -19,12 +16,10 @@ from vae_anomaly.datasets.reading import TableNote
 from vae_anomaly.datasets.tables import label_of, table
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import FORMATS
-from vae_anomaly.storage.safe_reading import MAX_CELLS, open_data, parsing
+from vae_anomaly.storage.xlsx_files import first_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
-
-UNPACKED_BYTES = 512 << 20
 
 
 @FORMATS.register("xlsx", suffixes=(".xlsx",), columns=True, read_whole=True)
@@ -42,7 +37,11 @@ class Xlsx(Format):
         """All rows; columns are named by the header, or by numbers."""
         import pandas as pd
 
-        rows = sheet_rows(self.path)[self.reading.skip_rows or 0 :]
+        rows, sheets = first_sheet(self.path)
+        if len(sheets) > 1:
+            note = f"{self.source} has {len(sheets)} sheets, of which the first is read: {sheets[0]}"
+            warnings.warn(TableNote(note), stacklevel=2)
+        rows = rows[self.reading.skip_rows or 0 :]
         while rows and not any(cell is not None for cell in rows[0]):
             rows.pop(0)
         if not rows:
@@ -70,41 +69,6 @@ class Xlsx(Format):
             for i, name in enumerate(names)
         }
         return pd.DataFrame(columns), names
-
-
-def sheet_rows(path: Path) -> list[tuple[Any, ...]]:
-    """The cells of a workbook's first sheet, as many in every row.
-
-    Raises
-    ------
-    DataError
-        If openpyxl is missing, or this is no workbook, or it has more than 512 MiB unpacked or 16,777,216 cells.
-    """
-    try:
-        import openpyxl
-    except ImportError:
-        raise DataError(f"{path}: reading .xlsx needs openpyxl: pip install 'vae-anomaly[xlsx]'") from None
-    with open_data(path) as raw, parsing(f"{path}: not a readable .xlsx file"):
-        with zipfile.ZipFile(raw) as archive:
-            n_bytes = sum(info.file_size for info in archive.infolist())
-        if n_bytes > UNPACKED_BYTES:
-            raise DataError(f"{path}: has more than {UNPACKED_BYTES:,} bytes unpacked: save it as .csv")
-        book = openpyxl.load_workbook(raw, read_only=True, data_only=True, keep_links=False)
-        sheets = book.sheetnames
-        if len(sheets) > 1:
-            note = f"{path} has {len(sheets)} sheets, of which the first is read: {sheets[0]}"
-            warnings.warn(TableNote(note), stacklevel=2)
-        rows: list[tuple[Any, ...]] = []
-        width = 0
-        for row in book[sheets[0]].iter_rows(values_only=True):
-            rows.append(row)
-            width = max(width, len(row))
-            if len(rows) * width > MAX_CELLS:
-                raise DataError(f"{path}: has more than {MAX_CELLS:,} cells: save it as .csv")
-        book.close()
-    while rows and not any(cell is not None for cell in rows[-1]):
-        rows.pop()
-    return [(*row, *itertools.repeat(None, width - len(row))) for row in rows]
 
 
 def values_of(cells: pd.Series[Any], is_label: bool, kind: str | None, source: str) -> pd.Series[Any]:  # noqa: FBT001

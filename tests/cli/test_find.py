@@ -71,6 +71,14 @@ def test_arrays_have_odd_rows_too(make_table: Make) -> None:
     np.testing.assert_array_equal(table[[str(i) for i in range(6)]], X[table["row"]])
 
 
+def test_each_file_has_results_of_its_own() -> None:
+    names = {"t.2024.csv": "t.2024", "t.2025.csv.gz": "t.2025", ".t.csv": ".t"}
+    for name in names:
+        make_frame(40).to_csv(name, index=False)
+        ok("find", name, "--epochs", 1, "--no-report")
+    assert all(Path(f"{own}.found.csv").exists() for own in names.values())
+
+
 def test_nothing_that_is_read_is_replaced() -> None:
     make_frame().to_csv("t.found.csv", index=False)
     make_frame().to_csv("t.csv", index=False)

@@ -8,12 +8,14 @@ import math
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vae_anomaly.datasets import Dataset, chunks, load_file
+from vae_anomaly.datasets.formats import csv
 from vae_anomaly.datasets.reading import Reading, TableNote
 from vae_anomaly.errors import ColumnsError, DataError
 
@@ -82,6 +84,24 @@ def test_the_names_of_a_model_decide_on_a_header(tmp_path: Path) -> None:
     assert data.X.to_numpy().tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize("gaps", ["refuse", "as-gaps"])
+def test_a_header_with_few_of_a_models_names_is_one(tmp_path: Path, gaps: str) -> None:
+    known = {"key": "identifier", "size": "number", "2019": "number", "2020": "number", "2021": "number"}
+    for first, n_missing in (("size,key", 3), ("2021,2019", 2), ("size,x,y,z", 3)):
+        n = first.count(",")
+        data, note = read(tmp_path / "a.csv", f"{first}\n1{',2' * n}\n", columns=known, missing_columns=gaps)
+        assert data.X.columns.tolist()[: n + 1] == first.split(",")
+        assert len(data.X) == 1
+        assert data.X.shape[1] == n + 1 + (n_missing if gaps == "as-gaps" else 0)
+        assert ("which count as gaps" in note) == (gaps == "as-gaps")
+    for content, said in (("p,q\n1,2\n", "'p', 'q'"), ("1,2\n3,4\n", "'0', '1'")):
+        if gaps == "as-gaps":
+            with pytest.raises(DataError, match=f"has none of the model's columns, 'size', .*; its own are {said}"):
+                read(tmp_path / "a.csv", content, columns=known, missing_columns=gaps)
+        else:
+            assert len(read(tmp_path / "a.csv", content, columns=known)[0].X) == content.count("\n") - ("p" in content)
+
+
 def test_a_table_without_header_has_text_labels(tmp_path: Path) -> None:
     data, note = read(tmp_path / "iris.csv", "5.1,3.5,setosa\n4.9,3.0,setosa\n7,3.2,virginica\n", "2")
     assert data.labels.tolist() == ["setosa", "setosa", "virginica"]
@@ -128,6 +148,66 @@ def test_all_columns_of_no_use_are_listed_and_unused_ones_do_no_harm(tmp_path: P
         load_file(tmp_path / "a.parquet")
     data = load_file(tmp_path / "a.parquet", None, Reading(columns={"x": "number"}))
     assert data.X.columns.tolist() == ["x"]
+
+
+def large_table(n: int = 300) -> pd.DataFrame:
+    """Columns whose kind shows late, beside labels that would be other values as numbers."""
+    rng = np.random.default_rng(0)
+    late = [*range(n - 40), *["x"] * 40]
+    return pd.DataFrame(
+        {
+            "number": rng.normal(size=n).round(3),
+            "whole": rng.integers(0, 9, n),
+            "gaps": np.where(np.arange(n) % 7 == 0, np.nan, rng.normal(size=n).round(2)),
+            "all gaps first": [None] * 100 + [2.5] * (n - 100),
+            "late text": late,
+            "truth": rng.choice([True, False], n),
+            "code": [f"{i:04}" for i in rng.permutation(n)],
+            "text, quoted": rng.choice(['a;b"', "c,d|\t", "e"], n),
+            "class": rng.choice(["01", "None", "True"], n),
+        }
+    )
+
+
+LARGE = {
+    "plain.csv": {},
+    "semicolons.csv": {"sep": ";", "decimal": ","},
+    "tabs.tsv": {"sep": "\t"},
+    "utf16.csv": {"encoding": "utf-16"},
+    "index.csv": {"index": True},
+    "compressed.csv.gz": {},
+    "bare.csv": {"header": False},
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("first_row", [0, 131])
+def test_a_table_too_large_to_hold_is_read_twice_as_it_would_be_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first_row: int
+) -> None:
+    path, label = tmp_path / name, "8" if name == "bare.csv" else "class"
+    large_table().to_csv(path, **{"index": False} | LARGE[name])
+    monkeypatch.setattr(csv, "INFERRED_ROWS", 64)
+
+    def parts() -> tuple[list[Dataset], set[str]]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = list(chunks(path, 50, label, first_row))
+        return found, {str(warning.message) for warning in caught}
+
+    once, said_once = parts()
+    monkeypatch.setattr(csv, "WHOLE_BYTES", 0)
+    twice, said_twice = parts()
+    assert said_twice == said_once
+    for parts_read in (once, twice):
+        assert np.concatenate([part.row_numbers for part in parts_read]).tolist() == list(range(first_row, 300))
+        labels = np.concatenate([part.labels for part in parts_read]).tolist()
+        assert labels == large_table()["class"][first_row:].tolist()
+        assert max(map(len, parts_read)) <= 50
+    held, read_again = (pd.concat([part.X for part in read], ignore_index=True) for read in (once, twice))
+    pd.testing.assert_frame_equal(held, read_again)
+    for part in twice:  # decided on the whole table, and not on the chunk
+        assert (part.X.dtypes == held.dtypes).all()
 
 
 def test_a_folder_of_parquet_is_one_table(tmp_path: Path) -> None:

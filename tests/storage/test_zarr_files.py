@@ -38,7 +38,9 @@ def test_chunks_are_the_array(path: Path, shape: tuple[int, ...], options: dict[
     given = X.reshape(shape)
     if "shards" in options:
         options = options | {"shards": options["shards"][: given.ndim]}
-    zarr.create_array(path, data=given, chunks=(7, 4, 4)[: given.ndim], **options)
+    # not by data=, which in Zarr 3.0.8 to 3.1.0 writes other numbers into shards
+    array = zarr.create_array(path, shape=given.shape, dtype=given.dtype, chunks=(7, 4, 4)[: given.ndim], **options)
+    array[:] = given
     assert count_rows(path) == 50
     for n_rows, expected in [(1000, [50]), (20, [14, 14, 14, 8]), (3, [3] * 16 + [2])]:
         parts = [part.X for part in chunks(path, n_rows)]
@@ -92,7 +94,7 @@ def test_other_arrays_are_refused(path: Path) -> None:
     with pytest.raises(DataError, match="not a readable Zarr array"):
         load_file(path)
     zarr.create_array(path, shape=(4, 2), dtype="S3", overwrite=True, zarr_format=2)
-    with pytest.raises(DataError, match="needs an array of real numbers"):
+    with pytest.raises(DataError, match="needs an array of real numbers|is in vlen-bytes"):
         load_file(path)
     zarr.create_array(path, shape=(1 << 20, 1 << 10), chunks=(1 << 20, 1 << 10), dtype="u1", overwrite=True)
     assert count_rows(path) == 1 << 20
