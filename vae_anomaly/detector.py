@@ -17,6 +17,7 @@ from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
+from vae_anomaly.fitting.training_scores import training_scores
 from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
@@ -124,6 +125,9 @@ class VAEDetector(
         Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of the held-out normals, which nothing was fitted on: what calibration and p-values rest on.
+    training_scores_ : ndarray of shape (n_samples,)
+        ``score_samples`` of up to 20,000 rows of a table given to ``fit``, each left out of its own, in an order that
+        stands anomalies among them (`fitting.training_scores`); of images there are none.
     likelihood_, prior_, precision_ : str
         The values of these parameters that the fit used, such as "gaussian" for "auto".
     model_ : FittedModel
@@ -290,6 +294,7 @@ class VAEDetector(
         division = Groups.of(len(rows), groups, time, time_ordered=self.time_ordered, source=rows.source)
         with checkpoints.one_fit_in(self.checkpoint_dir):
             self._fitted = fit_model(rows, self.get_params(), division)
+        self._training_scores = training_scores(self.model_, rows)
         return self
 
     def calibrate(

@@ -24,6 +24,7 @@ class FittedAttributes:
     """Attributes with a trailing underscore, as scikit-learn has them; the docstring of `VAEDetector` explains each."""
 
     _fitted: FittedModel
+    _training_scores: np.ndarray | None = None
     score_name: str
     missing: str
     random_state: int | np.random.RandomState | None
@@ -102,6 +103,16 @@ class FittedAttributes:
     def calibration_scores_(self) -> np.ndarray:
         """``score_samples`` of the held-out normals, for the score in use."""
         return self.model_.calibration_scores
+
+    @property
+    def training_scores_(self) -> np.ndarray:
+        """Scores of the training samples, each left out of its own."""
+        if (scores := self._training_scores) is None:
+            raise AttributeError(
+                "the detector has no scores of its training samples as if they were new: the networks or the score in "
+                "use know them, or there were too many"
+            )
+        return scores
 
     @property
     def likelihood_(self) -> str:

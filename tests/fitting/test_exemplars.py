@@ -11,23 +11,36 @@ import torch
 from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.exemplars import best_variance, fit_exemplars
+from vae_anomaly.fitting.fit import FEW_ROWS
+from vae_anomaly.fitting.prior_fit import FittingRows
 from vae_anomaly.model.priors.exemplars import MAX_EXEMPLARS, MORE_EXEMPLARS
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import SCORES
 
 LinearVAE = Callable[[torch.Tensor], VAE]
 NearAPlane = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 def test_exemplars_are_all_rows_but_those_that_calibrate(make_table: Make) -> None:
-    X = make_table(50)
+    X = make_table(FEW_ROWS)
     detector = VAEDetector(epochs=1).fit(X)
     prior = detector.vae_.prior
-    assert len(prior.latents) == 45
+    assert len(prior.latents) == 0.9 * FEW_ROWS
     known = detector.transform(X)
     matches = (torch.from_numpy(known)[:, None] == prior.latents).all(dim=-1)
     assert matches.any(dim=0).all()
     calibrates = ~matches.any(dim=1).numpy()
     np.testing.assert_array_equal(np.sort(detector.score_samples(X[calibrates])), np.sort(detector.calibration_scores_))
+
+
+def test_of_few_rows_all_are_exemplars_and_all_calibrate(make_table: Make) -> None:
+    X = make_table(50)
+    detector = VAEDetector(epochs=1).fit(X)
+    assert len(detector.vae_.prior.latents) == 50
+    assert (detector.vae_.prior.own_exemplars(torch.from_numpy(detector.transform(X))) >= 0).all()
+    np.testing.assert_array_equal(detector.calibration_scores_, detector.score_samples(X))
+    alone = set(SCORES) - set(SCORES.where(leaves_out_own_row=True))
+    assert {len(detector.held_out_scores_[name]) for name in alone} == {5}
 
 
 def test_exemplars_are_bounded_in_number(make_table: Make) -> None:
@@ -47,7 +60,7 @@ def test_exemplars_remember_what_the_decoder_misses_and_smooth_what_is_noise(
 
     def share(basis: torch.Tensor) -> float:
         vae = linear_vae(basis)
-        fit_exemplars(vae, rows, of_training, others)
+        fit_exemplars(vae, rows, of_training, others, FittingRows(None, None, vae.scaling, torch.Generator()))
         residual = x[:700] - vae.reconstruct(x[:700])
         moved = vae.prior.decoded - vae.reconstruct(x[:700])
         shares = (moved * residual).sum(dim=1) / residual.square().sum(dim=1)

@@ -16,7 +16,7 @@ from vae_anomaly.fitting.samples import rows_to_fit
 from vae_anomaly.parameters import DEFAULTS
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-PARAMETERS = DEFAULTS | {"epochs": 2, "random_state": 3}
+PARAMETERS = DEFAULTS | {"epochs": 2, "random_state": 3, "prior": "normal"}  # which leaves no row out
 
 
 def make_rows(n: int = 60) -> Rows:
@@ -48,6 +48,19 @@ def test_each_model_is_fitted_on_all_folds_but_the_one_that_it_scores(
         np.testing.assert_array_equal(training, rows[np.flatnonzero(again.folds != fold)])
     for name, values in found.scores.items():  # the same seed gives the same bits
         np.testing.assert_array_equal(again.scores[name], values)
+
+
+def test_one_model_is_enough_where_a_row_is_left_out_of_its_own_score() -> None:
+    rows = make_rows(100)
+    found = fit_out_of_fold(rows, PARAMETERS | {"prior": "auto"})
+    assert len(found.models) == 1
+    (model,) = found.models
+    assert model.vae.prior.weight == 0  # some rows may be anomalies
+    table = model.score_table_of(rows[:])
+    np.testing.assert_array_equal(found.scores["anomaly_score"], table["anomaly_score"])
+    np.testing.assert_array_equal(found.held_out["anomaly_score"], -model.calibration_scores)
+    assert found.scores["decision"].sum() <= 5
+    assert len(fit_out_of_fold(rows, PARAMETERS | {"prior": "auto", "score_name": "likelihood_regret"}).models) == 5
 
 
 def test_scores_and_reasons_are_those_of_the_rows_own_models(found: OutOfFold) -> None:

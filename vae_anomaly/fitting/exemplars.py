@@ -43,7 +43,7 @@ ENOUGH_ROWS = 10  # held out, since they fit only two numbers
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
 LARGEST_LOG_SPREAD = 20.0
-WEIGHT_OF_ALL = 0.25
+WEIGHT_OF_ALL = 0.5
 FAR = 1e20  # more than squared distances of scaled rows; in single precision it keeps no weight
 
 
@@ -55,11 +55,11 @@ class ExemplarsFit(PriorFit):
         exemplars, of_training = rows.exemplars(most_exemplars(rows.n_features))
         enough = len(rows.held_out) >= ENOUGH_ROWS
         held_out = rows.scaled_sample(rows.held_out, LIKELIHOOD_ROWS) if enough else None
-        fit_exemplars(vae, exemplars, of_training, held_out, rows.generator)
+        fit_exemplars(vae, exemplars, of_training, held_out, rows)
 
 
 def fit_exemplars(
-    vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out: Tensor | None, generator: torch.Generator
+    vae: VAE, rows: np.ndarray, of_training: np.ndarray, held_out: Tensor | None, fitting: FittingRows
 ) -> None:
     """Set ``vae.prior``; under white noise fit the likelihood's variance and the share of the rows too.
 
@@ -74,8 +74,8 @@ def fit_exemplars(
     held_out
         Scaled rows ``(M, D)`` whose mean log-density is maximised. None: the exemplars of training rows, each under all
         others of them.
-    generator
-        Draws the small sets, on the CPU.
+    fitting
+        As `with_small_sets` takes it.
     """
     loc, p = vae.scaling.loc, vae.likelihood
     results = by_block(vae, rows, lambda x: (vae.encode(x).mu, vae.reconstruct(x)))
@@ -97,13 +97,11 @@ def fit_exemplars(
         if density > best:
             best, centres = density, candidates
             p.shared_variance.copy_(variance)
-    vae.prior = with_small_sets(p, latents, centres, exemplars, generator)
+    vae.prior = with_small_sets(p, latents, centres, exemplars, fitting)
 
 
 @torch.no_grad()
-def with_small_sets(
-    p: Likelihood, latents: Tensor, decoded: Tensor, x: Tensor, generator: torch.Generator
-) -> Exemplars:
+def with_small_sets(p: Likelihood, latents: Tensor, decoded: Tensor, x: Tensor, fitting: FittingRows) -> Exemplars:
     """The prior with its small sets, drawn at random, and with the spread that suits them.
 
     Parameters
@@ -115,15 +113,16 @@ def with_small_sets(
     x
         Scaled rows of the exemplars ``(n, D)``. The spread has the highest mean of log p_s(x) over sets s and up to
         1,000 of these rows, each left out of the sets that it is in.
-    generator
-        On the CPU.
+    fitting
+        Gives the generator that draws the sets, and whether anomalies are expected among the exemplars: then the set of
+        all of them has no weight of its own.
     """
     n = len(latents)
     size = min(SET_SIZE, n // 2)
     if size == 0:
         return Exemplars(latents, decoded)
-    weight = torch.tensor(WEIGHT_OF_ALL)
-    members = torch.stack([torch.randperm(n, generator=generator)[:size] for _ in range(N_SETS)])
+    weight = torch.tensor(0.0 if fitting.may_be_anomalies else WEIGHT_OF_ALL)
+    members = torch.stack([torch.randperm(n, generator=fitting.generator)[:size] for _ in range(N_SETS)])
     prior = Exemplars(latents, decoded, members.to(latents.device), weight=weight.to(latents))
     rows = torch.arange(min(n, LIKELIHOOD_ROWS), device=x.device)
 

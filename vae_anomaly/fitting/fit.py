@@ -124,7 +124,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out else None
     fit_after_training(
-        vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others
+        *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
+        may_be_anomalies=parameters["contamination"] != "auto",
     )
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)

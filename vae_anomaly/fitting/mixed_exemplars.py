@@ -63,7 +63,7 @@ class TableExemplarsFit(PriorFit):
         shares = SHARES if len(held_out) >= ENOUGH_ROWS else SHARES[:1]
         fits = [kernels.with_share(share) for share in shares]
         best = max(fits, key=lambda fit: fit.density(held_out)) if len(fits) > 1 else fits[0]
-        vae.prior = with_small_sets(p, latents, best.parameters().to(latents), units, rows.generator)
+        vae.prior = with_small_sets(p, latents, best.parameters().to(latents), units, rows)
 
 
 @dataclass

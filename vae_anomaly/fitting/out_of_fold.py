@@ -150,8 +150,9 @@ def fit_out_of_fold(
     if len(rows) < MIN_ROWS:
         raise DataError(f"{X.source}: has {len(rows)} samples, and a minimum of {MIN_ROWS} is required to fit in folds")
     contamination = parameters["contamination"]
-    if groups is None and leaves_out_own_row(X, rows, parameters):
-        model = fit_model(X, {**parameters, "contamination": "auto"})
+    if groups is None and will_leave_out_own_row(X, rows, parameters):
+        share = DEFAULT_FALSE_ALARM_RATE if contamination == "auto" else contamination
+        model = fit_model(X, {**parameters, "contamination": share})  # some rows may be anomalies
         everywhere = np.zeros(len(rows), dtype=int)
         return OutOfFold.decided([model], everywhere, scored(model, rows, np.arange(len(rows))), contamination)
     n_folds = min(n_folds, len(rows) // 2)
@@ -178,7 +179,7 @@ def fit_out_of_fold(
     return OutOfFold.decided(models, folds, scores, contamination)
 
 
-def leaves_out_own_row(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> bool:
+def will_leave_out_own_row(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> bool:
     """Whether a model fitted with these parameters scores its own rows as new ones."""
     prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
     return bool(prior.leaves_out_own_row and SCORES.entry(parameters["score_name"]).facts.get("leaves_out_own_row"))

@@ -40,6 +40,8 @@ def fit_after_training(
     noise: Tensor,
     generator: torch.Generator,
     others: RowsInMemory | None = None,
+    *,
+    may_be_anomalies: bool = False,
 ) -> None:
     """Fit ``vae.prior``, ``vae.likelihood`` and ``vae.normals`` in place.
 
@@ -57,8 +59,10 @@ def fit_after_training(
         Chooses rows, on the CPU.
     others
         Further rows ``(K, D)`` for a prior of exemplars.
+    may_be_anomalies
+        Whether some rows are expected to be anomalies.
     """
-    rows = FittingRows(X, X_held_out, vae.scaling, generator, others)
+    rows = FittingRows(X, X_held_out, vae.scaling, generator, others, may_be_anomalies)
     fit: PriorFit = PRIOR_FITS[prior_fit]()
     fit.before_likelihood(vae, rows)
     x = rows.scaled_sample(rows.preferred, row_budget(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES, rows.n_features))

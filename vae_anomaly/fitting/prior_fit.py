@@ -40,6 +40,8 @@ class FittingRows:
         Chooses rows, on the CPU.
     others
         More rows ``(K, D)`` that may be exemplars, of few rows that all are used; nothing else is fitted to them.
+    may_be_anomalies
+        Whether some of all these rows are expected to be anomalies.
     """
 
     training: Rows
@@ -47,6 +49,7 @@ class FittingRows:
     scaling: Scaling
     generator: torch.Generator
     others: RowsInMemory | None = None
+    may_be_anomalies: bool = False
 
     @property
     def has_enough_held_out(self) -> bool:

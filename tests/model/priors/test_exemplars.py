@@ -40,12 +40,12 @@ def model(weight: float = 0.25, likelihood: Likelihood | None = None) -> VAE:
     """Twelve exemplars at their own rows, in five small sets of four."""
     vae = VAE(Identity(), nn.Identity(), likelihood or Gaussian(), Scaling(torch.zeros(()), torch.ones(())))
     rows = random(N_EXEMPLARS, D)
-    members = torch.stack(
-        [torch.randperm(N_EXEMPLARS, generator=torch.Generator().manual_seed(s))[:4] for s in range(5)]
-    )
+    drawn = [torch.randperm(N_EXEMPLARS, generator=torch.Generator().manual_seed(seed)) for seed in range(5)]
+    members = torch.stack([order[:4] for order in drawn])
     vae.prior = Exemplars(rows, rows, members, torch.tensor(3.0).double(), torch.tensor(weight).double())
+    vae = vae.double()
     vae.likelihood.variance.fill_(0.3)
-    return vae.double()
+    return vae
 
 
 def elbo(vae: VAE, x: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+r"""Scores of the rows that a model was fitted on, to find anomalies among them.
+
+A prior of exemplars leaves a row out of its own score, so `FittedModel.score_samples` gives a training row what it
+gives a new one. But nobody has said which training rows are anomalies, and those of a kind vouch for each other. So the
+*order* of training rows is that of the ELBO with no weight on the set of all exemplars (`model.priors.exemplars`), and
+the k-th lowest row has the k-th lowest of the left-out scores. These scores are distributed as those of new rows are,
+and the threshold for new rows suits them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.registry import SCORES
+from vae_anomaly.storage.rows import Rows
+
+MAX_ROWS = 20_000
+
+
+def leaves_out_own_row(model: FittedModel, score: str) -> bool:
+    """Whether a training row has this score as a new row would have it."""
+    prior, entry = model.vae.prior, SCORES.entry(score)
+    return bool(prior.leaves_out_own_row and entry.facts.get("leaves_out_own_row"))
+
+
+def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
+    """The score in use of the rows that were fitted, ``(N,)`` float64.
+
+    None for more than 20,000 of them, and if the score would be higher than that of new rows.
+    """
+    if not rows.in_memory or len(rows) > MAX_ROWS or not leaves_out_own_row(model, model.score):
+        return None
+    rows = rows.computable().flat()
+    left_out = model.score_samples(rows)
+    prior = model.vae.prior
+    if model.score != "elbo" or not isinstance(prior, Exemplars) or not 0 < prior.weight < 1:
+        return left_out
+    twin = VAE(model.vae.encoder, model.vae.decoder, model.vae.likelihood, model.vae.scaling)
+    twin.prior = Exemplars(prior.latents, prior.decoded, prior.members, prior.spread, torch.zeros_like(prior.weight))
+    order = rankdata(replace(model, vae=twin).score_samples(rows), method="min") - 1
+    return np.asarray(np.sort(left_out)[order])
