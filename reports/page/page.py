@@ -29,7 +29,7 @@ from vae_anomaly.reports.page.charts import (
     score_chart,
 )
 from vae_anomaly.reports.page.glossary import GLOSSARY
-from vae_anomaly.reports.page.report import Evidence, Report
+from vae_anomaly.reports.page.report import Evidence, Report, nats
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
 from vae_anomaly.reports.page.verdict import findings, percent
 from vae_anomaly.reports.plots.samples import displayable
@@ -111,11 +111,6 @@ def template() -> Template:
 def sha256(text: str) -> str:
     """Hash of an inline style or script, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def nats(value: float) -> str:
-    """A score or a term, with two decimals; from a million on with six digits."""
-    return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
 
 
 def count(n: int) -> str:
