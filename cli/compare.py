@@ -64,7 +64,8 @@ def compare(
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return
-    difference, bootstrap = result.difference, result.difference_bootstrap
+    difference = result.difference
+    test = {"delong": "DeLong's test", "permutation": "paired permutation test"}[result.test]
     print_lines(
         *titled("samples", [f"{result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous"]),
         *titled(
@@ -74,8 +75,8 @@ def compare(
                 for auc, path in ((result.a, a), (result.b, b))
             ],
         ),
-        f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}; bootstrap "
-        f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}), p = {result.p_value:.3g}",
+        f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}), "
+        f"p = {result.p_value:.3g} ({test})",
     )
 
 
