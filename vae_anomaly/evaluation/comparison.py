@@ -89,7 +89,8 @@ def has_normal_limit(auc: RocAuc, parts: tuple[np.ndarray, np.ndarray]) -> bool:
 
 def error_of_difference(of_a: tuple[np.ndarray, np.ndarray], of_b: tuple[np.ndarray, np.ndarray]) -> float:
     """Standard error of the difference of two areas by DeLong's covariance, from the placements of both."""
-    total = sum(covariance_of_means(a, b) for a, b in zip(of_a, of_b, strict=True))
+    of_anomalous, of_normal = (covariance_of_means(a, b) for a, b in zip(of_a, of_b, strict=True))
+    total = of_anomalous + of_normal
     return math.sqrt(max(0.0, float(total[0, 0] + total[1, 1] - 2 * total[0, 1])))
 
 
