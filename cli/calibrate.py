@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,8 @@ def calibrate(
         scores = -detector.calibration_scores_
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
         truth = np.repeat([0, 1], [len(scores), len(anomalies)])
-        detector.set_calibration(methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given))
+        found = methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given)
+        detector.set_calibration(found if reviewed is None else replace(found, basis=of_reviewed(found.basis)))
     detector.save(output)
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))
@@ -148,6 +150,12 @@ def signs_of(samples: Dataset, normal: tuple[str, ...] | None) -> np.ndarray | N
             raise click.UsageError("--normal needs labels: give --labels or --label-column")
         return None
     return np.where(is_normal(samples.labels, normal, samples.source), 1, -1)
+
+
+def of_reviewed(basis: str | None) -> str:
+    """What the rates rest on, if the anomalies were found by a review."""
+    chosen = "the anomalies were chosen for review by their scores, so more of them are found than of all anomalies"
+    return chosen if basis is None else f"{basis}; {chosen}"
 
 
 def reviewed_anomalies(path: Path) -> np.ndarray:

@@ -77,8 +77,9 @@ def compare(
         about = {} if found is None else {"fitted_on": found.facts}
         click.echo(json.dumps(result.to_dict() | about, indent=2))
         return
-    difference, bootstrap = result.difference, result.difference_bootstrap
     counted = f"{result.a.n_normal:,} normal and {result.a.n_anomalous:,} anomalous"
+    difference = result.difference
+    test = {"delong": "DeLong's test", "permutation": "paired permutation test"}[result.test]
     print_lines(
         *titled("samples", [counted] if found is None or found.note is None else [counted, found.note]),
         *titled(
@@ -88,8 +89,8 @@ def compare(
                 for auc, path in ((result.a, a), (result.b, b))
             ],
         ),
-        f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}; bootstrap "
-        f"{bootstrap.low:+.4f} to {bootstrap.high:+.4f}), p = {result.p_value:.3g}",
+        f"difference {difference.value:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}), "
+        f"p = {result.p_value:.3g} ({test})",
     )
 
 

@@ -73,9 +73,10 @@ def drift(
         lines = [
             *titled("note", note),
             f"samples    {result.n_reference:,} in the reference, {result.n_new:,} new",
-            f"KS         {result.ks.value:.4f} (95 % interval {result.ks.low:.4f} to {result.ks.high:.4f}), "
+            f"KS         {result.ks.value:.4f} (at least 95 % sure: {result.ks.low:.4f} to {result.ks.high:.4f}), "
             f"p = {result.ks_p_value:.3g}",
-            f"PSI        {result.psi.value:.4f} (95 % interval {result.psi.low:.4f} to {result.psi.high:.4f}) nats",
+            f"PSI        {result.psi:.4f} nats beyond chance; without drift it is at most "
+            f"{result.psi_without_drift:.4f} with probability 0.95",
             f"martingale {alarm}: its largest value 10^{result.log10_martingale:.1f}; without drift it ever reaches "
             f"{1 / alarm_bound:g} with probability at most {alarm_bound:g}",
         ]

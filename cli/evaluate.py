@@ -23,6 +23,13 @@ FAR_BELOW_CHANCE = 0.4
 @options.model_option
 @click.option("--output", type=click_types.file_path, help="Save all figures, curves included, as .json.")
 @all_rows_option
+@click.option(
+    "--prevalence",
+    type=click_types.share,
+    help="Share of anomalies among the samples to come: precision, F score and cost there.",
+)
+@click.option("--miss", type=float, default=1.0, show_default=True, help="Cost of an anomaly that is not flagged.")
+@click.option("--false-alarm", type=float, default=1.0, show_default=True, help="Cost of a normal that is flagged.")
 @options.score_option
 @options.device_option
 @options.json_option
@@ -30,6 +37,9 @@ def evaluate(
     model: Path,
     output: Path | None,
     all_rows: bool,
+    prevalence: float | None,
+    miss: float,
+    false_alarm: float,
     score_name: str | None,
     device: str,
     as_json: bool,
@@ -64,6 +74,9 @@ def evaluate(
         samples.labels[found.kept] if normal else None,
         threshold=detector.calibration_.threshold,
         calibration_scores=-detector.calibration_scores_,
+        prevalence=prevalence,
+        miss=miss,
+        false_alarm=false_alarm,
     )
     about = {"data": samples.source, "model": str(model), "fitted_on": found.facts}
     promised = {"promised_false_alarms": promised_alarms(detector.calibration_, evaluation.roc_auc.n_normal)}
@@ -82,11 +95,10 @@ def evaluate(
 def describe_evaluation(test: dict[str, Any]) -> list[str]:
     """An evaluation as lines of text."""
     overall, precision, decisions = test["roc_auc"], test["average_precision"], test["decisions"]
-    bootstrap = test["roc_auc_bootstrap"]
     lines = [
         f"{overall['n_normal']:,} normal and {overall['n_anomalous']:,} anomalous samples",
-        f"ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f}; bootstrap "
-        f"{bootstrap['low']:.4f} to {bootstrap['high']:.4f}); {test['partial_auc']:.4f} up to 10 % false alarms",
+        f"ROC-AUC {overall['value']:.4f} (95 % interval {overall['low']:.4f} to {overall['high']:.4f}); "
+        f"{test['partial_auc']:.4f} up to 10 % false alarms",
         f"average precision {precision['value']:.4f} ({precision['low']:.4f} to {precision['high']:.4f}; "
         f"{test['average_precision_chance']:.4f} by chance)",
         f"{test['fpr_at_95_tpr']:.1%} false alarms where 95 % of the anomalies are found; "
@@ -107,18 +119,56 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
             f"{decisions['true_positives']:,} found, {decisions['false_negatives']:,} missed, "
             f"{decisions['false_positives']:,} false alarms, {decisions['true_negatives']:,} correctly passed"
         )
-    if test["promised_false_alarms"] is not None:
-        low, high = test["promised_false_alarms"]
-        lines.append(
-            f"promised for {overall['n_normal']:,} normals: {low:.1%} to {high:.1%} false alarms (95 % prediction "
-            "interval)"
-        )
-    if test["p_value_check"] is not None:
-        check = test["p_value_check"]
-        lines.append(f"p-values of the normals: {check['distance']:.3f} from uniform (KS, p = {check['p_value']:.2g})")
+    if test["at_prevalence"] is not None:
+        lines += describe_prevalence(test["at_prevalence"])
+    lines += describe_trust(test)
     if test["per_group"]:
         lines.append("anomalous class   ROC-AUC   95 % interval      samples")
     for name, auc in test["per_group"].items():
         interval = f"{auc['low']:.4f} to {auc['high']:.4f}"
         lines.append(f"{name:<15}   {auc['value']:.4f}    {interval}   {auc['n_anomalous']:>6,}")
     return lines
+
+
+def describe_prevalence(found: dict[str, Any]) -> list[str]:
+    """What the threshold is worth at a share of anomalies, as lines of text."""
+    precision, f1, cost = found["precision"], found["f1"], found["cost"]
+    worth = "nothing is flagged" if precision is None else f"precision {shares(precision)}"
+    return [
+        f"where {found['prevalence']:.4g} of the samples are anomalies: {worth}, F1 {f1['value']:.3f} "
+        f"({f1['low']:.3f} to {f1['high']:.3f})",
+        f"and 1,000 samples cost {1000 * cost['value']:.4g} ({1000 * cost['low']:.4g} to {1000 * cost['high']:.4g}), "
+        f"at {found['miss']:g} for a miss and {found['false_alarm']:g} for a false alarm",
+    ]
+
+
+def describe_trust(test: dict[str, Any]) -> list[str]:
+    """Whether promises are kept and p-values can be relied on, as lines of text."""
+    from vae_anomaly.evaluation.verdicts import breaks_promise, is_surprising
+
+    lines = []
+    if test["promised_false_alarms"] is not None:
+        low, high = promised = test["promised_false_alarms"]
+        broken = test["decisions"] is not None and breaks_promise(
+            promised, test["decisions"]["false_alarm_rate"]["value"]
+        )
+        lines.append(
+            f"promised for {test['roc_auc']['n_normal']:,} normals: {low:.1%} to {high:.1%} false alarms (95 % "
+            "prediction interval)" + (": warning, there are more" if broken else "")
+        )
+    if test["p_value_check"] is not None:
+        check = test["p_value_check"]
+        like = (
+            "warning, these normals are not like the held-out ones"
+            if is_surprising(check["p_value"])
+            else "like the held-out ones"
+        )
+        lines.append(
+            f"p-values of the normals: {check['distance']:.3f} from uniform (KS, p = {check['p_value']:.2g}): {like}"
+        )
+    return lines
+
+
+def shares(estimate: dict[str, float]) -> str:
+    """A share with its interval."""
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"

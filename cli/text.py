@@ -33,18 +33,20 @@ def comma_separated(names: list[str] | tuple[str, ...]) -> str:
 def describe_calibration(calibration: dict[str, Any]) -> list[str]:
     """A threshold, what its method guarantees, and the rates to expect from it."""
     c = calibration
-    interval = f"{c['threshold_low']:.2f} to {c['threshold_high']:.2f}"
+    found = Calibration(**c)
     lines = [
-        f"anomaly score above {c['threshold']:.2f} (95 % interval {interval})",
-        f"{c['method']}: {Calibration(**c).promise()}",
+        f"anomaly score above {c['threshold']:.2f} ({found.threshold_interval('{:.2f}'.format)})",
+        f"{c['method']}: {found.promise()}",
         "expect "
         + rate_text("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
     ]
     if c["detection_rate"] is not None:
-        found = rate_text(
+        detected = rate_text(
             "anomalies found", c["detection_rate"], c["detection_low"], c["detection_high"], c["n_anomalous"]
         )
-        lines.append(f"expect {found}")
+        lines.append(f"expect {detected}")
+    if c["basis"]:
+        lines.append(c["basis"])
     if c["note"]:
         lines.append(f"warning: {c['note']}")
     return lines

@@ -338,7 +338,8 @@ class VAEDetector(
         """Conformal p-values ``(N,)`` against the held-out normals; small is anomalous.
 
         A new normal gets a value of at most t with probability at most t. After a conformal calibration, the samples
-        predicted as anomalies are those with a p-value of at most its rate.
+        predicted as anomalies are those with a p-value of at most its rate. With ``delta`` p-values hold at all t at
+        once and the threshold for its own rate alone, so that some samples with a higher p-value are predicted too.
         """
         return self._indexed(self.model_.p_values_of(np.asarray(self.score_samples(X))), X, "p_value")
 

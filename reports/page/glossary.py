@@ -26,12 +26,13 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "threshold": (
         "threshold",
         "Samples with a higher anomaly score are flagged. The interval shows how far the threshold depends on which "
-        "normals were held out: with other ones it would be in this interval 95 % of the time.",
+        "normals were held out: the threshold that all normals would give is in at least 95 % of such intervals. "
+        "It is unbounded where too few normals score so high.",
     ),
     "expected_false_alarms": (
         "expected false alarms",
-        "Share of new normals that will be above the threshold, estimated from the held-out normals, with its exact "
-        "95 % interval.",
+        "Share of new normals that will be above the threshold, estimated from the held-out normals, with an interval "
+        "that covers at least 95 %, also where scores are equal; for one threshold, not the best of many.",
     ),
     "promised_false_alarms": (
         "promised false alarms",
@@ -41,12 +42,12 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "roc_auc": (
         "ROC-AUC",
         "Probability that an anomaly scores higher than a normal sample: 0.5 is chance, 1 is perfect. The 95 % "
-        "interval is computed by DeLong's method.",
+        "interval is Clopper and Pearson's, of as many trials as DeLong's variance is worth.",
     ),
     "average_precision": (
         "average precision",
         "Mean precision over all recalls: the area under the precision-recall curve, as a sum of steps. Chance is the "
-        "share of anomalies. The 95 % interval is computed by a bootstrap.",
+        "share of anomalies. The 95 % interval allows for one normal more, and one fewer, above all anomalies.",
     ),
     "fpr_at_95_tpr": (
         "false alarms at 95 % found",
@@ -61,6 +62,19 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "precision": (
         "precision",
         "Share of the flagged samples that are anomalies. It depends on how common anomalies are in the data.",
+    ),
+    "precision_at": (
+        "precision at that share",
+        "Share of the flagged samples that would be anomalies if anomalies were as common as stated.",
+    ),
+    "f1_at": (
+        "F1 at that share",
+        "Harmonic mean of that precision and the share of anomalies found.",
+    ),
+    "cost_at": (
+        "cost of 1,000 samples",
+        "Expected cost of the anomalies that are not flagged and the normals that are, if anomalies are as common as "
+        "stated.",
     ),
     "flagged": ("flagged", "Samples whose anomaly score is above the threshold."),
     "true_positives": ("found", "Anomalies that are flagged (true positives)."),

@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from vae_anomaly.evaluation import AtPrevalence, at_prevalence
 from vae_anomaly.registry import FIGURES
 from vae_anomaly.reports.page.captioned_figure import SECTIONS, CaptionedFigure
 from vae_anomaly.reports.page.charts import (
@@ -29,7 +30,7 @@ from vae_anomaly.reports.page.charts import (
     score_chart,
 )
 from vae_anomaly.reports.page.glossary import GLOSSARY
-from vae_anomaly.reports.page.report import Evidence, Report
+from vae_anomaly.reports.page.report import Evidence, Report, nats
 from vae_anomaly.reports.page.selection import Stops, table_rows, threshold_stops
 from vae_anomaly.reports.page.verdict import findings, percent
 from vae_anomaly.reports.plots.samples import displayable
@@ -84,6 +85,7 @@ def render_page(report: Report, figures: dict[str, CaptionedFigure]) -> str:
         stops=stops,
         roc=roc,
         scores=scores,
+        worth=worth(report),
         box=(WIDTH, HEIGHT, *axes()),
         data={
             "stops": stops_data(stops),
@@ -113,11 +115,6 @@ def sha256(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def nats(value: float) -> str:
-    """A score or a term, with two decimals; from a million on with six digits."""
-    return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
-
-
 def count(n: int) -> str:
     """A number of things, thousands separated."""
     return f"{n:,}"
@@ -141,6 +138,15 @@ def counts(report: Report) -> dict[str, int | None]:
     n = len(report.anomaly_score)
     n_anomalous = None if anomalous is None else int(anomalous.sum())
     return {"n": n, "n_anomalous": n_anomalous, "n_normal": None if n_anomalous is None else n - n_anomalous}
+
+
+def worth(report: Report) -> AtPrevalence | None:
+    """What the threshold is worth at the share of anomalies that was stated, or that the labels have."""
+    evaluation = report.evaluation
+    if evaluation is None or evaluation.decisions is None:
+        return None
+    stated = evaluation.at_prevalence
+    return stated or at_prevalence(evaluation.decisions, evaluation.average_precision_chance)
 
 
 def stops_data(stops: Stops) -> dict[str, Any]:

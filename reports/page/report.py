@@ -163,6 +163,11 @@ class Report:
         above: np.ndarray = self.anomaly_score > self.calibration.threshold
         return above
 
+    @property
+    def threshold_interval(self) -> str:
+        """The threshold's interval in words."""
+        return self.calibration.threshold_interval(nats)
+
     def frame(self) -> pd.DataFrame:
         """One row a sample, as ``scores.csv`` has it."""
         columns: dict[str, Any] = {"row": self.rows}
@@ -206,6 +211,11 @@ class Report:
             "gallery": {kind: self.rows[places].tolist() for kind, places in self.gallery.items()},
             "latent_variance": self.codes.var(axis=0).tolist(),
         }
+
+
+def nats(value: float) -> str:
+    """A score or a term, with two decimals; from a million on with six digits."""
+    return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:.6g}"
 
 
 def thinned(curve: Curve) -> dict[str, list[float | None]]:

@@ -73,7 +73,7 @@ class Stops:
     flagged, true_positives, false_positives
         How many samples are strictly above; how many of these are anomalies and normals (None without labels).
     false_alarm_rate, false_alarm_low, false_alarm_high
-        Share of new normals to expect strictly above, with its exact 95 % interval.
+        Share of new normals to expect strictly above, with an interval of at least 95 %, with ties too.
     current
         Index of the threshold in use.
     """

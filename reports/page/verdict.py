@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scipy.stats import binom
-
 from vae_anomaly.evaluation import Estimate, Evaluation
+from vae_anomaly.evaluation.verdicts import breaks_promise, is_surprising, more_than_false_alarms
 from vae_anomaly.reports.page.report import Report
 
 FEW = 100  # held-out normals, below which the threshold is uncertain
-SURPRISING = 0.01  # probability below which chance is no explanation
 
 
 class Finding(NamedTuple):
@@ -69,7 +67,7 @@ def promise(promised: tuple[float, float], rate: float) -> Finding:
     low, high = promised
     terms = ("promised_false_alarms",)
     text = f"{percent(low)} to {percent(high)} false alarms were promised for this many normals"
-    if rate > high:
+    if breaks_promise(promised, rate):
         but = f"there are {percent(rate)}, so these normals differ from the held-out ones"
         return Finding("warning", f"{text}, but {but}.", terms)
     return Finding("good", f"{text}: {'the promise is kept' if rate >= low else 'there are fewer'}.", terms)
@@ -87,7 +85,7 @@ def flagged(report: Report) -> list[Finding]:
             ("flagged", "expected_false_alarms"),
         )
     ]
-    if binom.sf(n_flagged - 1, n, high) < SURPRISING:
+    if more_than_false_alarms(n_flagged, n, high):
         found.append(
             Finding(
                 "warning",
@@ -105,13 +103,13 @@ def reliability(report: Report) -> list[Finding]:
     if check is not None:
         like = f"(Kolmogorov-Smirnov distance {check.distance:.3f}, p = {check.p_value:.2g})"
         found.append(
-            Finding("good", f"The normals here score like the held-out ones {like}.", ("p_value_check",))
-            if check.p_value >= SURPRISING
-            else Finding(
+            Finding(
                 "warning",
-                f"The normals here score differently from the held-out ones {like}, so p-values are wrong.",
+                f"The normals here score differently from the held-out ones {like}, so p-values are off.",
                 ("p_value_check",),
             )
+            if is_surprising(check.p_value)
+            else Finding("good", f"The normals here score like the held-out ones {like}.", ("p_value_check",))
         )
     n = report.calibration.n_normal
     if n < FEW:

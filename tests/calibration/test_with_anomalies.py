@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import fbeta_score
 
 from vae_anomaly.calibration.methods import calibrate
@@ -62,3 +63,40 @@ def test_fixed_rates_are_met_and_tight(rate: float, mixed: Mixed) -> None:
 
 def test_a_dear_miss_flags_everything() -> None:
     assert Cost(miss=100).fit(np.array([1.0, 1.0]), np.array([0, 1])).threshold_ < 1
+
+
+@pytest.mark.parametrize(("method", "options"), [("youden", {}), ("f_beta", {}), ("cost", {"miss": 10.0})])
+@pytest.mark.parametrize("m", [2, 10, 50])
+def test_the_rates_to_expect_are_those_of_new_samples(method: str, options: dict[str, float], m: int) -> None:
+    rng = np.random.default_rng(0)
+    repeats, bias, covered = 120, [], 0
+    labels = np.repeat([0, 1], [100, m])
+    for _ in range(repeats):
+        found = calibrate(method, rng.normal(size=100 + m) + 1.5 * labels, labels, **options)
+        alarms, detected = norm.sf(found.threshold), norm.sf(found.threshold - 1.5)
+        bias.append(found.detection_rate - detected)
+        covered += (found.false_alarm_low <= alarms <= found.false_alarm_high) and (
+            found.detection_low <= detected <= found.detection_high
+        )
+    assert covered / repeats >= 0.93
+    if m >= 10:  # of two, one is left to choose by, and a criterion may choose another kind of threshold
+        assert abs(np.mean(bias)) <= 0.04  # in sample it is 0.15 for Youden's index and ten anomalies
+
+
+def test_a_fixed_detection_rate_is_that_of_new_anomalies() -> None:
+    rng = np.random.default_rng(0)
+    labels, found, true = np.repeat([0, 1], [50, 10]), [], []
+    for _ in range(400):
+        calibration = calibrate("fixed_tpr", rng.normal(size=60) + 2 * labels, labels, rate=0.9)
+        found.append(calibration.detection_rate)
+        true.append(norm.sf(calibration.threshold - 2))
+    assert set(found) == {9 / 11}
+    assert np.mean(true) == pytest.approx(9 / 11, abs=0.04)
+
+
+@pytest.mark.parametrize("method", ["youden", "f_beta", "cost", "fixed_tpr"])
+def test_one_anomaly_says_little(method: str) -> None:
+    calibration = calibrate(method, np.array([0.0, 1.0, 2.0, 9.0]), np.array([0, 0, 0, 1]))
+    assert calibration.detection_rate == 0.5
+    assert (calibration.detection_low, calibration.detection_high) == (pytest.approx(0.025), 1)
+    assert "k / (m + 1)" in calibration.basis

@@ -76,6 +76,8 @@ def test_review_and_back_into_calibrate(digits_model: Path, own_folder: Path) ->
     assert calibrated.exit_code == 0, calibrated.output
     summary = json.loads(calibrated.stdout)
     assert summary["n_normal"] == 36
+    assert "cross-validated in 10 folds" in summary["basis"]
+    assert "the anomalies were chosen for review by their scores" in VAEDetector.load("r.vae").calibration_.basis
     assert summary["n_anomalous"] == (table["label"] == 1).sum()
     table.assign(label=0).to_csv("zeros.csv", index=False)
     assert "no row is labelled 1" in fails(1, "calibrate", digits_model, "--reviewed", "zeros.csv")

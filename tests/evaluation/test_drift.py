@@ -6,10 +6,17 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp, kstest
+from scipy.stats import ks_2samp, kstest, norm
 
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.drift import ks_distance, log_martingale, measure_drift, online_p_values, stability_index
+from vae_anomaly.evaluation.drift import (
+    distance_with_interval,
+    ks_distance,
+    log_martingale,
+    measure_drift,
+    online_p_values,
+    stability_index,
+)
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.2])
@@ -51,7 +58,7 @@ def test_a_shift_is_noticed_soon_after_it_starts(sign: int) -> None:
     assert result.alarm is not None
     assert 1000 < result.alarm < 1150
     assert result.ks_p_value < 1e-6
-    assert result.psi.low > 0.01
+    assert result.psi > 3 * result.psi_without_drift
 
 
 def test_no_shift_is_no_alarm() -> None:
@@ -61,7 +68,7 @@ def test_no_shift_is_no_alarm() -> None:
     assert result.alarm is None
     assert result.ks.value == pytest.approx(ks_2samp(reference, new).statistic)
     assert result.ks_p_value > 0.01
-    assert result.psi.value < 0.05
+    assert 0 <= result.psi <= result.psi_without_drift
     assert result.ks.low <= result.ks.value <= result.ks.high
     assert json.loads(json.dumps(result.to_dict()))["n_new"] == 3000
 
@@ -82,3 +89,28 @@ def test_unusable_scores_are_refused() -> None:
         measure_drift(np.empty(0), np.ones(3))
     with pytest.raises(DataError, match="bound on false alarms must lie between 0 and 1, got 2"):
         measure_drift(np.ones(5), np.ones(5), alarm_bound=2.0)
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "shift"), [(5, 3, 0.0), (20, 20, 0.0), (100, 50, 0.0), (100, 50, 1.0), (30, 200, 5.0)]
+)
+def test_the_distances_interval_covers_the_truth(m: int, n: int, shift: float) -> None:
+    rng = np.random.default_rng(7)
+    truth = 2 * norm.cdf(shift / 2) - 1
+    found = [distance_with_interval(rng.normal(size=m), shift + rng.normal(size=n)) for _ in range(300)]
+    assert np.mean([interval.low <= truth <= interval.high for interval in found]) >= 0.93
+
+
+@pytest.mark.parametrize(("m", "n"), [(10, 5), (50, 200)])
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_the_index_without_drift_stays_below_its_bound_and_is_near_none(
+    m: int, n: int, decimals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    monkeypatch.setattr("vae_anomaly.evaluation.drift.EXCHANGES", 19)
+    found = [
+        measure_drift(np.round(rng.normal(size=m), decimals), np.round(rng.normal(size=n), decimals))
+        for _ in range(100)
+    ]
+    assert np.mean([drift.psi > drift.psi_without_drift for drift in found]) <= 0.05 + 0.055
+    assert np.median([drift.psi for drift in found]) < 0.3 * np.median([drift.psi_without_drift for drift in found])

@@ -52,10 +52,10 @@ def test_curves_are_scikit_learns(mixed: Pair) -> None:
 def test_perfect_and_constant_scores_have_stated_values() -> None:
     perfect = evaluate(np.arange(20.0), np.repeat([0, 1], 10))
     assert perfect.roc_auc.value == perfect.roc_auc.high == perfect.tpr_at_1_fpr == perfect.partial_auc == 1
-    assert 0.7 < perfect.roc_auc.low < 1
+    assert 0.65 < perfect.roc_auc.low < 1
     assert perfect.fpr_at_95_tpr == 0
     backwards = roc_auc(-np.arange(20.0), np.repeat([0, 1], 10))
-    assert backwards.value == backwards.low == 0 < backwards.high < 0.3
+    assert backwards.value == backwards.low == 0 < backwards.high < 0.35
     constant = evaluate(np.ones(20), np.repeat([0, 1], 10))
     assert constant.roc_auc.value == 0.5
     assert constant.roc_auc.low < 0.5 < constant.roc_auc.high
@@ -93,10 +93,8 @@ def test_other_lengths_are_refused(mixed: Pair) -> None:
 def test_the_p_value_check_keeps_its_level() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [150, 2])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_anomaly.evaluation.metrics.n_resamples", lambda n: 1)
-        p = [
-            evaluate(rng.normal(size=152), labels, calibration_scores=rng.normal(size=100)).p_value_check.p_value
-            for _ in range(400)
-        ]
+    p = [
+        evaluate(rng.normal(size=152), labels, calibration_scores=rng.normal(size=100)).p_value_check.p_value
+        for _ in range(400)
+    ]
     assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.045)

@@ -72,6 +72,10 @@ def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:
         Number of those normals.
     delta
         Share of the draws of held-out normals for which the promise may fail, in (0, 1).
+
+    Notes ----- Holding at all t at once is what a choice among several thresholds, or a procedure such as
+    `benjamini_hochberg`, asks for. One threshold that is fixed beforehand can promise more: `from_normals.Conformal`
+    with ``delta`` sets the exact one, so it flags some samples whose p-value here is above its rate.
     """
     from scipy.special import gammaln  # delayed: plain p-values need no SciPy and no tenth of a second for it
 

@@ -6,8 +6,10 @@ above it, 1 - U, follows Beta(n + 1 - k, k) over the draw of the held-out normal
 number of false alarms among m new normals is then beta-binomial with these parameters.
 
 The methods differ in k. `Quantile` takes the smallest that keeps the rate among the n scores themselves. `Conformal`
-takes the smallest that keeps the expected rate, (n + 1 - k) / (n + 1); with ``delta`` it takes one that keeps the rate
-itself in all but a share ``delta`` of draws.
+takes the smallest that keeps the expected rate, (n + 1 - k) / (n + 1); with ``delta`` it takes the smallest for which
+the beta law is at most the rate with probability 1 - ``delta``. That is exact for the one threshold that is set.
+`conformal.conditional` adjusts p-values so that *all* thresholds hold at once, which costs more: with ``delta`` a
+sample may be flagged though its adjusted p-value is above the rate, and never the other way round.
 
 References
 ----------
@@ -21,10 +23,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import betainc
 
 from vae_anomaly.calibration import conformal
-from vae_anomaly.calibration.intervals import TAIL, exceedance
-from vae_anomaly.calibration.methods import Method, check_share
+from vae_anomaly.calibration.intervals import TAIL, exceedance, quantile_interval
+from vae_anomaly.calibration.methods import Method, around, check_share
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import CALIBRATION_METHODS
@@ -41,6 +44,14 @@ class OrderStatistic(Method):
         above = len(normal) - np.searchsorted(normal, self.threshold_, side="right")
         rate, low, high = exceedance(above, len(normal))
         return float(rate), float(low), float(high)
+
+    def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
+        """Interval of the score that exactly the rate wanted of all normals lies above."""
+        return around(quantile_interval(normal, 1 - self.level_of_threshold(len(normal))), self.threshold_)
+
+    def level_of_threshold(self, n: int) -> float:
+        """Share of all normals that the threshold from ``n`` of them estimates the upper quantile of."""
+        return self.rate
 
     @staticmethod
     def promised_false_alarms(calibration: Calibration, n_new: int) -> tuple[float, float]:
@@ -87,22 +98,31 @@ class Conformal(OrderStatistic):
             return conformal.threshold(normal, self.rate, self.name)
         return float(normal[len(normal) - conditional_rank(len(normal), self.rate, self.delta)])
 
+    def level_of_threshold(self, n: int) -> float:
+        if self.delta is None:
+            return self.rate
+        return conditional_rank(n, self.rate, self.delta) / (n + 1)
+
 
 @lru_cache(maxsize=64)
 def conditional_rank(n: int, rate: float, delta: float) -> int:
     """The largest r such that flagging what lies above the r-th largest of n normals keeps the rate for all but delta.
+
+    The share of new normals above it follows Beta(r, n + 1 - r), which is at most ``rate`` with a probability that
+    falls as r grows.
 
     Raises
     ------
     DataError
         If there are too few normals for any.
     """
-    p = conformal.conditional(np.arange(1, n + 2) / (n + 1), n, delta)
-    rank = int((p <= rate).sum())
+    r = np.arange(1, n + 1)
+    rank = int((betainc(r, n + 1 - r, rate) >= 1 - delta - 1e-12).sum())
     if rank == 0:
+        needed = math.ceil(math.log(delta) / math.log1p(-rate) - 1e-9)
         raise DataError(
-            f"conformal: {n} held-out normals cannot promise a rate of {rate:g} for all but {delta:g} of their draws: "
-            f"give more, ask for {p[0]:.3g} or above, or leave out delta"
+            f"conformal: {n} held-out normals cannot promise a rate of {rate:g} for all but {delta:g} of their draws, "
+            f"which takes {needed}: give more, ask for {1 - delta ** (1 / n):.3g} or above, or leave out delta"
         )
     return rank
 
@@ -137,3 +157,7 @@ class Contamination(Method):
 
     def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
         return -float(np.percentile(-np.concatenate([normal, anomalous]), 100 * self.rate))
+
+    def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
+        """Interval of the score that exactly the share ``rate`` of all such samples lies above."""
+        return around(quantile_interval(np.sort(np.concatenate([normal, anomalous])), 1 - self.rate), self.threshold_)

@@ -22,7 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from vae_anomaly.calibration.conformal import finite_scores
-from vae_anomaly.calibration.intervals import RESAMPLES, clopper_pearson, percentile_interval
+from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import CALIBRATION_METHODS
@@ -54,6 +54,28 @@ class Method:
         """Share of new normals to expect above the threshold, with its interval; by default that of those given."""
         return clopper_pearson(int((normal > self.threshold_).sum()), len(normal))
 
+    def expected_detections(self, anomalous: np.ndarray) -> tuple[float, float, float]:
+        """Share of new anomalies to expect above the threshold, with its interval; by default that of those given."""
+        return clopper_pearson(int((anomalous > self.threshold_).sum()), len(anomalous))
+
+    def expected_rates(
+        self, normal: np.ndarray, anomalous: np.ndarray
+    ) -> tuple[tuple[float, float, float], tuple[float, float, float] | tuple[None, None, None]]:
+        """False alarms and detections to expect, each with its interval; the latter None where no anomaly is given."""
+        detected = self.expected_detections(anomalous) if len(anomalous) else (None, None, None)
+        return self.expected_false_alarms(normal), detected
+
+    def basis(self, anomalous: np.ndarray) -> str | None:
+        """How the rates to expect were found, where that is not a count above the threshold."""
+        return None
+
+    def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
+        """Interval of the threshold that all normals and anomalies would give; an end is None where nothing bounds it.
+
+        By default both are: there is no interval.
+        """
+        return None, None
+
     def warning(self, normal: np.ndarray) -> str | None:
         """A warning for the user, or None, from the sorted scores of the normals."""
         return None
@@ -73,11 +95,8 @@ class Method:
         """
         normal, anomalous = self._by_label(scores, labels)
         self.threshold_ = self.choose_threshold(normal, anomalous)
-        low, high = self._threshold_interval(normal, anomalous)
-        alarms = self.expected_false_alarms(normal)
-        detected: tuple[float, float, float] | tuple[None, None, None] = (None, None, None)
-        if len(anomalous):
-            detected = clopper_pearson(int((anomalous > self.threshold_).sum()), len(anomalous))
+        low, high = self.threshold_interval(normal, anomalous)
+        alarms, detected = self.expected_rates(normal, anomalous)
         self.calibration_ = Calibration(
             method=self.name,
             threshold=self.threshold_,
@@ -94,6 +113,7 @@ class Method:
             n_normal=len(normal),
             n_anomalous=len(anomalous),
             note=self.warning(normal),
+            basis=self.basis(anomalous),
         )
         return self
 
@@ -112,25 +132,11 @@ class Method:
             raise DataError(f"{self.name}: needs some labelled anomalies, got none")
         return normal, anomalous
 
-    def _threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
-        """Percentile interval of the threshold over resampled normals and anomalies."""
-        rng = np.random.default_rng(0)
-        thresholds = []
-        for _ in range(RESAMPLES):
-            try:
-                thresholds.append(self.choose_threshold(*(resampled(part, rng) for part in (normal, anomalous))))
-            except DataError:  # a resample can be degenerate where the scores are not
-                continue
-        if not thresholds:
-            return self.threshold_, self.threshold_
-        low, high = percentile_interval(thresholds)
-        return float(low), float(high)
 
-
-def resampled(ordered: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A bootstrap sample of sorted values, sorted."""
-    n = len(ordered)
-    return np.repeat(ordered, np.bincount(rng.integers(0, n, n), minlength=n)) if n else ordered
+def around(interval: tuple[float | None, float | None], value: float) -> tuple[float | None, float | None]:
+    """An interval, widened where it would not hold the value that it goes with."""
+    low, high = interval
+    return (None if low is None else min(low, value)), (None if high is None else max(high, value))
 
 
 def check_share(name: str, value: float) -> float:

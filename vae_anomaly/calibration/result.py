@@ -5,6 +5,7 @@ Reading one and describing it needs no NumPy and no SciPy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vae_anomaly.registry import CALIBRATION_METHODS
@@ -19,25 +20,28 @@ class Calibration:
     method
         Name of the method, a key of `vae_anomaly.registry.CALIBRATION_METHODS`.
     threshold, threshold_low, threshold_high
-        Anomaly score above which a sample is flagged, with its bootstrap interval.
+        Anomaly score above which a sample is flagged, with the interval of the threshold that all normals would give.
+        An end is None where nothing bounds it; both are where there is no interval.
     rate
         The rate asked for, where the method takes one.
     delta
         Share of calibration sets for which a conditional promise may fail.
     false_alarm_rate, false_alarm_low, false_alarm_high
-        Share of new normals to expect above the threshold, with an exact interval.
+        Share of new normals to expect above the threshold, with its interval.
     detection_rate, detection_low, detection_high
         The same for anomalies, where some were given.
     n_normal, n_anomalous
         Scores it rests on.
     note
         A warning, or None.
+    basis
+        How the rates were found, or what they rest on, where that is not a count of samples that chose nothing.
     """
 
     method: str
     threshold: float
-    threshold_low: float
-    threshold_high: float
+    threshold_low: float | None
+    threshold_high: float | None
     rate: float | None
     delta: float | None
     false_alarm_rate: float
@@ -49,6 +53,16 @@ class Calibration:
     n_normal: int
     n_anomalous: int
     note: str | None
+    basis: str | None = None
+
+    def threshold_interval(self, written: Callable[[float], str]) -> str:
+        """The threshold's interval in words, with its numbers written by a function."""
+        low, high = self.threshold_low, self.threshold_high
+        if low is not None and high is not None:
+            return f"95 % interval {written(low)} to {written(high)}"
+        if low is not None:
+            return f"95 % interval from {written(low)}, unbounded above"
+        return "no interval" if high is None else f"95 % interval up to {written(high)}, unbounded below"
 
     def promise(self) -> str:
         """What the method promises of the threshold, in words, from what it was registered with."""

@@ -8,6 +8,13 @@ over all thresholds that the scores allow:
 - the negative expected cost :math:`-\pi c_\text{miss}(1 - d) - (1 - \pi) c_\text{alarm} a`, for a share :math:`\pi` of
   anomalies to come.
 
+*The rates to expect.* A threshold suits the samples that chose it better than new ones. With ten anomalies Youden's
+index finds some ten points more of them than of others. So the rates of a criterion's threshold are cross-validated:
+thresholds chosen by nine tenths of the samples are counted on the last. Their intervals are bounds on the distribution
+functions that hold at all thresholds at once, and so at the one that was chosen. A fixed detection rate puts the
+threshold just below the k-th largest of m anomalies, above which new ones lie with probability k / (m + 1). A fixed
+false-alarm rate is set by the normals alone, so the anomalies are new to it.
+
 References
 ----------
 Index for rating diagnostic tests (Youden, 1950)
@@ -21,9 +28,12 @@ import math
 import numpy as np
 
 from vae_anomaly.calibration.from_normals import Quantile
-from vae_anomaly.calibration.methods import Method, check_share
+from vae_anomaly.calibration.intervals import clopper_pearson, quantile_interval, simultaneous_bounds
+from vae_anomaly.calibration.methods import Method, around, check_share
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import CALIBRATION_METHODS
+
+FOLDS = 10
 
 
 @CALIBRATION_METHODS.register(
@@ -54,12 +64,29 @@ class FixedTPR(Method):
         below = below[below < lowest]
         return float(below.max()) if len(below) else float(np.nextafter(lowest, -np.inf))
 
+    def expected_detections(self, anomalous: np.ndarray) -> tuple[float, float, float]:
+        """The mean k / (m + 1) of the beta law of the share of new anomalies above the k-th largest of m."""
+        k, m = int((anomalous > self.threshold_).sum()), len(anomalous)
+        _, low, high = clopper_pearson(k, m)
+        return k / (m + 1), low, high
+
+    def basis(self, anomalous: np.ndarray) -> str | None:
+        return f"detection is k / (m + 1) for the k-th largest of {len(anomalous):,} anomalies, which set the threshold"
+
+    def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
+        """Interval of the score that exactly the share ``rate`` of all anomalies lies above."""
+        return around(quantile_interval(anomalous, 1 - self.rate), self.threshold_)
+
 
 class Optimum(Method):
     """A method that maximises a criterion of (false-alarm rate, detection rate) over the scores given.
 
-    Of several best thresholds it takes the highest. The rates that it reports are those of the scores that chose it, so
-    they are a little too good.
+    Of several best thresholds it takes the highest. The rates to expect are cross-validated. There is no interval of
+    the threshold: where a criterion is largest is no average of samples, and resamples do not show how it varies.
+
+    References
+    ----------
+    Cube root asymptotics (Kim & Pollard, 1990), doi:10.1214/aos/1176347498
     """
 
     def criterion(self, alarms: np.ndarray, detections: np.ndarray, n: int, m: int) -> np.ndarray:
@@ -74,6 +101,44 @@ class Optimum(Method):
         detections = 1 - np.searchsorted(anomalous, candidates, side="right") / m
         value = self.criterion(alarms, detections, n, m)
         return float(candidates[len(value) - 1 - int(np.argmax(value[::-1]))])
+
+    def expected_rates(
+        self, normal: np.ndarray, anomalous: np.ndarray
+    ) -> tuple[tuple[float, float, float], tuple[float, float, float] | tuple[None, None, None]]:
+        """Both rates by cross-validation, each with an interval that holds for whatever threshold was chosen.
+
+        With one normal or one anomaly nothing would be left to choose by, and the rates are (k + 1) / (n + 1) of the
+        normals and k / (m + 1) of the anomalies.
+        """
+        n, m = len(normal), len(anomalous)
+        alarms, found = (int((part > self.threshold_).sum()) for part in (normal, anomalous))
+        few = min(n, m) < 2
+        rates = ((alarms + 1) / (n + 1), found / (m + 1)) if few else self.cross_validated(normal, anomalous)
+        return chosen_share(rates[0], alarms, n), chosen_share(rates[1], found, m)
+
+    def basis(self, anomalous: np.ndarray) -> str | None:
+        """How the rates to expect were found."""
+        if len(anomalous) < 2:
+            return "the rates are (k + 1) / (n + 1) and k / (m + 1), as the threshold was chosen by the same samples"
+        return f"the rates are cross-validated in {FOLDS} folds, as the threshold was chosen by the same samples"
+
+    def cross_validated(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float, float]:
+        """Shares of the normals and of the anomalies above thresholds that the other folds choose."""
+        rng = np.random.default_rng(0)
+        folds = [rng.permutation(len(part)) % min(FOLDS, len(part)) for part in (normal, anomalous)]
+        alarms = found = 0
+        for fold in range(FOLDS):
+            out = [which == fold for which in folds]
+            threshold = self.choose_threshold(normal[~out[0]], anomalous[~out[1]])
+            alarms += int((normal[out[0]] > threshold).sum())
+            found += int((anomalous[out[1]] > threshold).sum())
+        return alarms / len(normal), found / len(anomalous)
+
+
+def chosen_share(value: float, k: int, n: int) -> tuple[float, float, float]:
+    """A share with bounds that hold for any threshold that the n samples chose, k of them above it."""
+    low, high = simultaneous_bounds(k, n)
+    return value, min(value, float(low)), max(value, float(high))
 
 
 @CALIBRATION_METHODS.register(

@@ -4,7 +4,9 @@ from vae_anomaly.evaluation.bands import Band, p_value_band, precision_recall_ba
 from vae_anomaly.evaluation.comparison import compare
 from vae_anomaly.evaluation.drift import Drift, measure_drift
 from vae_anomaly.evaluation.metrics import evaluate
+from vae_anomaly.evaluation.prevalence import at_prevalence
 from vae_anomaly.evaluation.result import (
+    AtPrevalence,
     Comparison,
     Curve,
     Decisions,
@@ -16,6 +18,7 @@ from vae_anomaly.evaluation.result import (
 from vae_anomaly.evaluation.roc import roc_auc
 
 __all__ = [
+    "AtPrevalence",
     "Band",
     "Comparison",
     "Curve",
@@ -25,6 +28,7 @@ __all__ = [
     "Evaluation",
     "PValueCheck",
     "RocAuc",
+    "at_prevalence",
     "compare",
     "evaluate",
     "measure_drift",

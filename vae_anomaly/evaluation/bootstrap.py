@@ -1,4 +1,4 @@
-"""Scores in order, whole and resampled, and percentile intervals of what is computed from them.
+"""Scores in order, whole and resampled.
 
 A stratified resample draws as many anomalies and as many normals with replacement as there are. A figure of a resample
 needs only how many of each lie at every distinct score, so the scores are sorted once for all resamples.
@@ -10,13 +10,10 @@ An Introduction to the Bootstrap (Efron & Tibshirani, 1993), chapter 13, for per
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from vae_anomaly.calibration.intervals import RESAMPLES, percentile_interval
+from vae_anomaly.calibration.intervals import RESAMPLES
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.result import Estimate
 
 
 def by_label(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,17 +71,3 @@ class OrderedScores:
 def n_resamples(n: int) -> int:
     """Bootstrap samples to draw: 199, or fewer (at least 49) for so many scores that 199 would take seconds."""
     return max(49, min(RESAMPLES, 8_000_000 // n))
-
-
-def estimate(value: float, samples: list[float]) -> Estimate:
-    """A value with the percentile interval of its bootstrap samples."""
-    low, high = percentile_interval(samples)
-    return Estimate(value, float(low), float(high))
-
-
-def two_sample_estimate(
-    statistic: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, rng: np.random.Generator
-) -> Estimate:
-    """A statistic of two samples with its percentile interval over resamples of both."""
-    samples = [statistic(*(part[rng.integers(0, len(part), len(part))] for part in (a, b))) for _ in range(RESAMPLES)]
-    return estimate(statistic(a, b), samples)

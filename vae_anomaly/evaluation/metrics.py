@@ -1,7 +1,8 @@
 """How good a score is, from scores and labels alone, and how sure one can be of it.
 
 Scores here are anomaly scores, higher is more anomalous; labels are 1 for an anomaly, 0 for a normal. Ties count half
-in ROC-AUC, and as one step of a curve. Constant scores are no error: their ROC-AUC is 0.5. Intervals cover 95 %.
+in ROC-AUC, and as one step of a curve. Constant scores are no error: their ROC-AUC is 0.5. Intervals cover at least
+95 % (`docs/promises.md` has what simulation finds).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from scipy.stats import ks_2samp
 
 from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.errors import DataError
-from vae_anomaly.evaluation.bootstrap import OrderedScores, estimate, n_resamples
-from vae_anomaly.evaluation.precision_recall import average_precision, precision
+from vae_anomaly.evaluation.bootstrap import OrderedScores
+from vae_anomaly.evaluation.precision_recall import average_precision_estimate, precision
+from vae_anomaly.evaluation.prevalence import at_prevalence
 from vae_anomaly.evaluation.result import Curve, Decisions, Estimate, Evaluation, PValueCheck, RocAuc
-from vae_anomaly.evaluation.roc import area, fpr_at_tpr, partial_area, rates, roc_auc, tpr_at_fpr
+from vae_anomaly.evaluation.roc import fpr_at_tpr, partial_area, rates, roc_auc, tpr_at_fpr
 
 
 def evaluate(
@@ -24,6 +26,9 @@ def evaluate(
     *,
     threshold: float | None = None,
     calibration_scores: np.ndarray | None = None,
+    prevalence: float | None = None,
+    miss: float = 1.0,
+    false_alarm: float = 1.0,
 ) -> Evaluation:
     """Evaluate anomaly scores by their labels.
 
@@ -40,32 +45,41 @@ def evaluate(
         Samples with a score strictly above it count as flagged.
     calibration_scores
         Anomaly scores of the held-out normals, to see whether p-values against them are uniform on the normals here.
+    prevalence
+        Share of anomalies among the samples to come, for precision, F score and cost there; it needs a threshold.
+    miss, false_alarm
+        Costs of an anomaly that is not flagged and of a normal that is.
 
     Raises
     ------
     DataError
-        As `roc.roc_auc`, or if the groups have another length.
+        As `roc.roc_auc` and `prevalence.at_prevalence`, or if the groups have another length.
     """
     overall = roc_auc(scores, labels)
     scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if groups is not None and np.shape(groups) != scores.shape:
         raise DataError(f"{len(scores)} scores but groups of shape {np.shape(groups)}")
+    decisions = None if threshold is None else decisions_at(threshold, scores, labels)
+    if decisions is None and prevalence is not None:
+        raise DataError("a prevalence needs a threshold, whose precision depends on it")
     ordered = OrderedScores(scores, labels)
     counts = ordered.counts()
-    rng = np.random.default_rng(0)
-    resamples = [ordered.resampled_counts(rng) for _ in range(n_resamples(len(scores)))]
     fpr, tpr = rates(*counts)
     thresholds = -ordered.distinct
 
     return Evaluation(
         roc_auc=overall,
-        roc_auc_bootstrap=estimate(overall.value, [area(*sample) for sample in resamples]),
-        average_precision=estimate(average_precision(*counts), [average_precision(*sample) for sample in resamples]),
+        average_precision=average_precision_estimate(ordered),
         average_precision_chance=float(labels.mean()),
         fpr_at_95_tpr=fpr_at_tpr(fpr, tpr, at=0.95),
         tpr_at_1_fpr=tpr_at_fpr(fpr, tpr, at=0.01),
         partial_auc=partial_area(fpr, tpr, up_to=0.1),
-        decisions=None if threshold is None else decisions_at(threshold, scores, labels),
+        decisions=decisions,
+        at_prevalence=(
+            None
+            if decisions is None or prevalence is None
+            else at_prevalence(decisions, prevalence, miss=miss, false_alarm=false_alarm)
+        ),
         per_group={} if groups is None else roc_auc_per_group(scores, labels, np.asarray(groups)),
         p_value_check=None if calibration_scores is None else check_p_values(calibration_scores, scores[labels == 0]),
         roc=Curve(fpr, tpr, np.concatenate([[np.inf], thresholds])),

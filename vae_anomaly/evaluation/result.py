@@ -47,6 +47,30 @@ class Decisions:
 
 
 @dataclass(frozen=True)
+class AtPrevalence:
+    """What a threshold is worth where a share ``prevalence`` of the samples are anomalies; `prevalence.at_prevalence`.
+
+    Parameters
+    ----------
+    prevalence
+        That share.
+    miss, false_alarm
+        Costs of an anomaly that is not flagged and of a normal that is.
+    precision, f1
+        Share of the flagged samples that are anomalies (None where nothing is flagged), and the F score.
+    cost
+        Expected cost of a sample, in the unit of the two costs.
+    """
+
+    prevalence: float
+    miss: float
+    false_alarm: float
+    precision: Estimate | None
+    f1: Estimate
+    cost: Estimate
+
+
+@dataclass(frozen=True)
 class PValueCheck:
     """Whether the conformal p-values of the normals are uniform, as they are if new normals are like the held-out ones.
 
@@ -74,9 +98,7 @@ class Evaluation:
     Parameters
     ----------
     roc_auc
-        All anomalies against all normals, with DeLong's interval.
-    roc_auc_bootstrap
-        The same with a stratified bootstrap interval.
+        All anomalies against all normals.
     average_precision, average_precision_chance
         Area under the precision-recall curve as a sum of steps, and what a random score gets: the share of anomalies.
     fpr_at_95_tpr, tpr_at_1_fpr
@@ -85,6 +107,8 @@ class Evaluation:
         ROC-AUC for false-alarm rates up to 10 %, standardised to 0.5 for chance and 1 for the best (McClish, 1989).
     decisions
         What the threshold does, if one was given.
+    at_prevalence
+        What the threshold is worth at the share of anomalies that was given, if one was.
     per_group
         The anomalies of each group against all normals.
     p_value_check
@@ -94,13 +118,13 @@ class Evaluation:
     """
 
     roc_auc: RocAuc
-    roc_auc_bootstrap: Estimate
     average_precision: Estimate
     average_precision_chance: float
     fpr_at_95_tpr: float
     tpr_at_1_fpr: float
     partial_auc: float
     decisions: Decisions | None
+    at_prevalence: AtPrevalence | None
     per_group: dict[str, RocAuc]
     p_value_check: PValueCheck | None
     roc: Curve
@@ -129,13 +153,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found: ROC-AUC of both scores, and their difference (a - b) tested on the same samples."""
+    """What `compare` found: ROC-AUC of both scores, and their difference (a - b) tested on the same samples.
+
+    ``test`` says by what: ``"delong"`` or, with few anomalies or an area near 0 or 1, ``"permutation"``.
+    """
 
     a: RocAuc
     b: RocAuc
     difference: Estimate
-    difference_bootstrap: Estimate
     p_value: float
+    test: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and numbers, ready for JSON."""

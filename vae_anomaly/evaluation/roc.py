@@ -18,13 +18,28 @@ and for two scores of the same samples the covariances of their placements estim
 same way, which is what a paired test needs. By ranks all placements take O(N log N) (Sun & Xu): :math:`n V_i` is the
 rank of :math:`x_i` among all samples minus its rank among the anomalies.
 
-*The interval* is symmetric on the logit scale, so that it stays inside [0, 1]. Where the variance is estimated as zero
-(perfect separation, constant scores) it is Newcombe's, whose variance comes from the area itself.
+*The interval.* DeLong's variance is an estimate. It is zero for one anomaly, or where all placements are alike, and the
+interval made of it covers 10 % or 70 % where 95 % are meant. The variance is at most A (1 - A) / min(m, n), which it
+reaches where each placement is 0 or 1, as with anomalies of which some score far above all normals and some below. So
+write it as a share of that,
+
+.. math:: \frac{1}{N} = \frac{r_V}{m} + \frac{r_W}{n} \le \frac{1}{\min(m, n)}, \qquad
+    r_V = \frac{s^2_V}{\bar V (1 - \bar V)}
+
+with r_V and r_W estimated from the placements and a quarter of an observation each at 0 and at 1: without evidence of
+less, the shares are near one. N is the number of independent yes-or-no trials with the same variance (Mee), and the
+interval is Clopper and Pearson's of A N successes in N trials. With one anomaly it is [0.025 A, ...]: nearly nothing is
+known, and nothing less is true of all distributions. With hundreds of both it is DeLong's, and a few per cent wider.
+Simulation (`docs/promises.md`) finds a coverage of at least 0.93 from one anomaly up, for areas of 0.5 to 0.999 and
+nine kinds of distributions. Shorter intervals fail there: Newcombe's fifth covers 0.5 where some anomalies score below
+all normals, and Wilson's of N trials 0.86.
 
 References
 ----------
 Comparing the areas under two or more correlated ROC curves (DeLong, DeLong & Clarke-Pearson, 1988), doi:10.2307/2531595
 Fast implementation of DeLong's algorithm (Sun & Xu, 2014), doi:10.1109/LSP.2014.2337313
+Confidence intervals for probabilities and tolerance regions based on a generalization of the Mann-Whitney statistic
+(Mee, 1990), doi:10.1080/01621459.1990.10474942
 Confidence intervals for an effect size measure based on the Mann-Whitney statistic (Newcombe, 2006),
 doi:10.1002/sim.2324
 Analyzing a portion of the ROC curve (McClish, 1989), doi:10.1177/0272989X8900900307
@@ -32,22 +47,20 @@ Analyzing a portion of the ROC curve (McClish, 1989), doi:10.1177/0272989X890090
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit, ndtri
+from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from vae_anomaly.calibration.intervals import CONFIDENCE
+from vae_anomaly.calibration.intervals import CONFIDENCE, clopper_pearson_bounds
 from vae_anomaly.evaluation.bootstrap import by_label
 from vae_anomaly.evaluation.result import RocAuc
 
 Z = float(ndtri(0.5 + CONFIDENCE / 2))
+PSEUDO = 0.25  # observations added at each end of what a share can be
 
 
 def roc_auc(scores: np.ndarray, labels: np.ndarray) -> RocAuc:
-    """ROC-AUC with its interval, by DeLong's variance or Newcombe's.
+    """ROC-AUC with its interval: Clopper and Pearson's of as many trials as DeLong's variance is worth.
 
     Parameters
     ----------
@@ -64,14 +77,33 @@ def roc_auc(scores: np.ndarray, labels: np.ndarray) -> RocAuc:
     anomalous, normal = by_label(scores, labels)
     below, above = placements(anomalous, normal)
     auc = float(np.clip(below.mean(), 0, 1))
-    variance = float(covariance_of_means(below)[0, 0] + covariance_of_means(above)[0, 0])
-    n, m = len(normal), len(anomalous)
-    if variance > 0 and 0 < auc < 1:
-        half = Z * math.sqrt(variance) / (auc * (1 - auc))
-        low, high = expit(logit(auc) - half), expit(logit(auc) + half)
-    else:
-        low, high = newcombe_interval(auc, m, n)
-    return RocAuc(auc, float(low), float(high), n, m)
+    low, high = interval_of_mean(auc, below, above)
+    return RocAuc(auc, low, high, len(normal), len(anomalous))
+
+
+def interval_of_mean(value: float, of_anomalous: np.ndarray, of_normal: np.ndarray) -> tuple[float, float]:
+    """Interval of a figure in [0, 1] from what each anomaly ``(m,)`` and each normal ``(n,)`` contributes to it.
+
+    The contributions have the figure as their mean, and their variances over m and n add up to its variance.
+    """
+    trials = equivalent_trials(of_anomalous, of_normal)
+    low, high = clopper_pearson_bounds(min(value * trials, trials), trials)
+    return min(value, float(low)), max(value, float(high))
+
+
+def equivalent_trials(of_anomalous: np.ndarray, of_normal: np.ndarray) -> float:
+    """Number of independent yes-or-no trials whose share varies as much as the mean of the contributions."""
+    m, n = len(of_anomalous), len(of_normal)
+    variance = share_of_largest_variance(of_anomalous) / m + share_of_largest_variance(of_normal) / n
+    return 1 / min(variance, 1 / min(m, n))
+
+
+def share_of_largest_variance(values: np.ndarray) -> float:
+    """Variance over that of a yes-or-no variable with the same mean, pulled towards 1 by pseudo-observations."""
+    weight = len(values) + 2 * PSEUDO
+    mean = (values.sum() + PSEUDO) / weight
+    second = (np.square(values - mean).sum() + PSEUDO * (mean**2 + (1 - mean) ** 2)) / weight
+    return float(second / (mean * (1 - mean)))
 
 
 def placements(anomalous: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,20 +117,6 @@ def covariance_of_means(*samples: np.ndarray) -> np.ndarray:
     """Covariance ``(k, k)`` of the means of k paired samples ``(n,)``; zero where there is but one observation."""
     k, n = len(samples), len(samples[0])
     return np.cov(np.stack(samples)).reshape(k, k) / n if n > 1 else np.zeros((k, k))
-
-
-def newcombe_interval(auc: float, m: int, n: int) -> tuple[float, float]:
-    """Newcombe's fifth interval: all areas A with (auc - A)^2 at most z^2 times the variance at A."""
-    extra = (m + n) / 2 - 1
-
-    def excess(area: float) -> float:
-        variance = area * (1 - area) / (m * n) * (1 + extra * ((1 - area) / (2 - area) + area / (1 + area)))
-        return abs(auc - area) - Z * math.sqrt(variance)
-
-    tiny = 1e-12  # at 0 and 1 the variance vanishes, and with it the excess
-    low = brentq(excess, 0, min(auc, 1 - tiny)) if auc > 0 else 0.0
-    high = brentq(excess, max(auc, tiny), 1) if auc < 1 else 1.0
-    return float(low), float(high)
 
 
 def area(anomalous: np.ndarray, normal: np.ndarray) -> float:

@@ -41,8 +41,8 @@ COUNT = Integer(0)
 CALIBRATION: dict[str, Constraint] = {
     "method": Text(),
     "threshold": NUMBER,
-    "threshold_low": NUMBER,
-    "threshold_high": NUMBER,
+    "threshold_low": Optional(NUMBER),
+    "threshold_high": Optional(NUMBER),
     "rate": ASKED_FOR,
     "delta": ASKED_FOR,
     "false_alarm_rate": SHARE,
@@ -54,6 +54,7 @@ CALIBRATION: dict[str, Constraint] = {
     "n_normal": Integer(),
     "n_anomalous": COUNT,
     "note": Optional(Text()),
+    "basis": Optional(Text()),
 }
 """The fields of `vae_anomaly.calibration.result.Calibration`."""
 
@@ -86,7 +87,9 @@ def check_calibrations(calibrations: Any) -> None:
     if not isinstance(calibrations, dict):
         raise ValueError("its calibrations are not an object")
     for score, fields in calibrations.items():
-        check_fields(fields, CALIBRATION, f"calibration of {score[:100]}")
+        # earlier versions did not say what the rates rest on
+        known = {"basis": None} | fields if isinstance(fields, dict) else fields
+        check_fields(known, CALIBRATION, f"calibration of {score[:100]}")
         if len({fields[name] is None for name in DETECTION}) > 1:
             raise ValueError(f"its calibration of {score[:100]}: {', '.join(DETECTION)} must all be None, or none")
 

@@ -21,6 +21,22 @@
     return start + ((Math.min(Math.max(value, low), high) - low) / (high - low)) * (end - start);
   }
 
+  // what a threshold is worth at the share of anomalies that the reader states
+  function worth(detection, alarms) {
+    const share = Number(byId("prevalence").value) / 100;
+    const costs = ["miss", "false-alarm"].map((id) => Number(byId(id).value));
+    if (!(share > 0 && share < 1 && costs[0] > 0 && costs[1] > 0)) {
+      return { precision_at: "?", f1_at: "?", cost_at: "?" };
+    }
+    const found = share * detection;
+    const wrong = (1 - share) * alarms;
+    return {
+      precision_at: found + wrong ? percent(found / (found + wrong)) : "none flagged",
+      f1_at: ((2 * found) / (found + wrong + share)).toFixed(3),
+      cost_at: String(Number((1000 * (costs[0] * (share - found) + costs[1] * wrong)).toPrecision(4))),
+    };
+  }
+
   function showThreshold(i) {
     threshold = stops.threshold[i];
     const live = {
@@ -43,6 +59,7 @@
         precision: stops.flagged[i] ? percent(found / stops.flagged[i]) : "none flagged",
       });
       text += `, ${live.detection_rate} of the anomalies found`;
+      if (byId("prevalence")) Object.assign(live, worth(found / counts.n_anomalous, alarms / counts.n_normal));
       if (data.roc) {
         byId("roc-mark").setAttribute("cx", onto(data.roc.x, alarms / counts.n_normal));
         byId("roc-mark").setAttribute("cy", onto(data.roc.y, found / counts.n_anomalous));
@@ -164,6 +181,9 @@
     showRows();
   });
   slider.addEventListener("input", () => showThreshold(Number(slider.value)));
+  for (const id of ["prevalence", "miss", "false-alarm"]) {
+    byId(id)?.addEventListener("input", () => showThreshold(Number(slider.value)));
+  }
   byId("reset").addEventListener("click", () => {
     slider.value = stops.current;
     showThreshold(stops.current);

@@ -1,0 +1,97 @@
+"""Distributions of scores with a known truth: normals, and anomalies with a given ROC-AUC against them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.stats import norm
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+FAR = 50.0
+
+
+@dataclass(frozen=True)
+class World:
+    """How to draw scores of normals and of anomalies."""
+
+    normal: Draw
+    anomalous: Draw
+
+
+def standard(rng: np.random.Generator, size: int) -> np.ndarray:
+    return rng.normal(size=size)
+
+
+def binormal(auc: float, spread: float = 1.0) -> World:
+    """Normal laws, that of the anomalies with another spread."""
+    shift = norm.ppf(auc) * math.hypot(1, spread)
+    return World(standard, lambda rng, size: shift + spread * rng.normal(size=size))
+
+
+def ties(auc: float) -> World:
+    """Binormal scores, rounded."""
+    exact = binormal(auc)
+    return World(
+        lambda rng, size: np.round(exact.normal(rng, size)), lambda rng, size: np.round(exact.anomalous(rng, size))
+    )
+
+
+def heavy(auc: float) -> World:
+    """Student's t with three degrees of freedom, shifted."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_t(3, size=(2, 400_000))
+    shift = float(np.quantile(a - b, auc))
+    return World(lambda rng, size: rng.standard_t(3, size), lambda rng, size: shift + rng.standard_t(3, size))
+
+
+def some_like_normals(auc: float) -> World:
+    """Anomalies that are found without doubt, but for a share that looks normal."""
+    return World(standard, lambda rng, size: standard(rng, size) + FAR * (rng.random(size) >= 2 * (1 - auc)))
+
+
+def some_below(auc: float) -> World:
+    """The same, but for a share that scores below all normals."""
+    return World(standard, lambda rng, size: standard(rng, size) + np.where(rng.random(size) < auc, FAR, -FAR))
+
+
+def outliers_among_normals(auc: float) -> World:
+    """Anomalies above all normals but for a share of these, which is above all anomalies."""
+    return World(
+        lambda rng, size: standard(rng, size) + 2 * FAR * (rng.random(size) >= auc),
+        lambda rng, size: FAR + standard(rng, size),
+    )
+
+
+WORLDS: dict[str, Callable[[float], World]] = {
+    "binormal": binormal,
+    "spread 3": lambda auc: binormal(auc, 3.0),
+    "spread 0.3": lambda auc: binormal(auc, 0.3),
+    "ties": ties,
+    "heavy tails": heavy,
+    "some like normals": some_like_normals,
+    "some below normals": some_below,
+    "outliers among normals": outliers_among_normals,
+}
+
+
+@cache
+def world(name: str, auc: float) -> World:
+    """A world by its name; drawn from once for its constants."""
+    return WORLDS[name](auc)
+
+
+@cache
+def truth(name: str, auc: float, prevalence: float) -> tuple[float, float]:
+    """ROC-AUC and average precision of a world, from 400,000 draws of each kind."""
+    rng, drawn = np.random.default_rng(1), world(name, auc)
+    anomalous, normal = np.sort(drawn.anomalous(rng, 400_000)), np.sort(drawn.normal(rng, 400_000))
+    below, up_to = (np.searchsorted(normal, anomalous, side=side) for side in ("left", "right"))
+    found = 1 - np.searchsorted(anomalous, anomalous, side="left") / len(anomalous)
+    wrong = 1 - below / len(normal)
+    precision = prevalence * found / (prevalence * found + (1 - prevalence) * wrong)
+    exact = auc if name != "ties" else float((below + up_to).mean() / (2 * len(normal)))
+    return exact, float(precision.mean())
