@@ -22,7 +22,7 @@ from vae_anomaly.parameters import check_parameters
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.tables.encoding import warn_about_names
-from vae_anomaly.tables.frames import as_frame, dense_blocks, is_frame, is_sparse
+from vae_anomaly.tables.frames import dense_blocks, is_frame, is_sparse
 
 
 class VAEDetector(
@@ -386,14 +386,6 @@ class VAEDetector(
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Posterior means, ``(N, latent_dim)``, in the precision of ``X``."""
         return self.model_.transform(self._rows(X))
-
-    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
-        """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
-        if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas" or not is_frame(X):
-            return values
-        import pandas as pd
-
-        return pd.Series(values, index=as_frame(X).index, name=name)  # type: ignore[return-value]  # as he asked for
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Rows ``(N, D)`` to score, checked: float64, float32 or uint8."""

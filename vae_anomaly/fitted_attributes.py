@@ -17,6 +17,7 @@ from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
+from vae_anomaly.tables.frames import as_frame, is_frame
 from vae_anomaly.tables.words import decoded
 
 
@@ -199,6 +200,14 @@ class FittedAttributes:
         """Codes ``(N, C)`` of a table with more than plain numbers as the DataFrame that they stand for."""
         columns = self._fitted.columns
         return values if columns is None else decoded(values, columns)  # type: ignore[return-value]  # a table for one
+
+    def _indexed(self, values: np.ndarray, X: ArrayLike, name: str) -> np.ndarray:
+        """Values ``(N,)``, as a Series with the index of a DataFrame if `set_output` asks for pandas."""
+        if getattr(self, "_sklearn_output_config", {}).get("transform") != "pandas" or not is_frame(X):
+            return values
+        import pandas as pd
+
+        return pd.Series(values, index=as_frame(X).index, name=name)  # type: ignore[return-value]  # as he asked for
 
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()  # type: ignore[misc]  # of scikit-learn's BaseEstimator

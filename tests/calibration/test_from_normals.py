@@ -74,6 +74,25 @@ def test_too_few_normals_are_refused_with_how_many_it_takes(n: int, rate: float,
     assert calibrate("conformal", np.arange(float(needed)), rate=rate).threshold == needed - 1
 
 
+@pytest.mark.parametrize(
+    ("scores", "rate", "flagged"),
+    [
+        ([0.0] * 40 + [1.0] * 10, 0.2, 10),
+        ([0.0] * 40 + [1.0] * 10, 0.1, 10),
+        ([0.0] * 10 + [1.0] * 20 + [2.0] * 20, 0.5, 20),
+        ([0.0] * 30 + [1.0] * 18 + [2.0] * 2, 0.3, 20),
+        ([3.0] * 50, 0.2, 0),
+    ],
+)
+def test_ties_flag_the_nearest_share_that_they_can(scores: list[float], rate: float, flagged: int) -> None:
+    calibration = calibrate("contamination", np.array(scores), rate=rate)
+    assert (np.array(scores) > calibration.threshold).sum() == flagged
+    share = (
+        None if flagged == rate * len(scores) else f"{flagged} of 50 samples are flagged, a share of {flagged / 50:g}"
+    )
+    assert (calibration.note is None) if share is None else share in str(calibration.note)
+
+
 def test_contamination_is_scikit_learns() -> None:
     scores = np.random.default_rng(0).normal(size=101)
     assert calibrate("contamination", scores, rate=0.1).threshold == -np.percentile(-scores, 10)

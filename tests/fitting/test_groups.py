@@ -169,7 +169,7 @@ def test_checkpoints_of_other_groups_are_refused(
     X, machines = make_table(60), np.arange(60) // 5
     resumed = {"epochs": 2, "checkpoint_dir": tmp_path, "resume": True}
 
-    def killed(*given: object) -> None:
+    def killed(*given: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

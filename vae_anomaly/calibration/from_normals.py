@@ -148,7 +148,10 @@ class Quantile(OrderStatistic):
     promise="flags {rate} of the {n_samples} samples that it was fitted on",
 )
 class Contamination(Method):
-    """The share ``rate`` of the scores given is flagged, normals and anomalies alike, as scikit-learn defines it."""
+    """The share ``rate`` of the scores given is flagged, normals and anomalies alike, as scikit-learn defines it.
+
+    Where scores are tied, the share that can be flagged and is nearest to it, of at least one sample if they differ.
+    """
 
     def __init__(self, rate: float = 0.1) -> None:
         if not 0 < rate <= 0.5:
@@ -156,7 +159,22 @@ class Contamination(Method):
         self.rate: float = float(rate)
 
     def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:
-        return -float(np.percentile(-np.concatenate([normal, anomalous]), 100 * self.rate))
+        scores = np.sort(np.concatenate([normal, anomalous]))
+        threshold = -float(np.percentile(-scores, 100 * self.rate))
+        wanted = self.rate * len(scores)
+        if abs((scores > threshold).sum() - wanted) < 1:
+            return threshold
+        levels = np.unique(scores)
+        flagged = len(scores) - np.searchsorted(scores, levels, side="right")
+        levels, flagged = (values[: max(1, len(levels) - 1)] for values in (levels, flagged))
+        return float(levels[np.argmin(np.abs(flagged - wanted))])
+
+    def warning(self, normal: np.ndarray) -> str | None:
+        """Whether ties keep the share from being flagged, where all scores are of presumed normals."""
+        flagged = int((normal > self.threshold_).sum())
+        if abs(flagged - self.rate * len(normal)) < 1:
+            return None
+        return f"scores are tied: {flagged:,} of {len(normal):,} samples are flagged, a share of {flagged / len(normal):.3g}"
 
     def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
         """Interval of the score that exactly the share ``rate`` of all such samples lies above."""

@@ -43,7 +43,7 @@ ENOUGH_ROWS = 10  # held out, since they fit only two numbers
 SHARES = tuple(i / 8 for i in range(9))
 VARIANCE_STEPS = 20
 LARGEST_LOG_SPREAD = 20.0
-WEIGHT_OF_ALL = 0.5
+WEIGHT_OF_ALL, WEIGHT_AMONG_ANOMALIES = 0.5, 0.25
 FAR = 1e20  # more than squared distances of scaled rows; in single precision it keeps no weight
 
 
@@ -115,15 +115,15 @@ def with_small_sets(p: Likelihood, latents: Tensor, decoded: Tensor, x: Tensor, 
         1,000 of these rows, each left out of the sets that it is in.
     fitting
         Gives the generator that draws the sets, and whether anomalies are expected among the exemplars: then the set of
-        all of them has no weight of its own.
+        all of them has less weight.
     """
     n = len(latents)
     size = min(SET_SIZE, n // 2)
     if size == 0:
         return Exemplars(latents, decoded)
-    weight = torch.tensor(0.0 if fitting.may_be_anomalies else WEIGHT_OF_ALL)
+    weight = torch.tensor(WEIGHT_AMONG_ANOMALIES if fitting.may_be_anomalies else WEIGHT_OF_ALL)
     members = torch.stack([torch.randperm(n, generator=fitting.generator)[:size] for _ in range(N_SETS)])
-    prior = Exemplars(latents, decoded, members.to(latents.device), weight=weight.to(latents))
+    prior = Exemplars(latents, decoded, members, weight=weight.to(latents))
     rows = torch.arange(min(n, LIKELIHOOD_ROWS), device=x.device)
 
     def loss(log_spread: float) -> float:

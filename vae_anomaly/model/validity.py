@@ -57,7 +57,7 @@ def check_shapes(
 def check_positive(module: nn.Module) -> None:
     """Refuse a module with values of at most zero, or NaN, in a buffer that it or a part declares to be positive.
 
-    Classes declare such buffers in ``positive_buffers``.
+    Classes declare such buffers in ``positive_buffers``; what else their values must be they check in ``check_values``.
 
     Raises
     ------
@@ -68,3 +68,4 @@ def check_positive(module: nn.Module) -> None:
         for name in sorted(getattr(part, "positive_buffers", ())):
             if not (getattr(part, name) > 0).all():
                 raise ValueError(f"its {'.'.join(filter(None, (path, name)))} must be above 0")
+        getattr(part, "check_values", bool)()

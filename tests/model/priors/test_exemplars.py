@@ -16,6 +16,7 @@ from vae_anomaly.model.networks.base import Encoder, Posterior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
+from vae_anomaly.model.validity import check_positive
 
 N_EXEMPLARS, D = 12, 2
 NO_NOISE = torch.zeros(1, 1, D)
@@ -75,7 +76,7 @@ def test_terms_of_exemplars_are_the_evidence() -> None:
 def test_a_row_is_as_likely_as_by_all_exemplars_and_by_the_median_of_small_sets(weight: float) -> None:
     vae, x = model(weight), random(40, D, seed=1) * 2
     of_all = log_density(x, vae.prior.latents, 0.3)
-    of_sets = torch.stack([log_density(x, vae.prior.latents[rows], 0.9) for rows in vae.prior.members])
+    of_sets = torch.stack([log_density(x, vae.prior.latents[rows], 0.9) for rows in vae.prior.members.long()])
     of_sets = of_sets.sort(dim=0).values[2] - math.log(2)
     expected = torch.minimum(of_all, weight * of_all + (1 - weight) * of_sets)
     np.testing.assert_allclose(elbo(vae, x), expected, rtol=1e-10)
@@ -112,7 +113,7 @@ def test_an_exemplar_is_scored_as_a_new_row_would_be_without_it(dtype: torch.dty
         others = torch.arange(N_EXEMPLARS) != i
         x = vae.prior.latents[i : i + 1].double()
         of_all = log_density(x, vae.prior.latents[others].double(), 0.3)
-        sets = [rows[rows != i] for rows in vae.prior.members]
+        sets = [rows[rows != i] for rows in vae.prior.members.long()]
         of_sets = torch.stack([log_density(x, vae.prior.latents[rows].double(), 0.9) for rows in sets])
         of_sets = of_sets.sort(dim=0).values[2] - math.log(2)
         expected = torch.minimum(of_all, 0.25 * of_all + 0.75 * of_sets)
@@ -143,16 +144,17 @@ def test_each_exemplar_is_drawn_as_often() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("members", torch.full((5, 4), 12), "must be indices of its 12 exemplars"),
-        ("members", torch.full((5, 4), -1), "must be indices of its 12 exemplars"),
-        ("members", torch.zeros(5, 4), "must be indices of its 12 exemplars"),
+        ("members", torch.full((5, 4), 12.0), "must be indices of its 12 exemplars"),
+        ("members", torch.full((5, 4), -1.0), "must be indices of its 12 exemplars"),
+        ("members", torch.full((5, 4), 0.5), "must be indices of its 12 exemplars"),
+        ("members", torch.full((5, 4), math.nan), "must be indices of its 12 exemplars"),
         ("weight", torch.tensor(1.5), "must lie in"),
         ("weight", torch.tensor(-0.5), "must lie in"),
         ("weight", torch.tensor(math.nan), "must lie in"),
-        ("members", torch.empty(0, 0, dtype=torch.int64), "and be 1 without small sets"),
+        ("members", torch.empty(0, 0), "and be 1 without small sets"),
     ],
 )
 def test_buffers_that_would_fail_later_are_refused(name: str, value: Tensor, message: str) -> None:
     buffers = dict(model().prior.state_dict())
     with pytest.raises(ValueError, match=message):
-        Exemplars.from_buffers(buffers | {name: value}, D, D)
+        check_positive(Exemplars.from_buffers(buffers | {name: value}, D, D))

@@ -115,7 +115,8 @@ class Exemplars(Prior):
         The parameters of p(x|z_i), ``(n, D)``, or as many as the likelihood's ``exemplar_parameters``: the decoder's
         output for the latents, moved perhaps some way towards the rows that they encode.
     members
-        Indices of the exemplars in each small set, ``(S, m)`` int64. None: there is only the large one.
+        Indices of the exemplars in each small set, ``(S, m)``, in the precision of all buffers. None: there is only the
+        large one.
     spread
         By how much the variance is larger in the small sets, ``()``.
     weight
@@ -137,16 +138,6 @@ class Exemplars(Prior):
     def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
         return {"n": most_exemplars(n_parameters), "S": N_SETS, "m": SET_SIZE}
 
-    @classmethod
-    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
-        prior = super().from_buffers(buffers, latent_dim, n_parameters)
-        members = prior.members
-        if members.dtype != torch.int64 or (members < 0).any() or (members >= len(prior.latents)).any():
-            raise ValueError(f"the members of its sets must be indices of its {len(prior.latents):,} exemplars")
-        if not (0 <= prior.weight <= 1 if members.numel() else prior.weight == 1):
-            raise ValueError("the weight of the set of all exemplars must lie in [0, 1], and be 1 without small sets")
-        return prior
-
     def __init__(
         self,
         latents: Tensor,
@@ -156,10 +147,10 @@ class Exemplars(Prior):
         weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        none = torch.empty(0, 0, dtype=torch.int64, device=latents.device)
+        none = latents.new_empty(0, 0)
         self.register_buffer("latents", latents)
         self.register_buffer("decoded", decoded)
-        self.register_buffer("members", none if members is None else members)
+        self.register_buffer("members", none if members is None else members.to(latents))
         self.register_buffer("spread", latents.new_ones(()) if spread is None else spread)
         self.register_buffer("weight", latents.new_ones(()) if weight is None else weight)
         self.latents: Tensor
@@ -167,6 +158,14 @@ class Exemplars(Prior):
         self.members: Tensor
         self.spread: Tensor
         self.weight: Tensor
+
+    def check_values(self) -> None:
+        """Raise `ValueError` if sets have other members than the exemplars, or the weight is no share."""
+        n, members = len(self.latents), self.members
+        if not ((members == members.floor()) & (members >= 0) & (members < n)).all():
+            raise ValueError(f"the members of its sets must be indices of its {n:,} exemplars")
+        if not (0 <= self.weight <= 1 if members.numel() else self.weight == 1):
+            raise ValueError("the weight of the set of all exemplars must lie in [0, 1], and be 1 without small sets")
 
     @property
     def values_per_row(self) -> int:
@@ -232,8 +231,9 @@ class Exemplars(Prior):
 
     def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
         """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)`` has, or none at -1."""
-        wide, decoded = p.widened(self.decoded[self.members.ravel()], self.spread)
-        return Sets.under(wide, decoded, x, self.members, own)
+        members = self.members.long()
+        wide, decoded = p.widened(self.decoded[members.ravel()], self.spread)
+        return Sets.under(wide, decoded, x, members, own)
 
     def own_exemplars(self, mu: Tensor) -> Tensor:
         """Which exemplar has each latent mean ``(N, latent_dim)``, ``(N,)`` int64; -1 for none.
