@@ -12,7 +12,15 @@ import click
 from vae_anomaly import __version__
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.benchmark_environment import command_line, environment
-from vae_anomaly.cli.benchmark_plan import PROTOCOLS, Plan, plan_images, plan_tables
+from vae_anomaly.cli.benchmark_plan import (
+    PROTOCOLS,
+    TABLE_PROTOCOLS,
+    Plan,
+    TableOptions,
+    plan_images,
+    plan_tables,
+    table_files,
+)
 from vae_anomaly.cli.data import DataOptions
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import comma_separated, print_lines
@@ -32,8 +40,16 @@ QUICK_CASES = 2
 @options.dataset_option
 @options.data_dir_option
 @click.option(
-    "--data", type=click_types.existing_folder, help="For tabular: a folder of .npz files with X and y (1 = anomaly)."
+    "--data",
+    type=click_types.existing_path,
+    help="For tables: a folder of .npz files with X and y (1 = anomaly), or one file; planted needs no y.",
 )
+@click.option("--label-column", help="For tables: the column of --data with the labels (1 = anomaly).")
+@click.option(
+    "--only-numbers", is_flag=True, help="For contaminated and planted: leave out all columns but those of numbers."
+)
+@click.option("--kinds", type=click_types.NameList(), help="For planted: kinds of errors.  [default: all that apply]")
+@click.option("--errors", type=click.IntRange(1), help="For planted: rows with an error.  [default: 10]")
 @click.option("--normal", type=click_types.NameList(), help="For multi: classes that are normal.  [default: 0,1,2]")
 @click.option(
     "--methods",
@@ -50,7 +66,7 @@ QUICK_CASES = 2
     help="Scores of vae, by name; default: all but the slow ones; all.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), help="Number of seeds, from 0.  [default: 3; 5 for tabular; 1 with --quick]"
+    "--seeds", type=click.IntRange(1), help="Number of seeds, from 0.  [default: 3; 5 for tables; 1 with --quick]"
 )
 @click.option("--cases", type=click_types.NameList(), help="Only these: classes, data sets or files.  [default: all]")
 @click.option("--quick", is_flag=True, help="A small benchmark of seconds, to see that it runs.")
@@ -68,6 +84,10 @@ def benchmark(
     dataset: str | None,
     data_dir: Path | None,
     data: Path | None,
+    label_column: str | None,
+    only_numbers: bool,
+    kinds: tuple[str, ...] | None,
+    errors: int | None,
     normal: tuple[str, ...] | None,
     methods: tuple[str, ...],
     scores: tuple[str, ...],
@@ -85,26 +105,29 @@ def benchmark(
     multi          several classes normal (--normal 0,1,2)
     leave-one-out  all classes normal but one
     ood            a data set against the others on disk and against synthetic images, both directions
-    tabular        every .npz of --data: train on half of the normals, test on the rest and all anomalies
+    tabular        every table of --data: train on half of the normals, test on the rest and all anomalies
+    contaminated   every table of --data: train on all rows, without labels, and judge the same rows
+    planted        every table of --data: errors of known place in ten rows, one kind at a time; train on all rows
 
     Each finished record is on disk at once: the same command goes on where it was interrupted. PyOD's detectors take
     part if it is installed (pip install 'vae-anomaly[bench]'), on the device that PyOD chooses; --device is for this
     detector.
     """  # noqa: D301 - click reads the control character
-    if (protocol == "tabular") != (data is not None) or (data is not None and (dataset or data_dir)):
-        raise click.UsageError("tabular needs --data FOLDER, all other protocols a --dataset (with --data-dir)")
-    if normal is not None and protocol != "multi":
-        raise click.UsageError("--normal goes with multi")
+    check_usage()
     from vae_anomaly.reports import check_benchmark_folder
 
     given = DataOptions(data=None, dataset=dataset, data_dir=data_dir, labels=None, label_column=None, normal=normal)
     # of the folder --data only these files are read: the results may lie beside them
-    read = data_inputs(given) if data is None else {path.name: path for path in data.glob("*.npz")}
+    read = data_inputs(given) if data is None else {path.name: path for path in table_files(data).values()}
     check_outputs(read, *(Output("--output's", output / name) for name in file_names(protocol)))
     check_benchmark_folder(output, protocol)
-    normal = normal or ("0", "1", "2")
-    seeds = seeds or (1 if quick else 5 if protocol == "tabular" else 3)
-    plan = plan_tables(data, seeds) if data is not None else plan_images(protocol, dataset, data_dir, normal)
+    normal, errors = normal or ("0", "1", "2"), errors or 10
+    seeds = seeds or (1 if quick else 5 if data is not None else 3)
+    if data is not None:
+        tables = TableOptions(data, label_column, only_numbers, kinds, errors)
+        plan = plan_tables(protocol, tables, seeds)
+    else:
+        plan = plan_images(protocol, dataset, data_dir, normal)
     if cases is not None:
         plan = plan.restricted(cases)
     elif quick:
@@ -116,10 +139,34 @@ def benchmark(
 
     settings = {"version": __version__, "protocol": protocol, "quick": quick, "device": device, "data": plan.data}
     settings |= {"normal": normal} if protocol == "multi" else {}
+    settings |= {"label_column": label_column} if label_column is not None else {}
+    settings |= {"only_numbers": True} if only_numbers else {}
+    settings |= {"errors": errors} if protocol == "planted" else {}
     make_folder(output)
     log = RecordLog(output / f"{protocol}.records.jsonl", settings, fresh=fresh)
     run_missing(log, plan, chosen, named, seeds, settings)
     write_results(log, output, settings)
+
+
+def check_usage() -> None:
+    """Refuse options that do not go with the protocol."""
+    given = click.get_current_context().params
+    protocol, on_tables = given["protocol"], given["protocol"] in TABLE_PROTOCOLS
+    if on_tables != (given["data"] is not None) or (on_tables and (given["dataset"] or given["data_dir"])):
+        raise click.UsageError(
+            f"{', '.join(TABLE_PROTOCOLS[:-1])} and {TABLE_PROTOCOLS[-1]} need --data, all other protocols a --dataset "
+            "(with --data-dir)"
+        )
+    goes_with = {
+        "normal": ("multi",),
+        "label_column": TABLE_PROTOCOLS,
+        "only_numbers": ("contaminated", "planted"),
+        "kinds": ("planted",),
+        "errors": ("planted",),
+    }
+    for name, protocols in goes_with.items():
+        if given[name] not in (None, False) and protocol not in protocols:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with {comma_separated(protocols)}")
 
 
 def file_names(protocol: str) -> list[str]:
@@ -141,7 +188,7 @@ def run_missing(
         scores=scores,
         device=settings["device"],
         done={key_of(record) for record in log.records if record["error"] is None},
-        n_cases=len(plan.cases) * (n_seeds if settings["protocol"] == "tabular" else 1),
+        n_cases=plan.n_cases,
         progress=True,
     ):
         log.append(record)
@@ -196,8 +243,9 @@ def notes_on(about: dict[str, Any], seeds: list[int]) -> list[str]:
 
 def chosen_methods(methods: tuple[str, ...]) -> list[str]:
     """Names of methods; "all" stands for those that are installed, and a note on stderr lists the others."""
+    from vae_anomaly.benchmark.fitted import VAE
     from vae_anomaly.benchmark.peers import PEERS
-    from vae_anomaly.benchmark.run import VAE, check_methods
+    from vae_anomaly.benchmark.run import check_methods
 
     if methods != ("all",):
         try:

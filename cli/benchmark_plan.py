@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,15 @@ from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
-    from vae_anomaly.benchmark.protocols import Case
+    import numpy as np
+    import pandas as pd
 
-PROTOCOLS = ("one-class", "multi", "leave-one-out", "ood", "tabular")
+    from vae_anomaly.benchmark.cases import Case
+    from vae_anomaly.datasets import Dataset
+
+IMAGE_PROTOCOLS = ("one-class", "multi", "leave-one-out", "ood")
+TABLE_PROTOCOLS = ("tabular", "contaminated", "planted")
+PROTOCOLS = IMAGE_PROTOCOLS + TABLE_PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,18 @@ class Plan:
         Fingerprints of the data, by name.
     cases
         Functions that make the cases, by name.
+    n_of_each
+        How many each of them makes; None if that shows only when it has read its data.
     """
 
     data: dict[str, str]
-    cases: dict[str, Callable[[], Iterator[Case]]]
+    cases: Mapping[str, Callable[[], Iterator[Case]]]
+    n_of_each: int | None = 1
+
+    @property
+    def n_cases(self) -> int | None:
+        """How many cases there are, if that is known."""
+        return None if self.n_of_each is None else len(self.cases) * self.n_of_each
 
     def restricted(self, names: tuple[str, ...]) -> Plan:
         """The plan with only these cases."""
@@ -44,7 +58,7 @@ class Plan:
                 f"no case {comma_separated(unknown)}: there are {comma_separated(list(self.cases))}",
                 param_hint="--cases",
             )
-        return Plan(self.data, {name: self.cases[name] for name in names})
+        return replace(self, cases={name: self.cases[name] for name in names})
 
 
 def plan_images(protocol: str, dataset: str | None, data_dir: Path | None, normal: tuple[str, ...]) -> Plan:
@@ -82,21 +96,114 @@ def plan_images(protocol: str, dataset: str | None, data_dir: Path | None, norma
     return Plan(data, {label: partial(make, *arrays, [label]) for label in np.unique(test.labels).tolist()})
 
 
-def plan_tables(folder: Path, seeds: int) -> Plan:
-    """Cases of the tabular protocol."""
+@dataclass(frozen=True)
+class TableOptions:
+    """The options of the protocols on tables.
+
+    Parameters
+    ----------
+    data
+        A folder of .npz files, or a file of any format.
+    label_column
+        Where a table has its labels.
+    only_numbers
+        Whether all columns but those of numbers are left out.
+    kinds, n_errors
+        Which errors are planted (None: all that can be), and how many of each.
+    """
+
+    data: Path
+    label_column: str | None = None
+    only_numbers: bool = False
+    kinds: tuple[str, ...] | None = None
+    n_errors: int = 10
+
+
+def table_files(data: Path) -> dict[str, Path]:
+    """The files of tables by their names: those of a folder that end in .npz, or the file that is named."""
+    return {path.stem: path for path in sorted(data.glob("*.npz"))} if data.is_dir() else {data.stem: data}
+
+
+def plan_tables(protocol: str, given: TableOptions, n_seeds: int) -> Plan:
+    """Cases of the protocols on tables."""
+    check_kinds(given.kinds)
+    files = table_files(given.data)
+    if not files:
+        raise DataError(f"{given.data} holds no .npz files")
+    make = {"tabular": tabular_cases, "contaminated": contaminated_cases, "planted": planted_cases}[protocol]
+    data = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    cases = {name: partial(make, name, path, given, range(n_seeds)) for name, path in files.items()}
+    return Plan(data, cases, None if protocol == "planted" else n_seeds)
+
+
+def check_kinds(kinds: tuple[str, ...] | None) -> None:
+    """Refuse kinds of errors that do not exist."""
+    from vae_anomaly.benchmark.planted import ERRORS
+
+    if unknown := [kind for kind in kinds or () if kind not in ERRORS]:
+        raise click.BadParameter(
+            f"no kind {comma_separated(unknown)}: there are {comma_separated(list(ERRORS))}", param_hint="--kinds"
+        )
+
+
+def tabular_cases(name: str, path: Path, given: TableOptions, seeds: range) -> Iterator[Case]:
+    """Cases of ``tabular``."""
+    from vae_anomaly.benchmark import protocols as benchmark
+
+    table, is_anomalous = labelled_table(path, given)
+    return benchmark.tabular(name, table.to_array(), is_anomalous.astype(int), seeds)
+
+
+def contaminated_cases(name: str, path: Path, given: TableOptions, seeds: range) -> Iterator[Case]:
+    """Cases of ``contaminated``."""
+    from vae_anomaly.benchmark import protocols as benchmark
+
+    table, is_anomalous = labelled_table(path, given)
+    return benchmark.contaminated(name, columns_of(table, given), is_anomalous.astype(int), seeds)
+
+
+def planted_cases(name: str, path: Path, given: TableOptions, seeds: range) -> Iterator[Case]:
+    """Cases of ``planted``; of a table with labels only the normal rows."""
     from vae_anomaly.benchmark import protocols as benchmark
     from vae_anomaly.datasets import load_file
 
-    files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
-    if not files:
-        raise DataError(f"{folder} holds no .npz files")
+    table = load_file(path, given.label_column)
+    if table.labels is not None:
+        table = table.take(is_normal(table.labels, None, table.source))
+    return benchmark.planted(name, columns_of(table, given), given.kinds, given.n_errors, seeds)
 
-    def case(name: str) -> Iterator[Case]:
-        table = load_file(files[name])
-        if table.labels is None:
-            raise DataError(f"{files[name]} has no labels: needs y, 1 = anomaly")
-        anomalous = ~is_normal(table.labels, None, table.source)
-        return benchmark.tabular(name, table.to_array(), anomalous.astype(int), range(seeds))
 
-    data = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-    return Plan(data, {name: partial(case, name) for name in files})
+def labelled_table(path: Path, given: TableOptions) -> tuple[Dataset, np.ndarray]:
+    """A table, and which of its rows are anomalies, ``(N,)`` bool.
+
+    Raises
+    ------
+    DataError
+        If it has no labels.
+    """
+    from vae_anomaly.datasets import load_file
+
+    table = load_file(path, given.label_column)
+    if table.labels is None:
+        raise DataError(f"{path} has no labels: needs y, 1 = anomaly (--label-column names the column of a table)")
+    return table, ~is_normal(table.labels, None, table.source)
+
+
+def columns_of(table: Dataset, given: TableOptions) -> np.ndarray | pd.DataFrame:
+    """A table as it is learnt from: an array in float64, a table with its own types or with its numbers alone.
+
+    Raises
+    ------
+    DataError
+        If these are images, or no column is left.
+    """
+    import numpy as np
+
+    if isinstance(table.X, np.ndarray):
+        if table.X.ndim != 2:
+            raise DataError(f"{table.source} holds images: needs rows (N, D), got an array of shape {table.X.shape}")
+        return table.X.astype(np.float64)
+    columns = table.X.select_dtypes("number") if given.only_numbers else table.X
+    if not len(columns.columns):
+        raise DataError(f"{table.source} has no column of numbers: leave out --only-numbers")
+    return columns

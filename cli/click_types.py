@@ -95,6 +95,7 @@ class PathOrUrl(click.Path):
 data_path = click.Path(exists=True, allow_dash=True, path_type=Path)
 data_path_or_url = PathOrUrl(exists=True, allow_dash=True, path_type=Path)
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+existing_path = click.Path(exists=True, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 file_path = click.Path(dir_okay=False, path_type=Path)
 folder_path = click.Path(file_okay=False, path_type=Path)

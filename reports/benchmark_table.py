@@ -20,6 +20,12 @@ METRICS = {
     "average_precision": "Average precision",
     "fpr_at_95_tpr": "False-alarm rate at 95 % detection",
 }
+# of protocols that judge the training rows by each method's own threshold
+SHARES = {
+    "flagged": "Share flagged",
+    "anomalies_flagged": "Anomalies flagged",
+    "others_flagged": "Other rows flagged",
+}
 SECONDS = ["fit_seconds", "score_seconds"]
 METHOD = ["method", "score"]
 TEST = ["case", "test"]
@@ -29,16 +35,23 @@ LARGEST_FILE = 1 << 28
 
 def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a table; missing numbers, such as the metrics of a fit that failed, are NaN."""
-    return pd.DataFrame(list(records)).astype(dict.fromkeys([*METRICS, *SECONDS], float))
+    table = pd.DataFrame(list(records))
+    return table.astype(dict.fromkeys([*measures_of(table), *SECONDS], float))
+
+
+def measures_of(records: pd.DataFrame) -> dict[str, str]:
+    """What these records measure, with its title: the metrics, and shares flagged if their protocol asks for them."""
+    return METRICS | {name: title for name, title in SHARES.items() if name in records.columns}
 
 
 def per_case(records: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, one row for each method, score, case and test, in the order of the records."""
     groups = records.groupby(METHOD + TEST, sort=False)
-    numbers = groups[[*METRICS, *SECONDS]].mean()
+    measures = list(measures_of(records))
+    numbers = groups[[*measures, *SECONDS]].mean()
     # a mean without the seeds that failed would look better than it is
     failed = groups["error"].count() > 0
-    numbers.loc[failed, list(METRICS)] = float("nan")
+    numbers.loc[failed, measures] = float("nan")
     return numbers.assign(n_seeds=groups["roc_auc"].count()).reset_index()
 
 
@@ -59,7 +72,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
         worst = known[0] if known else None
         rows.append(
             dict(zip(METHOD, method, strict=True))
-            | {metric: part[metric].mean(skipna=False) for metric in METRICS}
+            | {measure: part[measure].mean(skipna=False) for measure in measures_of(records)}
             | {
                 "std_over_seeds": over_seeds(own, len(part)),
                 "worst": float("nan") if worst is None else worst["roc_auc"],
@@ -104,9 +117,10 @@ def matrices(records: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 def markdown(title: str, notes: Sequence[str], records: pd.DataFrame) -> str:
     """The whole report as Markdown."""
     parts = [f"# {title}", "\n".join(f"- {note}" for note in notes), "## Summary", summary_table(records)]
-    for metric, name in METRICS.items():
+    meaning = "" if {*SHARES} <= {*records.columns} else " normal"  # a case is a table, or the classes that are normal
+    for metric, name in measures_of(records).items():
         for case, table in matrices(records, metric).items():
-            heading = f"## {name}, {case} normal" if case else f"## {name}"
+            heading = f"## {name}, {case}{meaning}" if case else f"## {name}"
             rows = [[label(*method), *(number(value, metric) for value in row)] for method, row in rows_of(table)]
             parts += [heading, grid(["method", *map(str, table.columns)], rows)]
     failed = records[records["error"].notna()]
@@ -127,11 +141,12 @@ def rows_of(table: pd.DataFrame) -> list[tuple[tuple[str, str], list[float]]]:
 
 def summary_table(records: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
-    header = ["method", *METRICS.values(), "std over seeds", "worst ROC-AUC", "failed", "fit s", "score s"]
+    measures = measures_of(records)
+    header = ["method", *measures.values(), "std over seeds", "worst ROC-AUC", "failed", "fit s", "score s"]
     rows = [
         [
             label(row["method"], row["score"]),
-            *(number(row[metric], metric) for metric in METRICS),
+            *(number(row[measure], measure) for measure in measures),
             number(row["std_over_seeds"]),
             f"{number(row['worst'], 'roc_auc')} ({row['worst_case']})" if row["worst_case"] else "",
             f"{row['n_failed']} of {row['n_tests']}" if row["n_failed"] else "",

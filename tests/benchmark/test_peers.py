@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import StandardScaler
 
 from vae_anomaly.benchmark import peers
@@ -104,3 +106,39 @@ def test_a_peer_is_available_where_its_package_is(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert all(PEERS[name].available for name in OURS)
     assert not any(PEERS[name].available for name in PYOD)
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_training_scores_and_thresholds_are_those_of_the_authors(name: str, samples) -> None:
+    if name in PYOD:
+        pytest.importorskip("pyod")
+    training = samples[0]
+    peer = PEERS[name].build(0)
+    peer.fit(training)
+    scores = getattr(peer, "training_scores_", None)
+    offset = getattr(peer, "offset_", None)
+    if name == "lof":
+        np.testing.assert_array_equal(scores < offset, LocalOutlierFactor().fit_predict(training) == -1)
+    elif name == "isolation_forest":
+        np.testing.assert_array_equal(peer.score_samples(training) < offset, peer.predict(training) == -1)
+    elif name == "one_class_svm":
+        np.testing.assert_array_equal(peer.score_samples(training) < offset, peer.svm_.predict(training) == -1)
+    elif name in PYOD:
+        np.testing.assert_array_equal(scores < offset, peer.detector_.labels_ == 1)
+    elif name in ("1-nn", "5-nn"):
+        distance = np.sort(np.linalg.norm(training[:, None].astype(float) - training, axis=2), axis=1)
+        np.testing.assert_allclose(-scores, distance[:, 1 : peer.k + 1].mean(axis=1), rtol=1e-3, atol=1e-4)
+    else:
+        assert (name, scores, offset) == ("pca", None, None)
+
+
+def test_categories_and_gaps_become_numbers_for_every_peer() -> None:
+    table = pd.DataFrame({"size": [1.0, 2.0, None, 3.0] * 5, "colour": ["red", "blue", "red", None] * 5})
+    rows = scaled_rows(table)
+    scaled = rows(table)
+    assert (scaled.shape, scaled.dtype) == ((20, 4), np.float32)
+    np.testing.assert_allclose(scaled[:4, 0], [-np.sqrt(1.5), 0, 0, np.sqrt(1.5)], atol=1e-6)
+    assert sorted(map(tuple, scaled[:4, 1:].T.tolist())) == [(0, 0, 0, 0), (0, 1, 0, 0), (1, 0, 1, 0)]
+    np.testing.assert_array_equal(rows(table[5:9]), scaled[5:9])
+    objects = table.to_numpy(dtype=object)
+    np.testing.assert_array_equal(scaled_rows(objects)(objects), scaled)

@@ -11,8 +11,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.benchmark.cases import Case, SplitCase
 from vae_anomaly.benchmark.peers import PEERS, Neighbours, Peer
-from vae_anomaly.benchmark.protocols import Case
 from vae_anomaly.benchmark.run import Key, metrics, run
 from vae_anomaly.errors import DataError
 from vae_anomaly.reports import record_frame
@@ -37,7 +37,7 @@ def case(make_table) -> Case:
     rng = np.random.default_rng(1)
     parts = {"near": 2 * rng.normal(size=(20, 6)), "far": 9 * rng.normal(size=(30, 6))}
     X = make_table(160)
-    return Case("made", "up", X[:120], X[120:], parts, pooled=True)
+    return SplitCase("made", "up", X[:120], X[120:], parts, pooled=True)
 
 
 def test_a_record_for_each_test_of_each_fit(case: Case) -> None:

@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from click.testing import Result
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import LocalOutlierFactor
 
 from helpers import run
 from vae_anomaly import VAEDetector
 from vae_anomaly.benchmark import run as benchmark
 from vae_anomaly.benchmark.corruptions import CORRUPTIONS
-from vae_anomaly.benchmark.peers import PEERS, Neighbours, Peer
+from vae_anomaly.benchmark.peers import PEERS, Neighbours, Peer, scaled_rows
+from vae_anomaly.benchmark.planted import ERRORS
 from vae_anomaly.cli.benchmark import chosen_methods
 from vae_anomaly.datasets import NAMED, load_named
 
@@ -124,6 +126,73 @@ def test_tables_of_a_folder(own_folder: Path, make_table) -> None:
     assert pd.read_json("benchmark/tabular.json", typ="series")["summary"][-1]["std_over_seeds"] > 0
 
 
+def write_tables(folder: Path, make_table) -> None:
+    """Two .npz files of 60 normal rows and 6 others."""
+    folder.mkdir()
+    for name in ("b", "a"):
+        X = np.concatenate([make_table(60), 4 * np.random.default_rng(0).normal(size=(6, 6))])
+        np.savez(folder / f"{name}.npz", X=X, y=np.repeat([0, 1], [60, 6]))
+
+
+def test_contaminated_tables_are_learnt_from_whole(own_folder: Path, make_table) -> None:
+    write_tables(own_folder / "tables", make_table)
+    result = command("contaminated", "--data", "tables", "--methods", "lof,pca", "--seeds", 2)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv("benchmark/contaminated.csv")
+    assert len(table) == 2 * 2 * 2
+    assert set(zip(table["n_train"], table["n_normal"], table["n_anomalous"], strict=True)) == {(66, 60, 6)}
+    with np.load("tables/a.npz") as arrays:
+        X, y = arrays["X"], arrays["y"]
+    flags = LocalOutlierFactor().fit_predict(scaled_rows(X)(X)) == -1
+    record = table[(table["case"] == "a") & (table["method"] == "lof")].iloc[0]
+    assert record["flagged"] == pytest.approx(flags.mean())
+    assert record["anomalies_flagged"] == pytest.approx(flags[y == 1].mean())
+    assert record["others_flagged"] == pytest.approx(flags[y == 0].mean())
+    assert table.loc[table["method"] == "pca", "flagged"].isna().all()
+    assert "| Share flagged | Anomalies flagged | Other rows flagged |" in Path("benchmark/contaminated.md").read_text()
+
+
+def test_errors_are_planted_among_the_normal_rows_of_a_folder(own_folder: Path, make_table) -> None:
+    write_tables(own_folder / "tables", make_table)
+    arguments = ["planted", "--data", "tables", "--methods", "lof,pca", "--seeds", 1, "--errors", 3]
+    result = command(*arguments)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv("benchmark/planted.csv")
+    assert table["test"].unique().tolist() == [kind for kind in ERRORS if kind != "swapped_category"]
+    assert set(zip(table["n_train"], table["n_normal"], table["n_anomalous"], strict=True)) == {(60, 57, 3)}
+    assert "## ROC-AUC, a\n" in Path("benchmark/planted.md").read_text()
+    again = command(*arguments[:-1], 4)
+    assert again.exit_code == 1
+    assert "differs in errors (3 there, 4 here)" in again.stderr
+
+
+def test_errors_are_planted_in_a_table_of_ones_own(own_folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"size": rng.normal(9, 1, 80).round(1), "colour": rng.choice(["red", "blue"], 80)})
+    table["weight"] = (2 * table["size"] + rng.normal(size=80)).round(2)
+    table["wrong"] = np.repeat([0, 1], [70, 10])
+    table.loc[3, "weight"] = None
+    table.to_csv("own.csv", index=False)
+    shared = ["planted", "--data", "own.csv", "--label-column", "wrong", "--methods", "isolation_forest", "--seeds", 1]
+    result = command(*shared, "--kinds", "swapped_category,sentinel")
+    assert result.exit_code == 0, result.output
+    found = pd.read_csv("benchmark/planted.csv").set_index("test")
+    assert found.index.tolist() == ["swapped_category", "sentinel"]
+    assert found["n_train"].tolist() == [70, 70]
+    assert found.loc["sentinel", "roc_auc"] > 0.9
+    numbers = command(*shared, "--only-numbers", "--kinds", "swapped_category", "--output", "other")
+    assert numbers.exit_code == 1
+    assert "only 0 of 70 rows can have an error swapped_category" in numbers.stderr
+
+
+@pytest.mark.parametrize("protocol", ["tabular", "contaminated"])
+def test_a_table_without_labels_is_refused(own_folder: Path, protocol: str) -> None:
+    np.save("own.npy", np.zeros((9, 2)))
+    result = command(protocol, "--data", "own.npy", "--methods", "pca")
+    assert result.exit_code == 1
+    assert "own.npy has no labels: needs y, 1 = anomaly (--label-column names" in result.stderr
+
+
 def without_times(path: str) -> pd.DataFrame:
     return pd.read_csv(path).drop(columns=["fit_seconds", "score_seconds"])
 
@@ -186,17 +255,22 @@ def test_other_settings_in_the_same_folder_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tabular"], "tabular needs --data FOLDER"),
-        (["one-class", "--data", "."], "tabular needs --data FOLDER"),
+        (["tabular"], "tabular, contaminated and planted need --data"),
+        (["one-class", "--data", "."], "tabular, contaminated and planted need --data"),
         (["one-class", *DIGITS, "--normal", "0"], "--normal goes with multi"),
         (["one-class", *DIGITS, "--cases", "0,eleven"], "no case eleven: there are 0, 1, 2"),
         (["multi", *DIGITS, "--normal", "eleven"], "no samples of class eleven"),
         (["one-class", "--dataset", "digits", "--methods", "magic"], "no method 'magic'"),
         (["one-class", *DIGITS, "--scores", "magic"], "no score magic: there are elbo"),
         (["tabular", "--data", "."], "holds no .npz files"),
+        (["planted", "--data", ".", "--kinds", "magic"], "no kind magic: there are transposed_digits"),
+        (["tabular", "--data", ".", "--kinds", "sentinel"], "--kinds goes with planted"),
+        (["planted"], "planted need --data"),
+        (["contaminated", "--data", ".", "--errors", 3], "--errors goes with planted"),
+        (["one-class", *DIGITS, "--only-numbers"], "--only-numbers goes with contaminated, planted"),
     ],
 )
-def test_mistakes_are_one_message(arguments: list[str], message: str) -> None:
+def test_mistakes_are_one_message(arguments: list[object], message: str) -> None:
     result = command(*arguments)
     assert result.exit_code in (1, 2)
     assert message in result.stderr

@@ -1,7 +1,9 @@
 """Other people's detectors behind one interface, to compare with: scikit-learn's, and PyOD's where it is installed.
 
 A peer has ``fit(X)`` and ``score_samples(X)``, higher is more normal, on flat rows that `scaled_rows` scales the same
-way for all of them. Settings are the defaults of their authors, unless a peer's docstring says otherwise.
+way for all of them. Settings are the defaults of their authors, unless a peer's docstring says otherwise. One that
+scores its training rows otherwise than new ones, as its authors mean it, has ``training_scores_``; one that has a
+threshold of its own has ``offset_``, and a row of a lower score is an anomaly.
 
 References
 ----------
@@ -21,7 +23,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -30,8 +32,13 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
+from vae_anomaly.fitting.samples import rows_to_fit
 from vae_anomaly.registry import PREPROCESSING
 from vae_anomaly.storage.rows import RowsInMemory
+from vae_anomaly.tables.encoding import codes_of_samples
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SVM_ROWS = 10_000
 
@@ -73,18 +80,26 @@ class Peer:
         return self.requires is None or importlib.util.find_spec(self.requires) is not None
 
 
-def scaled_rows(X_train: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def scaled_rows(X_train: np.ndarray | pd.DataFrame) -> Callable[[np.ndarray | pd.DataFrame], np.ndarray]:
     """A function that scales samples of the kind of the training samples, to flat float32 rows.
 
     Images go to [0, 1], one range for all pixels. Rows are standardised by the training rows' mean and standard
     deviation; a constant feature is only centred. `VAEDetector` applies the same by itself, from
-    `vae_anomaly.registry.PREPROCESSING`.
+    `vae_anomaly.registry.PREPROCESSING`. A category of a table has a column for each level, a gap in a number is its
+    column's mean.
     """
-    scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](RowsInMemory(X_train))
+    if isinstance(X_train, np.ndarray) and X_train.dtype != object:
+        training = RowsInMemory(X_train)
+    else:
+        training = rows_to_fit(X_train, {"columns": None, "missing": "ignore"})
+    columns, names = training.columns, training.feature_names
+    scaling = PREPROCESSING["unit_range" if X_train.ndim > 2 else "standardize"](training)
 
-    def rows(X: np.ndarray) -> np.ndarray:
-        flat = torch.from_numpy(X.reshape(len(X), -1).astype(np.float64))
+    def rows(X: np.ndarray | pd.DataFrame) -> np.ndarray:
+        values = np.asarray(X) if columns is None else codes_of_samples(X, columns, names, "X", 0, gaps=True)
+        flat = torch.from_numpy(values.reshape(len(X), -1).astype(np.float64))
         scaled: np.ndarray = scaling(flat).float().numpy()
+        scaled[np.isnan(scaled)] = 0.0
         return scaled
 
     return rows
@@ -121,9 +136,27 @@ class Neighbours:
         distance: np.ndarray = self.neighbours_.kneighbors(X)[0].mean(axis=1, dtype=np.float64)
         return -distance
 
+    @property
+    def training_scores_(self) -> np.ndarray:
+        """Scores of the training rows, none of which is its own neighbour."""
+        distance: np.ndarray = self.neighbours_.kneighbors()[0].mean(axis=1, dtype=np.float64)
+        return -distance
+
+
+class LocalOutliers(LocalOutlierFactor):  # type: ignore[misc]
+    """scikit-learn's LocalOutlierFactor, for new rows and for its training rows."""
+
+    @property
+    def training_scores_(self) -> np.ndarray:
+        """What ``fit_predict`` judges the training rows by: none is its own neighbour."""
+        scores: np.ndarray = self.negative_outlier_factor_
+        return scores
+
 
 class SupportVectors:
     """scikit-learn's OneClassSVM, of at most 10,000 training rows, chosen by the seed: its fit is quadratic in them."""
+
+    offset_ = 0.0
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -174,6 +207,16 @@ class PyOD:
         with temporary_seed(self.seed):
             return -np.asarray(self.detector_.decision_function(X), dtype=np.float64)
 
+    @property
+    def training_scores_(self) -> np.ndarray:
+        """Negative of the scores that PyOD has of the training rows."""
+        return -np.asarray(self.detector_.decision_scores_, dtype=np.float64)
+
+    @property
+    def offset_(self) -> float:
+        """Negative of PyOD's threshold: it takes a tenth of the training rows for anomalies."""
+        return -float(self.detector_.threshold_)
+
 
 @contextlib.contextmanager
 def temporary_seed(seed: int) -> Iterator[None]:
@@ -204,7 +247,7 @@ PEERS: dict[str, Peer] = {
     "5-nn": Peer(lambda seed: Neighbours(5)),
     "isolation_forest": Peer(lambda seed: IsolationForest(random_state=seed), deterministic_up_to=0),
     "one_class_svm": Peer(SupportVectors, deterministic_up_to=SVM_ROWS),
-    "lof": Peer(lambda seed: LocalOutlierFactor(novelty=True)),
+    "lof": Peer(lambda seed: LocalOutliers(novelty=True)),
     "pyod_vae": Peer(lambda seed: PyOD("vae.VAE", seed), deterministic_up_to=0, requires="pyod"),
     # its own scaling divides by a standard deviation that is zero for a constant pixel
     "pyod_vae_raw": Peer(

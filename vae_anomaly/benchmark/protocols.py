@@ -14,6 +14,11 @@ out_of_distribution
 tabular
     Half of the normal rows to train, the rest and all anomalies to test, another split for each seed: the
     semi-supervised protocol of ADBench and of arXiv:2305.18593.
+contaminated
+    All rows of a table to learn from, anomalies included and unlabelled; the same rows are judged.
+planted
+    Errors of known place in a table (`vae_anomaly.benchmark.planted`), one kind at a time; all rows are learnt from and
+    judged.
 
 References
 ----------
@@ -24,58 +29,18 @@ On Diffusion Modeling for Anomaly Detection (Livernoche et al., 2023), https://a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vae_anomaly.benchmark.cases import ALL_ANOMALIES, Case, SplitCase, TrainingRowsCase, rows_of
 from vae_anomaly.benchmark.corruptions import CORRUPTIONS, resized
+from vae_anomaly.benchmark.planted import kinds_for, plant
 
-ALL_ANOMALIES = "all"
+if TYPE_CHECKING:
+    import pandas as pd
 
-
-@dataclass(frozen=True)
-class Case:
-    """Normal samples to learn from, and normal and anomalous samples to test with.
-
-    Parameters
-    ----------
-    protocol, name
-        Which protocol it belongs to, and its name there, such as that of a class or a data set.
-    X_train
-        Normal samples, rows or images.
-    normal
-        Normal samples of every test.
-    anomalous
-        The anomalies of each test, by its name.
-    pooled
-        Whether there is also a test ``all`` of all anomalies together.
-    seed
-        The only seed to run this case with, if its split was made with it; None: all seeds.
-    """
-
-    protocol: str
-    name: str
-    X_train: np.ndarray
-    normal: np.ndarray
-    anomalous: Mapping[str, np.ndarray]
-    pooled: bool = False
-    seed: int | None = None
-
-    @property
-    def tests(self) -> dict[str, tuple[str, ...]]:
-        """Names of the tests, each with the keys of its anomalies."""
-        return ({ALL_ANOMALIES: tuple(self.anomalous)} if self.pooled else {}) | {
-            name: (name,) for name in self.anomalous
-        }
-
-    def shrunk(self, n: int) -> Case:
-        """The case with at most ``n`` samples of each kind, chosen by a fixed seed, for a quick look."""
-
-        def some(X: np.ndarray) -> np.ndarray:
-            return X[np.sort(np.random.default_rng(0).permutation(len(X))[:n])]
-
-        few = {name: some(X) for name, X in self.anomalous.items()}
-        return replace(self, X_train=some(self.X_train), normal=some(self.normal), anomalous=few)
+MAX_TABLE_ROWS = 3_000  # of a table whose rows are learnt from and judged
 
 
 def one_class(
@@ -84,7 +49,7 @@ def one_class(
     """Each of these classes normal in turn, all others anomalous; labels are class names ``(N,)``."""
     for name in classes:
         normal = y_test == name
-        yield Case("one-class", name, X_train[y_train == name], X_test[normal], {ALL_ANOMALIES: X_test[~normal]})
+        yield SplitCase("one-class", name, X_train[y_train == name], X_test[normal], {ALL_ANOMALIES: X_test[~normal]})
 
 
 def multi(
@@ -92,7 +57,7 @@ def multi(
 ) -> Iterator[Case]:
     """These classes normal together; one test for each other class, and one for all."""
     anomalous = {str(name): X_test[y_test == name] for name in np.unique(y_test) if name not in normal}
-    yield Case(
+    yield SplitCase(
         "multi",
         "+".join(normal),
         X_train[np.isin(y_train, normal)],
@@ -108,7 +73,7 @@ def leave_one_out(
     """Each of these classes anomalous in turn, all others normal."""
     for name in classes:
         anomalous = y_test == name
-        yield Case(
+        yield SplitCase(
             "leave-one-out", name, X_train[y_train != name], X_test[~anomalous], {ALL_ANOMALIES: X_test[anomalous]}
         )
 
@@ -119,7 +84,7 @@ def out_of_distribution(
     """A data set's images against those of others, in its size and range, and against synthetic ones."""
     foreign = {other: resized(X, X_train) for other, X in others.items()}
     synthetic = {kind: corrupt(X_test, np.random.default_rng(0)) for kind, corrupt in CORRUPTIONS.items()}
-    yield Case("ood", name, X_train, X_test, foreign | synthetic)
+    yield SplitCase("ood", name, X_train, X_test, foreign | synthetic)
 
 
 def tabular(name: str, X: np.ndarray, y: np.ndarray, seeds: Iterable[int]) -> Iterator[Case]:
@@ -128,4 +93,50 @@ def tabular(name: str, X: np.ndarray, y: np.ndarray, seeds: Iterable[int]) -> It
         rows = np.random.default_rng(seed).permutation(np.flatnonzero(y == 0))
         half = len(rows) // 2
         training, held_out = np.sort(rows[:half]), np.sort(rows[half:])
-        yield Case("tabular", name, X[training], X[held_out], {ALL_ANOMALIES: X[y == 1]}, seed=seed)
+        yield SplitCase("tabular", name, X[training], X[held_out], {ALL_ANOMALIES: X[y == 1]}, seed=seed)
+
+
+def contaminated(name: str, X: np.ndarray | pd.DataFrame, y: np.ndarray, seeds: Iterable[int]) -> Iterator[Case]:
+    """All rows to learn from and to judge (y = 1: anomaly), at most `MAX_TABLE_ROWS` of them, drawn by each seed."""
+    for seed in seeds:
+        rows = drawn_rows(len(X), seed)
+        yield TrainingRowsCase("contaminated", name, rows_of(X, rows), y[rows] == 1, seed)
+
+
+def planted(
+    name: str, table: np.ndarray | pd.DataFrame, kinds: Sequence[str] | None, n_errors: int, seeds: Iterable[int]
+) -> Iterator[Case]:
+    """A table with errors of each kind in turn; at most `MAX_TABLE_ROWS` rows, drawn by each seed, as errors are.
+
+    Parameters
+    ----------
+    name
+        Of the table.
+    table
+        Rows ``(N, D)``, taken for right.
+    kinds
+        Keys of `vae_anomaly.benchmark.planted.ERRORS`; None: all that can be planted in this table.
+    n_errors
+        How many rows get one, in each case.
+    seeds
+        A case for each kind and seed.
+
+    Raises
+    ------
+    DataError
+        If a kind cannot be planted so often.
+    """
+    for seed in seeds:
+        rows = rows_of(table, drawn_rows(len(table), seed))
+        for kind in kinds_for(rows, n_errors) if kinds is None else kinds:
+            errors = plant(rows, kind, n_errors, np.random.default_rng(seed))
+            is_planted = np.zeros(len(rows), dtype=bool)
+            is_planted[errors.rows] = True
+            yield TrainingRowsCase("planted", name, errors.table, is_planted, seed, kind)
+
+
+def drawn_rows(n: int, seed: int) -> np.ndarray:
+    """Indices of the rows of a table that take part: all, or `MAX_TABLE_ROWS` drawn by a seed."""
+    if n <= MAX_TABLE_ROWS:
+        return np.arange(n)
+    return np.random.default_rng(seed).choice(n, MAX_TABLE_ROWS, replace=False)

@@ -6,18 +6,15 @@ anything by a test set: all methods run with their default settings.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
-from vae_anomaly.benchmark.protocols import Case
-from vae_anomaly.detector import VAEDetector
+from vae_anomaly.benchmark.cases import Case
+from vae_anomaly.benchmark.fitted import VAE, VARIANTS, Fitted, fit_detector, fit_peer
+from vae_anomaly.benchmark.peers import PEERS
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bootstrap import OrderedScores, by_label
 from vae_anomaly.evaluation.precision_recall import average_precision
@@ -25,17 +22,8 @@ from vae_anomaly.evaluation.roc import area, fpr_at_tpr, rates
 from vae_anomaly.progress import progress_bar
 from vae_anomaly.registry import SCORES
 
-VAE = "vae"
 PEER_SCORE = "own"  # what records call the one score of a peer
 DETECTOR_SCORES = tuple(SCORES)
-# the detector's defaults with one ingredient left out, and without all of them
-VARIANTS: dict[str, dict[str, Any]] = {
-    VAE: {},
-    "vae-plain-likelihood": {"likelihood": "gaussian"},
-    "vae-plain-prior": {"prior": "normal"},
-    "vae-no-noise": {"input_noise": 0.0},
-    "vae-plain": {"likelihood": "gaussian", "prior": "normal", "input_noise": 0.0},
-}
 QUICK_ROWS = 500
 
 
@@ -50,25 +38,6 @@ class Key(NamedTuple):
 
 
 Record: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A fitted method.
-
-    Parameters
-    ----------
-    score_samples
-        From the name of a score and samples ``(N, ...)`` to scores ``(N,)``, higher is more normal.
-    seconds
-        What the fit took.
-    transductive
-        Whether a sample's score depends on the samples that it is scored with.
-    """
-
-    score_samples: Callable[[str, np.ndarray], np.ndarray]
-    seconds: float
-    transductive: bool = False
 
 
 def check_methods(methods: Iterable[str]) -> None:
@@ -119,9 +88,10 @@ def run(
     Yields
     ------
     dict
-        Protocol, case, test, method, score, seed; roc_auc, average_precision, fpr_at_95_tpr; n_train, n_normal,
-        n_anomalous; fit_seconds, score_seconds (of all the case's samples); and ``error``: None, or what went wrong,
-        with the metrics None. A method that fails does not end the run.
+        Protocol, case, test, method, score, seed; roc_auc, average_precision, fpr_at_95_tpr, and the shares that the
+        method's own threshold flags, in cases that ask for them; n_train, n_normal, n_anomalous; fit_seconds,
+        score_seconds (of all the case's samples); and ``error``: None, or what went wrong, with the metrics None. A
+        method that fails does not end the run.
     """
     check_methods(methods)
     with progress_bar("benchmark", n_cases, unit="cases", shown=progress) as bar:
@@ -135,8 +105,8 @@ def run(
 
 def seeds_of(case: Case, method: str, seeds: Sequence[int]) -> Sequence[int]:
     """The seeds that give different results."""
-    if case.seed is not None:
-        return [case.seed]
+    if case.only_seed is not None:
+        return [case.only_seed]
     deterministic = method not in VARIANTS and len(case.X_train) <= PEERS[method].deterministic_up_to
     return seeds[:1] if deterministic else seeds
 
@@ -166,7 +136,8 @@ def missing_records(
 ) -> dict[str, list[Key]]:
     """For each score of a method the records that are still to be made; scores without any are left out."""
     keys = {
-        score: [Key(case.name, test, method, score, seed) for test in case.tests] for score in scores_of(method, scores)
+        score: [Key(case.name, test, method, score, seed) for test in case.test_names]
+        for score in scores_of(method, scores)
     }
     missing = {score: [key for key in part if key not in done] for score, part in keys.items()}
     return {score: part for score, part in missing.items() if part}
@@ -183,14 +154,15 @@ def score_records(case: Case, fitted: Fitted, keys: Sequence[Key]) -> Iterator[R
     """Records of one score of a fitted method."""
     started = time.perf_counter()
     try:
-        scores = score_tests(case, fitted, keys[0].score)
+        scores = case.anomaly_scores(fitted, keys[0].score)
+        shares = case.shares_flagged(fitted, keys[0].score)
     except Exception as error:
         yield from (record(case, key, fit_seconds=fitted.seconds, error=one_line(error)) for key in keys)
         return
     seconds = {"fit_seconds": fitted.seconds, "score_seconds": time.perf_counter() - started}
     for key in keys:
         try:
-            results: Record = metrics(*scores[key.test])
+            results: Record = metrics(*scores[key.test]) | shares
         except DataError as error:
             results = {"error": one_line(error)}
         yield record(case, key, **seconds, **results)
@@ -201,10 +173,10 @@ def record(case: Case, key: Key, **results: Any) -> Record:
     return {
         "protocol": case.protocol,
         **key._asdict(),
-        **dict.fromkeys(("roc_auc", "average_precision", "fpr_at_95_tpr")),
+        **dict.fromkeys(("roc_auc", "average_precision", "fpr_at_95_tpr", *case.share_names)),
         "n_train": len(case.X_train),
-        "n_normal": len(case.normal),
-        "n_anomalous": sum(len(case.anomalous[part]) for part in case.tests[key.test]),
+        "n_normal": case.n_normal,
+        "n_anomalous": case.n_anomalous(key.test),
         **dict.fromkeys(("fit_seconds", "score_seconds", "error")),
         **results,
     }
@@ -213,63 +185,6 @@ def record(case: Case, key: Key, **results: Any) -> Record:
 def one_line(error: Exception) -> str:
     """An error's kind and message, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-@cache
-def warm_up(method: str, device: str = "auto") -> None:
-    """Have a method load and compile what its first fit would, so that no fit's time includes it."""
-    X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
-    detector: Detector = PEERS[method].build(0) if method in PEERS else VAEDetector(epochs=1, device=device)
-    with contextlib.suppress(Exception):  # what fails here fails again where it is recorded
-        detector.fit(X)
-        detector.score_samples(X)
-
-
-def fit_detector(X_train: np.ndarray, variant: str, seed: int, device: str) -> Fitted:
-    """Our detector on the raw samples, which it scales by itself; one fit for all scores."""
-    warm_up(VAE, device)
-    started = time.perf_counter()
-    detector = VAEDetector(random_state=seed, device=device, **VARIANTS[variant]).fit(X_train)
-    seconds = time.perf_counter() - started
-
-    def score_samples(score: str, X: np.ndarray) -> np.ndarray:
-        detector.set_params(score_name=score)
-        return detector.score_samples(X)
-
-    return Fitted(score_samples, seconds)
-
-
-def fit_peer(X_train: np.ndarray, method: str, seed: int) -> Fitted:
-    """A peer on rows scaled as for every other."""
-    warm_up(method)
-    detector = PEERS[method].build(seed)
-    started = time.perf_counter()
-    rows = scaled_rows(X_train)
-    detector.fit(rows(X_train))
-    seconds = time.perf_counter() - started
-
-    def score_samples(score: str, X: np.ndarray) -> np.ndarray:
-        return detector.score_samples(rows(X))
-
-    return Fitted(score_samples, seconds, PEERS[method].transductive)
-
-
-def score_tests(case: Case, fitted: Fitted, score: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Anomaly scores of each test's normals and anomalies.
-
-    Each part is scored once for all tests, and with the rest of its test where a score depends on that.
-    """
-    if fitted.transductive:
-        n = len(case.normal)
-        together = {
-            test: np.concatenate([case.normal, *(case.anomalous[part] for part in parts)])
-            for test, parts in case.tests.items()
-        }
-        scores = {test: -fitted.score_samples(score, X) for test, X in together.items()}
-        return {test: (values[:n], values[n:]) for test, values in scores.items()}
-    normal = -fitted.score_samples(score, case.normal)
-    anomalous = {name: -fitted.score_samples(score, X) for name, X in case.anomalous.items()}
-    return {test: (normal, np.concatenate([anomalous[part] for part in parts])) for test, parts in case.tests.items()}
 
 
 def metrics(normal: np.ndarray, anomalous: np.ndarray) -> dict[str, float]:
