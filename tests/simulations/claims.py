@@ -13,9 +13,10 @@ from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
-from worlds import WORLDS, truth, world
+from worlds import WORLDS, adverse_p_values, truth, world
 
 from vae_anomaly.calibration.conformal import p_values
+from vae_anomaly.calibration.e_values import e_benjamini_hochberg, e_values
 from vae_anomaly.calibration.from_normals import Conformal, Quantile
 from vae_anomaly.calibration.methods import Method, promised_alarms
 from vae_anomaly.calibration.pareto import PeaksOverThreshold
@@ -325,6 +326,19 @@ def conformal(repeats: int) -> Iterator[Row]:
         yield counted("conformal: a normal is not flagged", f"{law}, n {n}, rate {rate}", kept, 1 - rate)
 
 
+def discoveries(repeats: int) -> Iterator[Row]:
+    """Of normals alone nothing is flagged but with probability q, which is the false-discovery rate then."""
+    rng, level = np.random.default_rng(0), 0.2
+    batches = {
+        "against 49, as adverse as can be": lambda: (adverse_p_values(rng), 49),
+        "copies, against 99": lambda: (p_values(rng.normal(size=99), np.full(20, rng.normal())), 99),
+        "opposites, against 99": lambda: (p_values(rng.normal(size=99), rng.normal() * np.repeat([-1, 1], 10)), 99),
+    }
+    for name, draw_batch in batches.items():
+        kept = [not e_benjamini_hochberg(e_values(*draw_batch()), level).any() for _ in range(4 * repeats)]
+        yield counted("--fdr 0.2 --dependence arbitrary: no discovery", f"normals, {name}", kept, 1 - level)
+
+
 CLAIMS = (
     area,
     precision,
@@ -339,4 +353,5 @@ CLAIMS = (
     prevalence,
     drift,
     alarms,
+    discoveries,
 )
