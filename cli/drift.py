@@ -45,9 +45,9 @@ def drift(
     """Compare scores of presumed normals with a reference.
 
     REFERENCE is a model (its held-out normals) or a score file of normals, NEW a score file in order of arrival. A
-    conformal test martingale raises the alarm: without drift, the probability that it ever does is at most
-    --alarm-bound. A score file has no rows by which a model could know its own, but it knows its held-out scores to the
-    bit: if they are in NEW, the output says so.
+    conformal test martingale raises the alarm, whether scores rise, fall, spread, narrow or gain outliers: without
+    drift, the probability that it ever does is at most --alarm-bound. A score file has no rows by which a model could
+    know its own, but it knows its held-out scores to the bit: if they are in NEW, the output says so.
     """
     from vae_anomaly.evaluation import measure_drift
     from vae_anomaly.storage.score_table import read_score_table
@@ -77,8 +77,8 @@ def drift(
             f"p = {result.ks_p_value:.3g}",
             f"PSI        {result.psi:.4f} nats beyond chance; without drift it is at most "
             f"{result.psi_without_drift:.4f} with probability 0.95",
-            f"martingale {alarm}: its largest value 10^{result.log10_martingale:.1f}; without drift it ever reaches "
-            f"{1 / alarm_bound:g} with probability at most {alarm_bound:g}",
+            f"martingale {alarm}: {result.verdict}",
+            f"           without drift an alarm is ever raised with probability at most {alarm_bound:g}",
         ]
         print_lines(*lines)
     if fail_on_drift and result.alarm is not None:

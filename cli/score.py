@@ -12,7 +12,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.score_shards import score_shards
-from vae_anomaly.cli.score_table import Source, score_to_table, score_to_table_resumably
+from vae_anomaly.cli.score_table import DEPENDENCE, Source, Together, score_to_table, score_to_table_resumably
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
@@ -33,6 +33,12 @@ from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
     "--fdr",
     type=click_types.share,
     help="Decide all samples together by Benjamini-Hochberg: of those flagged, at most this expected share is normal.",
+)
+@click.option(
+    "--dependence",
+    type=click.Choice(DEPENDENCE),
+    help="What --fdr may rest on: samples independent of each other, so that p-values depend positively, or nothing, "
+    f"as samples of one machine or patient need it, by e-values.  [default: {DEPENDENCE[0]}]",
 )
 @click.option(
     "--resume",
@@ -65,6 +71,7 @@ def score(
     reading: Reading,
     id_columns: tuple[str, ...],
     fdr: float | None,
+    dependence: str | None,
     resume: bool,
     fail_on_anomaly: bool,
     score_name: str | None,
@@ -89,6 +96,8 @@ def score(
             "--skip-rows and --missing-columns"
         )
     check_usage(data, output, fdr, engine_options, resume=resume)
+    if dependence is not None and fdr is None:
+        raise click.UsageError("--dependence goes with --fdr")
     check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], resume=resume))
     if engine_options["engine"] is not None:
         assert output is not None
@@ -100,7 +109,8 @@ def score(
         if resume and output is not None:
             n_flagged = score_to_table_resumably(fitted, source, output)
         else:
-            n_flagged = score_to_table(fitted, source, output or sys.stdout, fdr)
+            together = None if fdr is None else Together(fdr, dependence or DEPENDENCE[0])
+            n_flagged = score_to_table(fitted, source, output or sys.stdout, together)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
 

@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+import click
+
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.cli.unseen import note_seen
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vae_anomaly.datasets.reading import Reading
     from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.storage.run_identity import RunIdentity
     from vae_anomaly.storage.score_formats import Columns, ScoreTable
 
+DEPENDENCE = ("positive", "arbitrary")  # of the samples' p-values on each other
 RESUMABLE_CHUNK_ROWS = 1 << 14  # if the process is killed, at most so many rows are lost
 
 
@@ -41,7 +46,22 @@ class Source(NamedTuple):
     id_columns: tuple[str, ...]
 
 
-def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, fdr: float | None) -> int:
+class Together(NamedTuple):
+    """How all samples are decided together.
+
+    Parameters
+    ----------
+    fdr
+        Expected share of normals among those flagged, at most.
+    dependence
+        One of `DEPENDENCE`.
+    """
+
+    fdr: float
+    dependence: str
+
+
+def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, together: Together | None) -> int:
     """Score a file into a table; returns how many samples are flagged."""
     from vae_anomaly.storage.score_table import open_score_table
 
@@ -49,7 +69,9 @@ def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, f
         chunks = score_chunks(fitted, source)
         if not isinstance(output, Path) and output.isatty():
             chunks = map(printable_names, chunks)
-        return write_chunks(chunks, write) if fdr is None else write_decided_together(chunks, write, fdr)
+        if together is None:
+            return write_chunks(chunks, write)
+        return write_decided_together(chunks, write, fitted, together)
 
 
 def score_to_table_resumably(fitted: FittedModel, source: Source, output: Path) -> int:
@@ -131,13 +153,14 @@ def write_chunks(chunks: Iterator[Columns], write: ScoreTable) -> int:
     return n_flagged
 
 
-def write_decided_together(chunks: Iterator[Columns], write: ScoreTable, fdr: float) -> int:
+def write_decided_together(
+    chunks: Iterator[Columns], write: ScoreTable, fitted: FittedModel, together: Together
+) -> int:
     """Keep the table in a temporary file until all p-values are known, then decide and write."""
     import tempfile
 
     import numpy as np
 
-    from vae_anomaly.calibration.conformal import benjamini_hochberg
     from vae_anomaly.storage.score_formats import records
 
     with tempfile.TemporaryFile() as spool:
@@ -145,7 +168,7 @@ def write_decided_together(chunks: Iterator[Columns], write: ScoreTable, fdr: fl
         for columns in chunks:
             p_values.append(columns["p_value"])
             np.save(spool, records(columns), allow_pickle=False)
-        flagged = benjamini_hochberg(np.concatenate(p_values), fdr)
+        flagged = decide_together(np.concatenate(p_values), fitted, together)
         spool.seek(0)
         start = 0
         for part in p_values:
@@ -154,3 +177,28 @@ def write_decided_together(chunks: Iterator[Columns], write: ScoreTable, fdr: fl
             write({name: rows[name] for name in rows.dtype.names})
             start += len(part)
     return int(flagged.sum())
+
+
+def decide_together(p: np.ndarray, fitted: FittedModel, together: Together) -> np.ndarray:
+    """Which samples to flag by their p-values ``(N,)``; a line on stderr if few cannot be flagged."""
+    import numpy as np
+
+    from vae_anomaly.calibration.conformal import benjamini_hochberg
+    from vae_anomaly.calibration.e_values import e_benjamini_hochberg, e_values, fewest_flagged
+
+    n = len(fitted.calibration_scores)
+    smallest = fitted.p_values_of(np.array([-np.inf]))
+    if together.dependence == "arbitrary":
+        flagged, needed = e_benjamini_hochberg(e_values(p, n), together.fdr), float(1 / e_values(smallest, n)[0])
+    else:
+        flagged, needed = benjamini_hochberg(p, together.fdr), float(smallest[0])
+    fewest = fewest_flagged(needed, len(p), together.fdr)
+    if fewest > 1:
+        kept = "none can be flagged" if fewest > len(p) else f"none or at least {fewest:,} are flagged"
+        click.echo(
+            f"warning: of {len(p):,} samples decided together at --fdr {together.fdr:g}, {kept}, since {n:,} held-out "
+            f"normals give no p-value below {smallest[0]:.2g}: give more held-out normals, fewer samples at a time or "
+            "a higher --fdr",
+            err=True,
+        )
+    return flagged

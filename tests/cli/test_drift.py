@@ -27,3 +27,16 @@ def test_drift_against_a_model_and_a_score_file(table_model: Path, make_table) -
     assert moved.exit_code == 3
     assert "ALARM at row" in moved.stdout
     assert json.loads(run("drift", "same.csv", "moved.csv", "--json").stdout)["alarm"] is not None
+
+
+def test_the_verdict_is_a_sentence_and_a_changed_spread_an_alarm() -> None:
+    rng = np.random.default_rng(2)
+    for name, spread in (("reference", 1.0), ("same", 1.0), ("wider", 2.0)):
+        np.savetxt(f"{name}.csv", spread * rng.normal(size=500), header="anomaly_score", comments="")
+    same = run("drift", "reference.csv", "same.csv", "--fail-on-drift")
+    assert same.exit_code == 0
+    assert "martingale no alarm: no change is shown" in same.stdout
+    wider = run("drift", "reference.csv", "wider.csv", "--fail-on-drift")
+    assert wider.exit_code == 3
+    assert "the scores have changed: without a change, as much evidence for one would come in " in wider.stdout
+    assert "10^" not in wider.stdout

@@ -70,6 +70,29 @@ def test_fdr_decides_all_samples_together(table_model: Path, make_table, monkeyp
     assert run("score", "X.npy", "--model", table_model, "--fdr", "0.1").stdout == whole
 
 
+def test_arbitrary_dependence_decides_by_e_values_and_coarse_p_values_are_a_warning(make_table) -> None:
+    from vae_anomaly import VAEDetector
+    from vae_anomaly.calibration.e_values import e_benjamini_hochberg, e_values
+
+    detector = VAEDetector(prior="normal", epochs=2).fit(make_table(200))
+    detector.save("m.vae")
+    np.save("X.npy", np.vstack([make_table(5, seed=1), 20 * make_table(60, seed=2)]))
+    found = run("score", "X.npy", "--model", "m.vae", "--fdr", "0.5", "--dependence", "arbitrary")
+    assert found.exit_code == 0, found.output
+    scores = pd.read_csv(io.StringIO(found.stdout))
+    n = len(detector.calibration_scores_)
+    flagged = e_benjamini_hochberg(e_values(scores["p_value"].to_numpy(), n), 0.5)
+    assert 0 < flagged.sum() < 65
+    np.testing.assert_array_equal(scores["decision"], flagged.astype(int))
+    assert "warning: of 65 samples decided together at --fdr 0.5, none or at least " in found.stderr
+    none = run("score", "X.npy", "--model", "m.vae", "--fdr", "0.001")
+    assert "none can be flagged, since 20 held-out normals give no p-value below 0.048" in none.stderr
+    assert pd.read_csv(io.StringIO(none.stdout))["decision"].sum() == 0
+    alone = run("score", "X.npy", "--model", "m.vae", "--dependence", "arbitrary")
+    assert alone.exit_code == 2
+    assert "--dependence goes with --fdr" in alone.stderr
+
+
 def test_fdr_on_a_folder_of_images(own_folder: Path, make_images) -> None:
     from PIL import Image
 

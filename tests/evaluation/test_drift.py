@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,13 +11,20 @@ from scipy.stats import ks_2samp, kstest, norm
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.drift import (
+    Drift,
     distance_with_interval,
     ks_distance,
-    log_martingale,
     measure_drift,
-    online_p_values,
     stability_index,
 )
+from vae_anomaly.evaluation.martingale import (
+    bets_on_ends_and_middle,
+    linear_bets,
+    log_fortune,
+    log_martingale,
+    online_p_values,
+)
+from vae_anomaly.evaluation.result import Estimate
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.2])
@@ -34,6 +42,47 @@ def test_the_martingale_is_a_fair_game() -> None:
     rng = np.random.default_rng(1)
     fortunes = [np.exp(log_martingale(rng.random(30))[-1]) for _ in range(4000)]
     assert np.mean(fortunes) == pytest.approx(1, abs=4 * np.std(fortunes) / np.sqrt(4000))
+
+
+@pytest.mark.parametrize("bets", [linear_bets, bets_on_ends_and_middle])
+def test_every_bet_is_fair(bets: Callable[[np.ndarray], np.ndarray]) -> None:
+    p = (np.arange(1_000_000) + 0.5) / 1_000_000
+    means = bets(p).mean(axis=0)
+    np.testing.assert_allclose(means, 1, atol=0.003)
+    assert (bets(p) >= 0).all()
+    assert np.isfinite(bets(np.array([0.0, 1.0]))).all()
+
+
+@pytest.mark.parametrize(("spread", "outliers", "power"), [(2.0, 0.0, 0.95), (0.5, 0.0, 0.95), (1.0, 0.05, 0.4)])
+def test_a_changed_spread_and_outliers_are_noticed(spread: float, outliers: float, power: float) -> None:
+    rng = np.random.default_rng(9)
+    linear, both = [], []
+    for _ in range(30):
+        new = spread * rng.normal(size=500) + 10 * (rng.random(500) < outliers)
+        p = online_p_values(rng.normal(size=500), new, rng)
+        linear.append(log_fortune(linear_bets(p)).max() >= np.log(100))
+        both.append(log_martingale(p).max() >= np.log(100))
+    assert np.mean(both) >= power
+    assert np.mean(linear) <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("log10", "alarm", "words"),
+    [
+        (0.1, None, "no change is shown: any stream without one may look like this"),
+        (1.3, None, "no change is shown: without a change, as much evidence for one would come in at most one of 19"),
+        (
+            3.1,
+            4,
+            "the scores have changed: without a change, as much evidence for one would come in at most one of 1,",
+        ),
+        (291.0, 4, "the scores have changed: without a change, as much evidence for one would come in fewer than one"),
+    ],
+)
+def test_the_verdict_says_what_follows(log10: float, alarm: int | None, words: str) -> None:
+    drift = Drift(Estimate(0.1, 0.0, 0.2), 0.5, 0.0, 0.1, alarm, 0.01, log10, 10, 20)
+    assert drift.verdict.startswith(words)
+    assert drift.to_dict()["verdict"] == drift.verdict
 
 
 @pytest.mark.parametrize("decimals", [0, 8])

@@ -13,9 +13,10 @@ from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
-from worlds import WORLDS, truth, world
+from worlds import WORLDS, adverse_p_values, truth, world
 
 from vae_anomaly.calibration.conformal import p_values
+from vae_anomaly.calibration.e_values import e_benjamini_hochberg, e_values
 from vae_anomaly.calibration.from_normals import Conformal, Quantile
 from vae_anomaly.calibration.methods import Method, promised_alarms
 from vae_anomaly.calibration.pareto import PeaksOverThreshold
@@ -27,6 +28,7 @@ from vae_anomaly.evaluation import drift as drift_module
 from vae_anomaly.evaluation.bands import Band, p_value_band, precision_recall_band, roc_band
 from vae_anomaly.evaluation.bootstrap import OrderedScores
 from vae_anomaly.evaluation.drift import distance_with_interval
+from vae_anomaly.evaluation.martingale import log_martingale, online_p_values
 from vae_anomaly.evaluation.metrics import decisions_at
 from vae_anomaly.evaluation.precision_recall import average_precision_estimate
 from vae_anomaly.reports.page.selection import threshold_stops
@@ -261,6 +263,26 @@ def drift(repeats: int) -> Iterator[Row]:
         yield counted("drift: no alarm", setting, (r.alarm is None for r in results), 0.99)
 
 
+def alarms(repeats: int) -> Iterator[Row]:
+    """The martingale over a long stream without drift, and what it notices, 500 new scores against 500."""
+    rng = np.random.default_rng(0)
+    for bound in (0.01, 0.05, 0.2):
+        kept = [log_martingale(rng.random(1000)).max() < -math.log(bound) for _ in range(repeats)]
+        yield counted("drift: no alarm in 1,000 scores", f"no drift, bound {bound}", kept, 1 - bound)
+    changes: dict[str, tuple[Callable[[np.random.Generator], np.ndarray], float]] = {
+        "spread doubled": (lambda rng: 2 * rng.normal(size=500), 0.95),
+        "spread halved": (lambda rng: 0.5 * rng.normal(size=500), 0.95),
+        "5 % gross outliers": (lambda rng: rng.normal(size=500) + 10 * (rng.random(500) < 0.05), 0.5),
+        "shift 0.5": (lambda rng: 0.5 + rng.normal(size=500), 0.95),
+    }
+    for name, (sample, power) in changes.items():
+        found = []
+        for _ in range(max(24, repeats // 2)):
+            p = online_p_values(rng.normal(size=500), sample(rng), rng)
+            found.append(log_martingale(p).max() >= math.log(100))
+        yield counted("drift: alarm, bound 0.01", name, found, power)
+
+
 def bands(repeats: int) -> Iterator[Row]:
     """The bands of curves: at a point for ROC and precision-recall, as a whole for p-values."""
     for (m, n), at in itertools.product(((1, 20), (5, 50), (50, 50)), (0.02, 0.1, 0.5)):
@@ -304,6 +326,19 @@ def conformal(repeats: int) -> Iterator[Row]:
         yield counted("conformal: a normal is not flagged", f"{law}, n {n}, rate {rate}", kept, 1 - rate)
 
 
+def discoveries(repeats: int) -> Iterator[Row]:
+    """Of normals alone nothing is flagged but with probability q, which is the false-discovery rate then."""
+    rng, level = np.random.default_rng(0), 0.2
+    batches = {
+        "against 49, as adverse as can be": lambda: (adverse_p_values(rng), 49),
+        "copies, against 99": lambda: (p_values(rng.normal(size=99), np.full(20, rng.normal())), 99),
+        "opposites, against 99": lambda: (p_values(rng.normal(size=99), rng.normal() * np.repeat([-1, 1], 10)), 99),
+    }
+    for name, draw_batch in batches.items():
+        kept = [not e_benjamini_hochberg(e_values(*draw_batch()), level).any() for _ in range(4 * repeats)]
+        yield counted("--fdr 0.2 --dependence arbitrary: no discovery", f"normals, {name}", kept, 1 - level)
+
+
 CLAIMS = (
     area,
     precision,
@@ -317,4 +352,6 @@ CLAIMS = (
     labelled,
     prevalence,
     drift,
+    alarms,
+    discoveries,
 )

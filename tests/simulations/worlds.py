@@ -95,3 +95,17 @@ def truth(name: str, auc: float, prevalence: float) -> tuple[float, float]:
     precision = prevalence * found / (prevalence * found + (1 - prevalence) * wrong)
     exact = auc if name != "ties" else float((below + up_to).mean() / (2 * len(normal)))
     return exact, float(precision.mean())
+
+
+def adverse_p_values(rng: np.random.Generator) -> np.ndarray:
+    """P-values of ten normals against 49, each uniform on 1/50, ..., 1, that depend so that many are small at once.
+
+    With probability 0.2 / k, k of them lie in the k-th fiftieth and all others above 0.2; Benjamini and Hochberg's
+    procedure at 0.2 then flags those k.
+    """
+    m, level = 10, 0.2
+    chances = level / np.arange(1, m + 1)
+    k = int(rng.choice(m + 1, p=[1 - chances.sum(), *chances]))
+    p = rng.integers(11, 51, m) / 50
+    p[rng.permutation(m)[:k]] = k / 50
+    return p

@@ -73,7 +73,9 @@ def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:
     delta
         Share of the draws of held-out normals for which the promise may fail, in (0, 1).
 
-    Notes ----- Holding at all t at once is what a choice among several thresholds, or a procedure such as
+    Notes
+    -----
+    Holding at all t at once is what a choice among several thresholds, or a procedure such as
     `benjamini_hochberg`, asks for. One threshold that is fixed beforehand can promise more: `from_normals.Conformal`
     with ``delta`` sets the exact one, so it flags some samples whose p-value here is above its rate.
     """
@@ -94,7 +96,8 @@ def benjamini_hochberg(p: np.ndarray, level: float) -> np.ndarray:
     """Which of these samples to flag, ``(N,)`` bool, so that the false-discovery rate is at most ``level``.
 
     Conformal p-values against one set of normals depend on each other, but positively (PRDS), for which the procedure
-    holds (Bates et al., Theorem 2): of the samples flagged, an expected share of at most ``level`` are normal.
+    holds (Bates et al., Theorem 2): of the samples flagged, an expected share of at most ``level`` are normal. That
+    is for samples that do not depend on each other; `e_values.e_benjamini_hochberg` is for those that may.
     """
     from scipy.stats import false_discovery_control  # delayed: it takes most of a second, and only --fdr needs it
 

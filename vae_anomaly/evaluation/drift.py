@@ -13,31 +13,13 @@ least 95 %, and mostly more.
 samples shows what it then is. The mean over the exchanges is subtracted, and beside the index stands the value that it
 stays below in 95 % of them.
 
-*The martingale* is a gambler's fortune: it bets that the next score will be unusual among all before it. With
-:math:`z_1, \ldots, z_n` the reference and all new scores up to the n-th of all and :math:`\tau_n` uniform, the smoothed
-p-value of the newest is
-
-.. math:: p_n = \frac{\#\{i : z_i > z_n\} + \tau_n\, \#\{i : z_i = z_n\}}{n}
-
-If new scores are exchangeable with the reference, the p-values are independent and uniform (Vovk et al., 2003), and a
-bet :math:`1 + \epsilon (p - \tfrac12)`, whose mean is then 1, neither gains nor loses on average. The Simple Jumper
-keeps three stakes :math:`S^\epsilon`, :math:`\epsilon \in \{-1, 0, 1\}`, that bet on small p-values, on none in
-particular and on large ones. At each step it first moves the share J = 0.01 of its fortune evenly between them, so that
-a change may come at any time:
-
-.. math:: S_n = \sum_\epsilon S_n^\epsilon, \qquad
-    S_n^\epsilon = \left((1 - J)\, S_{n-1}^\epsilon + \tfrac{J}{3}\, S_{n-1}\right)
-    \left(1 + \epsilon (p_n - \tfrac12)\right)
-
-from a fortune of 1 before the first new score. Without drift S is a martingale, and by Ville's inequality it ever
-reaches :math:`1/\alpha` with probability at most :math:`\alpha`.
+*The martingale* is a gambler's fortune: it bets that new scores will be higher, lower, more spread, less spread or
+farther out than those before (`evaluation.martingale`). Without drift it ever reaches :math:`1/\alpha` with probability
+at most :math:`\alpha`.
 
 References
 ----------
-Testing exchangeability on-line (Vovk, Nouretdinov & Gammerman, 2003)
 The tight constant in the Dvoretzky-Kiefer-Wolfowitz inequality (Massart, 1990), doi:10.1214/aop/1176990746
-Retrain or not retrain: conformal test martingales for change-point detection (Vovk et al., 2021),
-https://arxiv.org/abs/2102.10439, for the Simple Jumper
 """
 
 from __future__ import annotations
@@ -52,12 +34,12 @@ from scipy.stats import ks_2samp
 from vae_anomaly.calibration.conformal import finite_scores
 from vae_anomaly.calibration.intervals import CONFIDENCE
 from vae_anomaly.errors import DataError
+from vae_anomaly.evaluation.martingale import log_martingale, online_p_values
 from vae_anomaly.evaluation.result import Estimate
 
 BINS = 10
-JUMP = 0.01
-BLOCK = 1024
 EXCHANGES = 199  # of scores between the samples, to see the index without drift
+RAREST = 1_000_000  # streams; evidence is not said to be rarer
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,20 @@ class Drift:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and numbers, ready for JSON."""
-        return asdict(self)
+        return asdict(self) | {"verdict": self.verdict}
+
+    @property
+    def verdict(self) -> str:
+        """What follows from the martingale, in a sentence."""
+        streams = 10 ** min(self.log10_martingale, math.log10(RAREST))
+        if streams < 2:
+            return "no change is shown: any stream without one may look like this"
+        if streams >= RAREST:
+            chance = "in fewer than one of a million monitored streams"
+        else:
+            chance = f"in at most one of {streams_at_least(streams):,} monitored streams"
+        says = "no change is shown" if self.alarm is None else "the scores have changed"
+        return f"{says}: without a change, as much evidence for one would come {chance}"
 
 
 def measure_drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float = 0.01) -> Drift:
@@ -132,6 +127,12 @@ def measure_drift(reference: np.ndarray, new: np.ndarray, *, alarm_bound: float 
         n_reference=len(reference),
         n_new=len(new),
     )
+
+
+def streams_at_least(streams: float) -> int:
+    """Rounded down to two significant digits, so that "one of so many" stays a bound."""
+    unit: int = 10 ** max(0, math.floor(math.log10(streams)) - 1)
+    return math.floor(streams / unit) * unit
 
 
 def ks_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,38 +176,3 @@ def stability_index(reference: np.ndarray, new: np.ndarray) -> float:
         for part in (reference, new)
     )
     return float(np.sum((q - p) * np.log(q / p)))
-
-
-def online_p_values(reference: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Smoothed conformal p-value of each new score among the reference and all new ones up to itself, ``(N,)``.
-
-    Ties are broken at random, which makes the p-values of exchangeable scores independent and exactly uniform.
-    """
-    known = np.sort(reference)
-    p = np.empty(len(new))
-    for start in range(0, len(new), BLOCK):
-        part = new[start : start + BLOCK]
-        above = len(known) - np.searchsorted(known, part, side="right")
-        ties = np.searchsorted(known, part, side="right") - np.searchsorted(known, part, side="left")
-        earlier = np.tri(len(part), dtype=bool)  # row i sees columns 0..i, itself included
-        above = above + ((part[None, :] > part[:, None]) & earlier).sum(axis=1)
-        ties = ties + ((part[None, :] == part[:, None]) & earlier).sum(axis=1)
-        total = len(known) + np.arange(1, len(part) + 1)
-        p[start : start + BLOCK] = (above + rng.random(len(part)) * ties) / total
-        known = np.sort(np.concatenate([known, part]), kind="stable")
-    return p
-
-
-def log_martingale(p: np.ndarray) -> np.ndarray:
-    """Logarithm of the Simple Jumper's fortune after each p-value, ``(N,)``."""
-    bets = np.array([-1.0, 0.0, 1.0])
-    stakes = np.full(3, 1 / 3)
-    log_fortune = 0.0
-    result = np.empty(len(p))
-    for i, value in enumerate(p):
-        stakes = ((1 - JUMP) * stakes + JUMP / 3) * (1 + bets * (value - 0.5))
-        total = stakes.sum()
-        log_fortune += math.log(total)
-        stakes /= total
-        result[i] = log_fortune
-    return result

@@ -37,7 +37,7 @@ def elbo_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def importance_weighted_bound(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """The importance-weighted bound on log p(x), ``(N,)``: tighter with more draws."""
+    """The importance-weighted bound on log p(x), ``(N,)``: on average tighter with more draws."""
     return vae.prior.importance_weighted_bound(vae, x, noise)
 
 

@@ -105,6 +105,22 @@ def test_the_elbo_lies_below_the_evidence_and_the_importance_weighted_bound_betw
 
 @every_prior
 @torch.no_grad()
+def test_the_bound_by_two_draws_is_at_least_the_elbo_on_average_and_the_evidence_always(name: str) -> None:
+    vae, x = fitted(name, torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    gains = []
+    for _ in range(300):
+        noise = torch.randn(2, 1, LATENT, generator=generator, dtype=torch.float64)
+        reconstruction, kl = vae.prior.elbo_terms(vae, x, noise)
+        gains.append(vae.prior.importance_weighted_bound(vae, x, noise) - (reconstruction - kl))
+    gain = torch.stack(gains)
+    assert (gain.mean(dim=0) >= -4 * gain.std(dim=0) / math.sqrt(len(gain)) - 1e-9).all()
+    if isinstance(vae.prior, Exemplars):
+        assert (gain >= -1e-9).all()
+
+
+@every_prior
+@torch.no_grad()
 def test_more_draws_make_the_importance_weighted_bound_tighter(name: str) -> None:
     vae, x = fitted(name, torch.float64)
     noise = draws(8, torch.float64)

@@ -11,7 +11,8 @@ the decoder stays as it is.
 Laws, in nats:
 
 1. Reconstruction term minus KL term, of ``elbo_terms``, is at most log p(x), up to the error of the draws.
-2. ``importance_weighted_bound`` is at least the mean of its values for each draw alone.
+2. ``importance_weighted_bound`` is at least the mean of its values for each draw alone; so its mean over the draws is
+   at least the ELBO, while its value for given draws need not be, where the KL term is exact.
 3. The shares in ``parts`` sum to the terms.
 4. ``from_buffers`` restores from ``state_dict`` what was saved, and refuses all but the names and shapes in ``shapes``,
    whose own sizes are at most ``limits``: the largest that a fit writes.
@@ -135,7 +136,7 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
-        """A bound on log p(x) that is tighter with more draws, or log p(x) itself: ``(N,)``, in nats."""
+        """On average a bound on log p(x), tighter with more draws, or log p(x) itself: ``(N,)``, in nats."""
         raise NotImplementedError
 
     def parts(self, vae: Model, x: Tensor, noise: Tensor) -> Parts:
