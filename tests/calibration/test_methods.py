@@ -168,7 +168,7 @@ def test_its_parameters_are_options_of_the_command(median: str, table_detector: 
     table_detector.save(tmp_path / "m.vae")
     arguments = [str(tmp_path / "m.vae"), "--method", median, "--factor", "1.5", "--output", str(tmp_path / "new.vae")]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert "median: at 20 samples' median" in result.output
+    assert "median: at 200 samples' median" in result.output
     assert "median: how many medians above 0 (default 1)." in CliRunner().invoke(command, ["--help"]).output
     calibration = VAEDetector.load(tmp_path / "new.vae").calibration_
     assert calibration.threshold == 1.5 * np.median(-table_detector.calibration_scores_)

@@ -174,7 +174,8 @@ class Contamination(Method):
         flagged = int((normal > self.threshold_).sum())
         if abs(flagged - self.rate * len(normal)) < 1:
             return None
-        return f"scores are tied: {flagged:,} of {len(normal):,} samples are flagged, a share of {flagged / len(normal):.3g}"
+        share = flagged / len(normal)
+        return f"scores are tied: {flagged:,} of {len(normal):,} samples are flagged, a share of {share:.3g}"
 
     def threshold_interval(self, normal: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
         """Interval of the score that exactly the share ``rate`` of all such samples lies above."""
