@@ -70,6 +70,7 @@ def test_a_changed_spread_and_outliers_are_noticed(spread: float, outliers: floa
     ("log10", "alarm", "words"),
     [
         (0.1, None, "no change is shown: any stream without one may look like this"),
+        (0.1, 4, "the scores have changed: without a change, as much evidence for one would come in at most one of 1 "),
         (1.3, None, "no change is shown: without a change, as much evidence for one would come in at most one of 19"),
         (
             3.1,

@@ -31,6 +31,7 @@ from vae_anomaly.evaluation.drift import distance_with_interval
 from vae_anomaly.evaluation.martingale import log_martingale, online_p_values
 from vae_anomaly.evaluation.metrics import decisions_at
 from vae_anomaly.evaluation.precision_recall import average_precision_estimate
+from vae_anomaly.evaluation.sequential import log_evidence
 from vae_anomaly.reports.page.selection import threshold_stops
 
 SIZES = ((1, 1), (1, 200), (2, 50), (3, 1000), (5, 5), (10, 10), (20, 200), (50, 50), (100, 3))
@@ -339,6 +340,16 @@ def discoveries(repeats: int) -> Iterator[Row]:
         yield counted("--fdr 0.2 --dependence arbitrary: no discovery", f"normals, {name}", kept, 1 - level)
 
 
+def sequential(repeats: int) -> Iterator[Row]:
+    """The false-alarm rate after every one of 3,000 normals at once."""
+    rows = np.arange(1, 3001)
+    for rate in (0.001, 0.01, 0.05, 0.3, 0.9):
+        k = (np.random.default_rng(0).random((2 * repeats, len(rows))) < rate).cumsum(axis=1)
+        covered = log_evidence(rate, k, rows) < math.log(20)  # where the interval, found from it, holds the rate
+        kept = covered.all(axis=1).tolist()
+        yield counted("drift --sequential: covered after every row", f"rate {rate}", kept, 0.95)
+
+
 CLAIMS = (
     area,
     precision,
@@ -354,4 +365,5 @@ CLAIMS = (
     drift,
     alarms,
     discoveries,
+    sequential,
 )

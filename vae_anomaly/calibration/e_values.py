@@ -7,9 +7,10 @@ against n held-out normals, which takes the values j / (n + 1),
 
 is one: its mean is 1 where the p-value is uniform on these values, and at most that where larger p-values are likelier,
 since e falls with j. Of m samples, e-BH flags the k with the largest e-values, for the largest k whose smallest is at
-least m / (k q). Of those flagged, an expected share of at most q is normal, whatever the dependence: if samples of one
-machine are alike, or a sample was scored twice, or the order of arrival chose what is scored. It needs p-values that
-are :math:`H_{n+1}` times as small as Benjamini-Hochberg's procedure does, whose promise rests on independent samples.
+least m / (k q). Of those flagged, an expected share of at most q is normal, if each normal by itself is exchangeable
+with the held-out ones, and however samples depend on each other: samples of one machine may be alike, or one may be
+scored twice. It needs p-values that are :math:`H_{n+1}` times as small as Benjamini-Hochberg's procedure does, whose
+promise rests on independent samples.
 
 References
 ----------

@@ -16,6 +16,7 @@ from vae_anomaly.evaluation.result import (
     RocAuc,
 )
 from vae_anomaly.evaluation.roc import roc_auc
+from vae_anomaly.evaluation.sequential import SequentialRate, sequential_rate
 
 __all__ = [
     "AtPrevalence",
@@ -28,6 +29,7 @@ __all__ = [
     "Evaluation",
     "PValueCheck",
     "RocAuc",
+    "SequentialRate",
     "at_prevalence",
     "compare",
     "evaluate",
@@ -36,4 +38,5 @@ __all__ = [
     "precision_recall_band",
     "roc_auc",
     "roc_band",
+    "sequential_rate",
 ]

@@ -81,7 +81,7 @@ class Drift:
     def verdict(self) -> str:
         """What follows from the martingale, in a sentence."""
         streams = 10 ** min(self.log10_martingale, math.log10(RAREST))
-        if streams < 2:
+        if streams < 2 and self.alarm is None:
             return "no change is shown: any stream without one may look like this"
         if streams >= RAREST:
             chance = "in fewer than one of a million monitored streams"
