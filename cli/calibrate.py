@@ -123,8 +123,8 @@ def calibrate(
         scores = -detector.calibration_scores_
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
         truth = np.repeat([0, 1], [len(scores), len(anomalies)])
-        found = methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given)
-        detector.set_calibration(found if reviewed is None else replace(found, basis=of_reviewed(found.basis)))
+        result = methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given)
+        detector.set_calibration(result if reviewed is None else replace(result, basis=of_reviewed(result.basis)))
     detector.save(output)
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))

@@ -20,6 +20,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ from vae_anomaly.storage.safe_reading import LARGEST
 DEFAULT_FALSE_ALARM_RATE = 0.05
 MAX_ROWS_FOR_SLOW_SCORES = 1_000  # of the calibration rows, for scores that optimise for every row
 MIN_ROWS = 3  # one for each part
+FAR_OFF = 10.0  # interquartile ranges below the median
 FEW_ROWS = 1_000  # of a table; below, all rows set the threshold
 
 
@@ -280,12 +282,32 @@ def score_held_out(model: FittedModel, calibration: Rows) -> None:
         model.held_out_scores[name] = model.score_samples(some if name in slow else calibration, name)
 
 
+def note_on(held_out: np.ndarray, rate: float) -> str | None:
+    """What a user should know of the scores ``(n,)`` that set the threshold: too few for the rate, or some far off."""
+    n = len(held_out)
+    if rate > DEFAULT_FALSE_ALARM_RATE:
+        needed = math.ceil(1 / DEFAULT_FALSE_ALARM_RATE) - 1
+        return (
+            f"{n} held-out samples can promise no rate below 1/{n + 1}; {DEFAULT_FALSE_ALARM_RATE:.0%} takes {needed}: "
+            "give more samples or a larger calibration_fraction"
+        )
+    low, median, high = np.quantile(held_out, (0.25, 0.5, 0.75))
+    n_far = int((held_out < median - FAR_OFF * (high - low)).sum())
+    if n_far == 0:
+        return None
+    return (
+        f"{n_far:,} of {n:,} samples that set the threshold are far off all others: if they are anomalies, list them with "
+        "vae-anomaly find, and fit without them or with contamination="
+    )
+
+
 def calibrate_scores(model: FittedModel, rows: Rows, contamination: str | float) -> None:
     """Fill ``model.calibrations`` from the held-out scores, or for a contamination from those of all ``rows``."""
     for name, held_out in model.held_out_scores.items():
         if isinstance(contamination, str):
             rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
-            model.calibrations[name] = calibrate("conformal", -held_out, rate=rate)
+            calibration = calibrate("conformal", -held_out, rate=rate)
+            model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
         else:
             scores = model.score_samples(rows, name)
             model.calibrations[name] = calibrate("contamination", -scores, rate=float(contamination))

@@ -111,7 +111,7 @@ class HeldXml:
         try:
             while block := stream.read(1 << 16):
                 parser.Parse(block)
-            parser.Parse(b"", 1)
+            parser.Parse(b"", True)
         except expat.ExpatError:
             if self.has_begun:
                 raise
