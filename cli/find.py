@@ -74,9 +74,10 @@ def find(
     vae-anomaly find penguins.csv                      no row is scored by a model that was fitted on it
     vae-anomaly find --train clean.csv new.csv         one model of normals scores other rows
 
-    DATA is a table (or an array) of which most rows are normal. Each row is left out of its own score; with groups, or of
-    images, five models score the fifth that each was not fitted on. Written are all rows with their own columns, the oddest first: row (the number in
-    DATA, from 0), anomaly_score, decision (1 = above the threshold), p_value (among held-out rows of the model),
+    DATA is a table (or an array) of which most rows are normal. Each row is left out of its own score; with groups or a
+    time, or of images, five models score the fifth that each was not fitted on. Written are all rows with their own
+    columns, the oddest first: row (the number in DATA, from 0), anomaly_score, decision (1 = above the threshold),
+    p_value (among all rows, or those that the model held out),
     missing (how many cells are gaps), because (what was not expected); and a report. Labels are not looked at.
     """  # noqa: D301 - click reads the control character
     written = output or Path(f"{'stdin' if data == STDIN else bare_name(data)}.found.csv")

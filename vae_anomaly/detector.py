@@ -49,8 +49,8 @@ class VAEDetector(
         "correlated_gaussian" for images, "gaussian" for tables.
     prior : {"auto", "normal", "mixture", "exemplars"}
         p(z) of the scores, fitted after training, which uses N(0, I): Gaussians fitted to the normals' latent means, or
-        up to 5,000 of those means themselves, with small sets of them that few anomalies are in. "auto": "mixture" for images, "exemplars" for tables, "normal" for
-        the article and for likelihoods on [0, 1].
+        up to 5,000 of those means themselves, with small sets of them that hold few anomalies. "auto": "mixture" for
+        images, "exemplars" for tables, "normal" for the article and for likelihoods on [0, 1].
     preprocessing : {"auto", "by_column", "standardize", "standardize_globally", "unit_range", "none"}
         "by_column": as "standardize", with a logarithm first for columns whose tails need it, by a rule that looks at
         training rows alone. "standardize": zero mean and unit variance a feature. "standardize_globally": one mean and
@@ -88,9 +88,9 @@ class VAEDetector(
         Samples come in order of time: the first train, the next stop the training, the last set the threshold. If
         false, the samples held out are drawn at random.
     contamination : "auto" or float
-        "auto": ``offset_`` promises at most max(5 %, 1 / (n + 1)) false alarms on new normals, from n calibration samples.
-        A float in (0, 0.5]: this share of the samples given to ``fit`` may be anomalies and is flagged; a table's rows
-        are each left out of their own score, an image is not.
+        "auto": ``offset_`` promises at most max(5 %, 1 / (n + 1)) false alarms on new normals, from n calibration
+        samples. A float in (0, 0.5]: this share of the samples given to ``fit`` may be anomalies, and is flagged; a
+        table's rows are each left out of their own score, images are not.
     n_draws : int
         Fixed latent draws that estimate the ELBO's reconstruction term.
     precision : {"auto", "full", "bfloat16"}
@@ -125,8 +125,8 @@ class VAEDetector(
     calibration_ : Calibration
         Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
-        ``score_samples`` of normals as new ones have it, on which calibration and p-values rest: held-out normals, which
-        nothing was fitted on; of a table below 1,000 rows all of them, each left out of its own score.
+        ``score_samples`` of normals as new ones have it, which calibration and p-values rest on: held-out ones, which
+        nothing was fitted on; of a table below 1,000 rows all, each left out of its own score.
     training_scores_ : ndarray of shape (n_samples,)
         ``score_samples`` of up to 20,000 rows of a table given to ``fit``, each left out of its own, in an order that
         stands anomalies among them (`fitting.training_scores`); of images there are none.

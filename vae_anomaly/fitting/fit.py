@@ -296,8 +296,8 @@ def note_on(held_out: np.ndarray, rate: float) -> str | None:
     if n_far == 0:
         return None
     return (
-        f"{n_far:,} of {n:,} samples that set the threshold are far off all others: if they are anomalies, list them with "
-        "vae-anomaly find, and fit without them or with contamination="
+        f"{n_far:,} of {n:,} samples that set the threshold are far off all others: if they are anomalies, list them "
+        "with vae-anomaly find, and fit without them or with contamination="
     )
 
 

@@ -111,7 +111,7 @@ class HeldXml:
         try:
             while block := stream.read(1 << 16):
                 parser.Parse(block)
-            parser.Parse(b"", True)
+            parser.Parse(b"", True)  # noqa: FBT003 - its arguments have no names
         except expat.ExpatError:
             if self.has_begun:
                 raise
