@@ -88,7 +88,7 @@ def test_fit_without_labels_takes_everything_as_normal(table_model: Path) -> Non
     text = run("inspect", table_model).stdout
     assert "normal.npy" in text
     assert "conformal: a new normal is flagged with probability at most 0.05" in text
-    assert "from 30 samples" in text
+    assert "from 300 samples" in text
 
 
 def test_fit_on_folders_of_classes(own_folder: Path, make_images) -> None:

@@ -57,7 +57,7 @@ from vae_anomaly.storage.safe_reading import LARGEST
 DEFAULT_FALSE_ALARM_RATE = 0.05
 MAX_ROWS_FOR_SLOW_SCORES = 1_000  # of the calibration rows, for scores that optimise for every row
 MIN_ROWS = 3  # one for each part
-FAR_OFF = 10.0  # interquartile ranges below the median
+FAR_OFF = 30.0  # interquartile ranges below the median
 FEW_ROWS = 1_000  # of a table; below, all rows set the threshold
 
 

@@ -1,0 +1,96 @@
+"""Laws of the scores of training rows: exchangeable with those of new rows, or they say that they are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kstest
+
+from helpers import Make
+from vae_anomaly import VAEDetector
+from vae_anomaly.fitting.fit import FEW_ROWS, note_on
+from vae_anomaly.registry import PRIORS, SCORES
+
+LEFT_OUT = SCORES.where(leaves_out_own_row=True)
+
+
+def clusters(n: int, seed: int) -> np.ndarray:
+    """Rows of three clusters of different width, ``(n, 4)``."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 3, n)
+    return 4 * kind[:, None] + np.array([0.5, 1.0, 2.0])[kind, None] * rng.normal(size=(n, 4))
+
+
+@pytest.fixture(scope="module")
+def ranks() -> dict[str, np.ndarray]:
+    """By score, the share of new rows that score lower than each training row, pooled over fits."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*LEFT_OUT, "training_scores_")}
+    for seed in range(6):
+        X, new = clusters(150, seed), clusters(2_000, 100 + seed)
+        detector = VAEDetector(epochs=15, random_state=seed).fit(X)
+        model = detector.model_
+        scores = {name: (model.score_samples(X, name), model.score_samples(new, name)) for name in LEFT_OUT}
+        scores["training_scores_"] = detector.training_scores_, detector.score_samples(new)
+        for name, (own, others) in scores.items():
+            found[name].append(np.searchsorted(np.sort(others), own) / len(others))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+@pytest.mark.parametrize("name", [*LEFT_OUT, "training_scores_"])
+def test_training_rows_are_scored_as_new_ones(ranks: dict[str, np.ndarray], name: str) -> None:
+    assert kstest(ranks[name], "uniform").pvalue > 0.001
+    assert abs(ranks[name].mean() - 0.5) < 0.06
+
+
+def test_what_knows_its_rows_says_so(make_images: Make, make_table: Make) -> None:
+    assert not any(PRIORS[name].leaves_out_own_row for name in ("normal", "mixture"))
+    for detector, X in (
+        (VAEDetector(epochs=1), make_images(40)),
+        (VAEDetector(epochs=1, prior="normal"), make_table(40)),
+        (VAEDetector(epochs=1, score_name="activation_path"), make_table(40)),
+    ):
+        detector.fit(X)
+        with pytest.raises(AttributeError, match="no scores of its training samples as if they were new"):
+            _ = detector.training_scores_
+
+
+def test_anomalies_of_a_kind_are_found_among_the_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(480, 5)), 6 + 0.3 * rng.normal(size=(20, 5))])
+    detector = VAEDetector(epochs=15).fit(X)
+    assert (np.argsort(detector.training_scores_)[:20] >= 480).all()  # they are each other's nearest neighbours
+    assert np.sort(detector.training_scores_) == pytest.approx(np.sort(detector.score_samples(X)))
+    share = VAEDetector(epochs=15, contamination=0.04).fit(X)
+    assert (share.predict(X)[480:] == -1).all()
+    assert (share.predict(X) == -1).sum() == 20
+
+
+def test_training_scores_keep_the_order_of_the_rows_and_of_a_refit(make_table: Make) -> None:
+    frame = pd.DataFrame(make_table(60), columns=list("abcdef"))
+    first, second = (VAEDetector(epochs=2).fit(frame).training_scores_ for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    odd = frame.copy()
+    odd.loc[17] = 30.0
+    assert VAEDetector(epochs=2).fit(odd).training_scores_.argmin() == 17
+
+
+def test_large_tables_set_the_threshold_by_held_out_rows_alone(make_table: Make) -> None:
+    detector = VAEDetector(epochs=1).fit(make_table(FEW_ROWS))
+    assert len(detector.calibration_scores_) == FEW_ROWS // 10
+    assert len(detector.training_scores_) == FEW_ROWS
+
+
+def test_a_fit_notes_too_few_rows_and_rows_far_off(make_images: Make, make_table: Make) -> None:
+    few = VAEDetector(epochs=1).fit(make_images(60)).calibration_
+    assert few.note == (
+        "6 held-out samples can promise no rate below 1/7; 5% takes 19: give more samples or a larger "
+        "calibration_fraction"
+    )
+    X = make_table(200)
+    assert VAEDetector(epochs=1).fit(X).calibration_.note is None
+    X[[3, 50]] *= 1e3
+    note = VAEDetector(epochs=1).fit(X).calibration_.note
+    assert note is not None
+    assert note.startswith("2 of 200 samples that set the threshold are far off all others")
+    assert note_on(np.arange(19.0), 0.05) is None
