@@ -3,7 +3,7 @@ r"""A mixture prior fitted to latent means, then the posterior's spread and the 
 1. Of mixtures of 1, 5, 20, 50 and 200 Gaussians, each fitted to latent means :math:`\mu(x)` of training rows by
    expectation maximisation, the one of the highest mean log-density of held-out latent means.
 2. The likelihood's own fit, with the root mean square of the encoder's spreads as the spread of q(z|x).
-3. Twice, by the held-out rows, however few: the spread of their highest mean ELBO,
+3. If there are enough held-out rows, twice: the spread of the highest mean ELBO of those rows,
 
    .. math::
 
@@ -15,8 +15,7 @@ r"""A mixture prior fitted to latent means, then the posterior's spread and the 
 
 The encoder's spread suits the likelihood of training. Where residuals count as fewer observations than there are
 pixels, a code need not be as precise, so the best spread is larger. Training rows would make it too large, because the
-networks know their latent means too well. A few rows are enough, since each has something to say of every latent: on
-hundreds of images, the encoder's spread costs hundreds of nats a row, and that fitted to six held-out ones does not.
+networks know their latent means too well.
 
 References
 ----------
@@ -63,9 +62,8 @@ class MixtureFit(PriorFit):
         vae.prior = self.prior = fit_mixture(mu, held_out, sigma, seed).to(loc.device, loc.dtype)
 
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
-        if not rows.has_enough_held_out:  # then x is of training rows
-            x = rows.scaled_sample(rows.held_out, len(rows.held_out))
-        fit_spread(vae, self.prior, x, rows.generator)
+        if rows.has_enough_held_out:
+            fit_spread(vae, self.prior, x, rows.generator)
 
 
 def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed: int) -> Mixture:

@@ -11,8 +11,8 @@ weight was fitted to:
    for exemplars, the variance and the means of the highest mean log p(x) (`fitting.exemplars`);
 4. spreads and neighbours of the normals, which further scores compare a row with.
 
-Step 2 takes held-out rows if there are 100 of them, else training rows; step 3 takes those there are (exemplars: if
-there are ten).
+Steps 2 and 3 take held-out rows if there are 100 of them (exemplars in step 3: ten), else training rows; without them a
+mixture keeps the spread that it has, and its ELBO may be hundreds of nats lower than it could be.
 
 References
 ----------
