@@ -77,7 +77,7 @@ def test_text_names_the_feature_at_fault(models: dict[str, Path], table_csv: Pat
     assert lines[1].startswith("score      anomaly, anomaly score ")
     assert "p-value" in lines[2]
     assert "reconstruction -" in lines[3]
-    assert "20 held-out normals lie below" in lines[3]
+    assert "200 held-out normals lie below" in lines[3]
     table = lines.index("features   nats beyond what the model predicts, the 2 worst of 6")
     assert lines[table + 2].split()[0] == "$x_1$"
     assert "±" in lines[table + 2]

@@ -40,7 +40,7 @@ def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
     rows = rows.computable().flat()
     left_out = model.score_samples(rows)
     prior = model.vae.prior
-    if model.score != "elbo" or not isinstance(prior, Exemplars) or not 0 < prior.weight < 1:
+    if model.score != "elbo" or not isinstance(prior, Exemplars) or prior.members is None:
         return left_out
     twin = VAE(model.vae.encoder, model.vae.decoder, model.vae.likelihood, model.vae.scaling)
     twin.prior = Exemplars(prior.latents, prior.decoded, prior.members, prior.spread, torch.zeros_like(prior.weight))

@@ -66,6 +66,7 @@ def check_positive(module: nn.Module) -> None:
     """
     for path, part in module.named_modules():
         for name in sorted(getattr(part, "positive_buffers", ())):
-            if not (getattr(part, name) > 0).all():
+            value = getattr(part, name)
+            if value is not None and not (value > 0).all():
                 raise ValueError(f"its {'.'.join(filter(None, (path, name)))} must be above 0")
         getattr(part, "check_values", bool)()

@@ -78,8 +78,9 @@ def test_a_mixture_of_exemplars_is_a_distribution(own_variance: bool) -> None:
     prior = Exemplars(torch.zeros(5, 2).double(), decoded)
 
     def density(x: Tensor) -> Tensor:
-        reconstruction, kl = prior.terms_of_pairs(p.log_prob_of_pairs(x, decoded))
-        return (reconstruction.double() - kl.double()).exp()
+        log_p = p.log_prob_of_pairs(x, decoded)[:, None]
+        reconstruction, kl = prior.terms_of_pairs(log_p, torch.tensor(5))
+        return (reconstruction - kl)[:, 0].exp()
 
     assert everything(density) == pytest.approx(1, rel=1e-5)
     check_gaps_are_integrated_out(density)
@@ -97,11 +98,26 @@ def test_pairs_and_parts_agree_with_one_row_and_one_exemplar_at_a_time(own_varia
     one_by_one = torch.stack([p.log_prob(x, mean.expand(len(x), -1)) for mean in decoded], dim=1)
     pairs = p.log_prob_of_pairs(x, decoded)
     np.testing.assert_allclose(pairs, one_by_one, rtol=1e-9)
-    prior = Exemplars(torch.zeros(5, 2).double(), decoded)
-    r, kl = prior.responsibilities(pairs)
-    reconstruction, total_kl = prior.terms_of_pairs(pairs)
+    prior, r = Exemplars(torch.zeros(5, 2).double(), decoded), torch.softmax(pairs, dim=1)
+    reconstruction, kl = (term[:, 0] for term in prior.terms_of_pairs(pairs[:, None], torch.tensor(5)))
     np.testing.assert_allclose(p.mean_log_prob_of_features(x, decoded, r).sum(dim=1), reconstruction, rtol=1e-9)
-    np.testing.assert_allclose(kl.sum(dim=1), total_kl, atol=1e-9)
+    np.testing.assert_allclose(torch.xlogy(r, 5 * r).sum(dim=1), kl, atol=1e-9)
+
+
+@pytest.mark.parametrize("own_variance", [False, True])
+@pytest.mark.parametrize("spread", [1.0, 4.0])
+def test_wider_noise_is_a_distribution_too(own_variance: bool, spread: float) -> None:
+    p, decoded = mixed(), decoder_output(1, own_variance=own_variance)
+    wide, parameters = p.widened(decoded, torch.tensor(spread).double())
+
+    def density(x: Tensor) -> Tensor:
+        return wide.log_prob(x, parameters).exp()
+
+    assert everything(density) == pytest.approx(1, rel=1e-4)
+    check_gaps_are_integrated_out(density)
+    x = units(HERE, 0, 1)
+    before, after = (q.variance_of_features(x, d)[:, 0] for q, d in ((p, decoded), (wide, parameters)))
+    np.testing.assert_allclose(after, spread * before)
 
 
 def test_moments_over_exemplars_are_those_of_their_mixture() -> None:

@@ -53,6 +53,7 @@ from torch.nn import functional
 
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.base import Model, Parts, Prior
+from vae_anomaly.model.validity import check_shapes
 from vae_anomaly.registry import PRIORS
 
 MAX_EXEMPLARS = 2_048
@@ -138,6 +139,15 @@ class Exemplars(Prior):
     def limits(cls, latent_dim: int, n_parameters: int) -> Mapping[str, int]:
         return {"n": most_exemplars(n_parameters), "S": N_SETS, "m": SET_SIZE}
 
+    @classmethod
+    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
+        if not buffers.keys() <= {"latents", "decoded"}:
+            return super().from_buffers(buffers, latent_dim, n_parameters)
+        sizes = {"latent_dim": latent_dim, "n_parameters": n_parameters}  # without small sets, as files once were
+        declared = {name: cls.shapes[name] for name in ("latents", "decoded")}
+        check_shapes(buffers, declared, "a prior of kind 'exemplars'", cls.limits(latent_dim, n_parameters), **sizes)
+        return cls(**buffers)
+
     def __init__(
         self,
         latents: Tensor,
@@ -147,29 +157,31 @@ class Exemplars(Prior):
         weight: Tensor | None = None,
     ) -> None:
         super().__init__()
-        none = latents.new_empty(0, 0)
+        one = latents.new_ones(())
         self.register_buffer("latents", latents)
         self.register_buffer("decoded", decoded)
-        self.register_buffer("members", none if members is None else members.to(latents))
-        self.register_buffer("spread", latents.new_ones(()) if spread is None else spread)
-        self.register_buffer("weight", latents.new_ones(()) if weight is None else weight)
+        self.register_buffer("members", None if members is None else members.to(latents))
+        self.register_buffer("spread", None if members is None else one if spread is None else spread)
+        self.register_buffer("weight", None if members is None else one if weight is None else weight)
         self.latents: Tensor
         self.decoded: Tensor
-        self.members: Tensor
+        self.members: Tensor | None
         self.spread: Tensor
         self.weight: Tensor
 
     def check_values(self) -> None:
         """Raise `ValueError` if sets have other members than the exemplars, or the weight is no share."""
         n, members = len(self.latents), self.members
+        if members is None:
+            return
         if not ((members == members.floor()) & (members >= 0) & (members < n)).all():
             raise ValueError(f"the members of its sets must be indices of its {n:,} exemplars")
-        if not (0 <= self.weight <= 1 if members.numel() else self.weight == 1):
-            raise ValueError("the weight of the set of all exemplars must lie in [0, 1], and be 1 without small sets")
+        if not 0 <= self.weight <= 1:
+            raise ValueError("the weight of the set of all exemplars must lie in [0, 1]")
 
     @property
     def values_per_row(self) -> int:
-        return len(self.latents) + self.members.numel()
+        return len(self.latents) + (0 if self.members is None else self.members.numel())
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         reconstruction, kl = x.new_zeros(2, len(x), dtype=torch.float64)
@@ -183,7 +195,7 @@ class Exemplars(Prior):
         large, small = self.sets(vae, x)
         log_p = large.log_density()
         if small is not None:
-            of_sets = small.log_density() + ((1 - self.weight.double()) / len(self.members)).log()
+            of_sets = small.log_density() + ((1 - self.weight.double()) / small.log_p.shape[1]).log()
             log_p = torch.cat([log_p + self.weight.double().log(), of_sets], dim=1)
         return torch.logsumexp(log_p, dim=1)
 
@@ -218,7 +230,7 @@ class Exemplars(Prior):
         first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
         if small is None:
             return [(x.new_ones(len(x), dtype=torch.float64), large, first, 0.0)]
-        median, chosen = small.log_density().kthvalue((len(self.members) + 1) // 2, dim=1, keepdim=True)
+        median, chosen = small.log_density().kthvalue((small.log_p.shape[1] + 1) // 2, dim=1, keepdim=True)
         weight = torch.where(large.log_density() <= median - LOG_2, 1.0, self.weight.double())[:, 0]
         return [(weight, large, first, 0.0), (1 - weight, small, chosen, LOG_2)]
 
@@ -227,10 +239,11 @@ class Exemplars(Prior):
         own = self.own_exemplars(vae.encode(x).mu)
         everyone = torch.arange(len(self.latents), device=x.device)[None]
         large = Sets.under(vae.likelihood, self.decoded, x, everyone, own)
-        return large, self.small_sets(vae.likelihood, x, own) if self.members.numel() else None
+        return large, None if self.members is None else self.small_sets(vae.likelihood, x, own)
 
     def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
         """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)`` has, or none at -1."""
+        assert self.members is not None
         members = self.members.long()
         wide, decoded = p.widened(self.decoded[members.ravel()], self.spread)
         return Sets.under(wide, decoded, x, members, own)
