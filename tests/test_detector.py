@@ -128,7 +128,7 @@ def test_article_preset_trains_with_its_own_loss(make_images: Make) -> None:
 
 
 def test_auto_threshold_rests_on_held_out_normals(make_table: Make) -> None:
-    detector = VAEDetector(epochs=3, calibration_fraction=0.25).fit(make_table(400))
+    detector = VAEDetector(epochs=3, calibration_fraction=0.25, prior="normal").fit(make_table(400))
     assert detector.calibration_.n_normal == len(detector.calibration_scores_) == 100
     assert detector.calibration_.rate == 0.05
     # the 96th smallest anomaly score of 100: k = ceil(101 * 0.95)
@@ -148,7 +148,7 @@ def test_what_calibrates_was_never_trained_on(make_table: Make, monkeypatch: pyt
         return train(vae, training, validation, *args, **kwargs)
 
     monkeypatch.setattr(module, "train", spy)
-    detector = VAEDetector(epochs=1).fit(X)
+    detector = VAEDetector(epochs=1, prior="normal").fit(X)
     fitted = {row.tobytes() for part in seen for row in part}
     assert len(fitted) == 90
     held_out = np.array([row for row in X if row.tobytes() not in fitted])
@@ -172,7 +172,11 @@ def test_recalibration_moves_predictions_and_agrees_with_p_values(make_table: Ma
     assert detector.calibrate(**options) is detector
     p = detector.p_values(X)
     assert 0 < np.mean(p <= options["rate"]) < 1
-    np.testing.assert_array_equal(detector.predict(X) == -1, p <= options["rate"])
+    flagged = detector.predict(X) == -1
+    if "delta" in options:  # p-values hold at all levels at once, the threshold at its own
+        assert (flagged[p <= options["rate"]]).all()
+    else:
+        np.testing.assert_array_equal(flagged, p <= options["rate"])
     np.testing.assert_array_equal(detector.score_samples(make_table(50)), before)
 
 
@@ -337,7 +341,8 @@ def test_another_score_brings_its_threshold_and_never_trains(
     np.testing.assert_array_equal(detector.score_samples(X), scores)
     assert detector.calibration_ == switched.calibration_
     np.testing.assert_array_equal(switched.predict(X), np.where(scores >= switched.offset_, 1, -1))
-    assert len(switched.calibration_scores_) == switched.calibration_.n_normal == 12
+    n = 120 if SCORES.entry(name).facts.get("leaves_out_own_row") else 12
+    assert len(switched.calibration_scores_) == switched.calibration_.n_normal == n
     assert (switched.model_.p_values_of(switched.calibration_scores_) > 0).all()
     switched.save(tmp_path / "model.vae")
     loaded = VAEDetector.load(tmp_path / "model.vae")
@@ -400,7 +405,7 @@ def test_slow_scores_are_calibrated_on_some_of_the_rows(
     make_table: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vae_anomaly.fitting.fit.MAX_ROWS_FOR_SLOW_SCORES", 9)
-    detector = VAEDetector(epochs=1).fit(make_table(200))
+    detector = VAEDetector(epochs=1, prior="normal").fit(make_table(200))
     sizes = {name: len(held_out) for name, held_out in detector.held_out_scores_.items()}
     assert sizes.pop("likelihood_regret") == 7  # every third of 20
     assert set(sizes.values()) == {20}
