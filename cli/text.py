@@ -45,7 +45,7 @@ def describe_calibration(calibration: dict[str, Any]) -> list[str]:
             "anomalies found", c["detection_rate"], c["detection_low"], c["detection_high"], c["n_anomalous"]
         )
         lines.append(f"expect {detected}")
-    if c["basis"]:
+    if c.get("basis"):  # files of earlier versions have none
         lines.append(c["basis"])
     if c["note"]:
         lines.append(f"warning: {c['note']}")
