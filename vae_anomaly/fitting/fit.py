@@ -9,7 +9,7 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 Where exemplars are the prior, a row is left out of its own score (`model.priors.exemplars`). So of fewer than 1,000
 rows all are exemplars, and all of them set the thresholds of the scores that leave a row out: a tenth of few rows would
 be a handful. Their scores are those of a jackknife in which the networks and the scaling are not fitted again, as what
-they owe to one row is little; `docs/promises.md` shows by simulation how well the rate is kept.
+they owe to one row is little; README shows by simulation how well the rate is kept.
 
 Everything random comes from one generator, seeded from ``random_state``, in this order.
 """
