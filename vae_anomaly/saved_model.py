@@ -30,7 +30,7 @@ from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
 from vae_anomaly.model.table_scaling import TableScaling
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.model.validity import check_positive
+from vae_anomaly.model.validity import check_values
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import PRIORS
 from vae_anomaly.scoring.activations import n_path_columns
@@ -160,7 +160,7 @@ class Described:
         """All fields of the `FittedModel`, once the tensors are read."""
         state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
         self.vae.load_state_dict(state, assign=True)
-        check_positive(self.vae)
+        check_values(self.vae)
         self.vae.scaling.check_values()
         names = self.config["feature_names"]
         fitted_on = None

@@ -58,7 +58,9 @@ def test_one_model_is_enough_where_a_row_is_left_out_of_its_own_score() -> None:
     assert model.vae.prior.weight == 0.25  # some rows may be anomalies
     table = model.score_table_of(rows[:])
     np.testing.assert_array_equal(found.scores["anomaly_score"], table["anomaly_score"])
-    np.testing.assert_array_equal(found.held_out["anomaly_score"], -model.calibration_scores)
+    np.testing.assert_array_equal(found.held_out["anomaly_score"], table["anomaly_score"])
+    assert sorted(found.scores["p_value"]) == pytest.approx(np.arange(1, 101) / 100)
+    assert found.scores["p_value"].argmin() == table["anomaly_score"].argmax()
     assert found.scores["decision"].sum() <= 5
     assert len(fit_out_of_fold(rows, PARAMETERS | {"prior": "auto", "score_name": "likelihood_regret"}).models) == 5
 

@@ -94,3 +94,11 @@ def test_a_fit_notes_too_few_rows_and_rows_far_off(make_images: Make, make_table
     assert note is not None
     assert note.startswith("2 of 200 samples that set the threshold are far off all others")
     assert note_on(np.arange(19.0), 0.05) is None
+
+
+def test_what_a_contamination_expects_of_new_samples_rests_on_held_out_ones(make_images: Make) -> None:
+    detector = VAEDetector(epochs=20, contamination=0.1).fit(make_images(100))  # images, which their networks know
+    flagged = (detector.calibration_scores_ < detector.offset_).mean()
+    assert len(detector.calibration_scores_) == 10
+    assert detector.calibration_.false_alarm_rate == flagged
+    assert (detector.predict(make_images(100)) == -1).mean() == 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.model.validity import check_positive
+from vae_anomaly.model.validity import check_values
 from vae_anomaly.registry import LIKELIHOODS, PRIOR_FITS, PRIORS, Registry
 
 LAPLACE = '''
@@ -115,7 +115,7 @@ def check_that_all_of_it_works(detector: VAEDetector, X: np.ndarray, path: Path)
     np.testing.assert_allclose(evidence.reconstruction.sum(axis=1), terms.reconstruction, rtol=1e-9)
     np.testing.assert_allclose(evidence.kl.sum(axis=1), terms.kl, rtol=1e-9, atol=1e-9)
     assert np.isfinite(detector.sample(5)).all()
-    check_positive(detector.vae_)
+    check_values(detector.vae_)
     detector.save(path)
     np.testing.assert_array_equal(VAEDetector.load(path).score_samples(X), scores)
 

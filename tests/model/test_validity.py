@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vae_anomaly import VAEDetector
-from vae_anomaly.model.validity import check_positive, check_shapes
+from vae_anomaly.model.validity import check_shapes, check_values
 
 SHAPES = {"means": ("K", "latent_dim"), "covariances": ("K", "latent_dim", "latent_dim"), "scale": ("latent_dim",)}
 
@@ -55,7 +55,7 @@ def test_every_scale_variance_and_deviation_of_a_fitted_module_is_checked(
     image_detector: VAEDetector, table_detector: VAEDetector, value: float
 ) -> None:
     for detector in (image_detector, table_detector):
-        check_positive(detector.vae_)
+        check_values(detector.vae_)
         names = [name for name, _ in detector.vae_.named_buffers()]
         positive = [name for name in names if name.endswith(("scale", "variance", "sigma", "std", "floor"))]
         assert len(positive) >= 4
@@ -63,4 +63,4 @@ def test_every_scale_variance_and_deviation_of_a_fitted_module_is_checked(
             vae = copy.deepcopy(detector.vae_)
             vae.get_buffer(name).view(-1)[-1] = value
             with pytest.raises(ValueError, match=f"its {name} must be above 0"):
-                check_positive(vae)
+                check_values(vae)

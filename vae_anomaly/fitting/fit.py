@@ -30,6 +30,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
@@ -302,12 +303,19 @@ def note_on(held_out: np.ndarray, rate: float) -> str | None:
 
 
 def calibrate_scores(model: FittedModel, rows: Rows, contamination: str | float) -> None:
-    """Fill ``model.calibrations`` from the held-out scores, or for a contamination from those of all ``rows``."""
+    """Fill ``model.calibrations`` from the held-out scores, or for a contamination from those of all ``rows``.
+
+    What to expect of new normals comes from the held-out scores in any case.
+    """
     for name, held_out in model.held_out_scores.items():
         if isinstance(contamination, str):
             rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
             calibration = calibrate("conformal", -held_out, rate=rate)
             model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
         else:
-            scores = model.score_samples(rows, name)
-            model.calibrations[name] = calibrate("contamination", -scores, rate=float(contamination))
+            calibration = calibrate("contamination", -model.score_samples(rows, name), rate=float(contamination))
+            n_flagged = int((-held_out > calibration.threshold).sum())  # of rows that nothing was fitted on
+            rate, low, high = clopper_pearson(n_flagged, len(held_out))
+            model.calibrations[name] = replace(
+                calibration, false_alarm_rate=rate, false_alarm_low=low, false_alarm_high=high
+            )

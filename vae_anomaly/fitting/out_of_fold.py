@@ -7,7 +7,7 @@ taken among the held-out normals of its own model, with which it is exchangeable
 probability at most t.
 
 Where the prior leaves a row's own exemplar out (`model.priors.exemplars`), and rows have no groups, one model is
-enough, fitted on all rows.
+enough, fitted on all rows, and the p-value of a row is taken among all of them.
 
 Scores of different models are compared as they are: the models have seen nearly the same rows.
 
@@ -32,8 +32,9 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.fit import DEFAULT_FALSE_ALARM_RATE, fit_model
 from vae_anomaly.fitting.groups import Groups
+from vae_anomaly.fitting.training_scores import leaves_out_own_row
 from vae_anomaly.model.build import Choices
-from vae_anomaly.registry import PRIORS, SCORES
+from vae_anomaly.registry import PRIORS
 from vae_anomaly.scoring.attribution import Explanation
 from vae_anomaly.storage.rows import Rows
 
@@ -58,8 +59,8 @@ class OutOfFold:
     scores
         As `FittedModel.score_table_of` has them, ``(N,)`` by column; decisions are by `calibration`.
     held_out
-        ``anomaly_score``, ``reconstruction`` and ``kl`` of all models' held-out normals, ``(M,)`` each, by the model
-        that they were held out from.
+        ``anomaly_score``, ``reconstruction`` and ``kl`` of the rows that the threshold rests on, ``(M,)`` each: of all
+        models' held-out normals, by the model that they were held out from, or of all rows, left out.
     calibration
         The threshold on all anomaly scores.
     """
@@ -77,9 +78,13 @@ class OutOfFold:
         folds: np.ndarray,
         scores: dict[str, np.ndarray],
         contamination: str | float,
+        held_out: dict[str, np.ndarray] | None = None,
     ) -> Self:
-        """The same with decisions, by the threshold of a contamination as `fit_out_of_fold` has it."""
-        held_out = {
+        """The same with decisions, by the threshold of a contamination as `fit_out_of_fold` has it.
+
+        ``held_out`` is None for the held-out normals of the models.
+        """
+        held_out = held_out or {
             "anomaly_score": -np.concatenate([model.calibration_scores for model in models]),
             "reconstruction": np.concatenate([model.held_out_scores["reconstruction"] for model in models]),
             "kl": -np.concatenate([model.held_out_scores["kl"] for model in models]),
@@ -150,11 +155,9 @@ def fit_out_of_fold(
     if len(rows) < MIN_ROWS:
         raise DataError(f"{X.source}: has {len(rows)} samples, and a minimum of {MIN_ROWS} is required to fit in folds")
     contamination = parameters["contamination"]
-    if groups is None and will_leave_out_own_row(X, rows, parameters):
-        share = DEFAULT_FALSE_ALARM_RATE if contamination == "auto" else contamination
-        model = fit_model(X, {**parameters, "contamination": share})  # some rows may be anomalies
-        everywhere = np.zeros(len(rows), dtype=int)
-        return OutOfFold.decided([model], everywhere, scored(model, rows, np.arange(len(rows))), contamination)
+    prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
+    if groups is None and leaves_out_own_row(prior, parameters["score_name"]):
+        return fit_once(X, rows, parameters)
     n_folds = min(n_folds, len(rows) // 2)
     random = check_random_state(parameters["random_state"])
     if groups is None:
@@ -179,10 +182,16 @@ def fit_out_of_fold(
     return OutOfFold.decided(models, folds, scores, contamination)
 
 
-def will_leave_out_own_row(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> bool:
-    """Whether a model fitted with these parameters scores its own rows as new ones."""
-    prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
-    return bool(prior.leaves_out_own_row and SCORES.entry(parameters["score_name"]).facts.get("leaves_out_own_row"))
+def fit_once(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> OutOfFold:
+    """One model for all rows, which leaves each out of its own score; a p-value is the rank among all rows."""
+    contamination = parameters["contamination"]
+    share = DEFAULT_FALSE_ALARM_RATE if contamination == "auto" else contamination
+    model = fit_model(X, {**parameters, "contamination": share})  # some rows may be anomalies
+    n, scores = len(rows), scored(model, rows, np.arange(len(rows)))
+    n_lower = np.searchsorted(np.sort(scores["anomaly_score"]), scores["anomaly_score"])
+    scores["p_value"] = (n - n_lower) / n
+    all_rows = {name: scores[name] for name in ("anomaly_score", "reconstruction", "kl")}
+    return OutOfFold.decided([model], np.zeros(n, dtype=int), scores, contamination, all_rows)
 
 
 def scored(model: FittedModel, rows: Rows, own: np.ndarray) -> dict[str, np.ndarray]:

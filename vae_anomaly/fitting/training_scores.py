@@ -16,6 +16,7 @@ import torch
 from scipy.stats import rankdata
 
 from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.model.priors.base import Prior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
@@ -24,10 +25,9 @@ from vae_anomaly.storage.rows import Rows
 MAX_ROWS = 20_000
 
 
-def leaves_out_own_row(model: FittedModel, score: str) -> bool:
-    """Whether a training row has this score as a new row would have it."""
-    prior, entry = model.vae.prior, SCORES.entry(score)
-    return bool(prior.leaves_out_own_row and entry.facts.get("leaves_out_own_row"))
+def leaves_out_own_row(prior: Prior | type[Prior], score: str) -> bool:
+    """Whether a training row has this score, by this prior, as a new row would have it."""
+    return bool(prior.leaves_out_own_row and SCORES.entry(score).facts.get("leaves_out_own_row"))
 
 
 def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
@@ -35,7 +35,7 @@ def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
 
     None for more than 20,000 of them, and if the score would be higher than that of new rows.
     """
-    if not rows.in_memory or len(rows) > MAX_ROWS or not leaves_out_own_row(model, model.score):
+    if not rows.in_memory or len(rows) > MAX_ROWS or not leaves_out_own_row(model.vae.prior, model.score):
         return None
     rows = rows.computable().flat()
     left_out = model.score_samples(rows)

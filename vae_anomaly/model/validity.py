@@ -54,10 +54,11 @@ def check_shapes(
             raise ValueError(f"{what} has at most {limits[letter]:,} for its size {letter}, got {sizes[letter]:,}")
 
 
-def check_positive(module: nn.Module) -> None:
-    """Refuse a module with values of at most zero, or NaN, in a buffer that it or a part declares to be positive.
+def check_values(module: nn.Module) -> None:
+    """Refuse a module with values that no fit writes.
 
-    Classes declare such buffers in ``positive_buffers``; what else their values must be they check in ``check_values``.
+    These are values of at most zero, or NaN, in a buffer that it or a part declares in ``positive_buffers``, and what a
+    part's own ``check_values`` refuses.
 
     Raises
     ------
@@ -69,4 +70,6 @@ def check_positive(module: nn.Module) -> None:
             value = getattr(part, name)
             if value is not None and not (value > 0).all():
                 raise ValueError(f"its {'.'.join(filter(None, (path, name)))} must be above 0")
-        getattr(part, "check_values", bool)()
+        check_own = getattr(part, "check_values", None)
+        if check_own is not None:
+            check_own()

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from random_models import likelihood_of
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.likelihoods.signal import signal_of
-from vae_anomaly.model.validity import check_positive
+from vae_anomaly.model.validity import check_values
 from vae_anomaly.registry import LIKELIHOODS
 
 SHAPE, D = (5, 3, 2), 30
@@ -175,7 +175,7 @@ def test_what_must_be_positive_is_so_after_any_fit(name: str, n: int) -> None:
     likelihood.learn(blank, likelihood.mean(blank), 1.0)
     likelihood.fit_after_training(blank, blank, blank[:, :2])
     likelihood.rescale_noise(blank, blank, blank)
-    check_positive(likelihood)
+    check_values(likelihood)
     assert all(torch.isfinite(buffer).all() for buffer in likelihood.buffers())
     assert torch.isfinite(likelihood.log_prob(blank, blank)).all()
 

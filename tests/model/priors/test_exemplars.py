@@ -16,7 +16,7 @@ from vae_anomaly.model.networks.base import Encoder, Posterior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.model.validity import check_positive
+from vae_anomaly.model.validity import check_values
 
 N_EXEMPLARS, D = 12, 2
 NO_NOISE = torch.zeros(1, 1, D)
@@ -156,13 +156,13 @@ def test_each_exemplar_is_drawn_as_often() -> None:
 def test_buffers_that_would_fail_later_are_refused(name: str, value: Tensor, message: str) -> None:
     buffers = dict(model().prior.state_dict())
     with pytest.raises(ValueError, match=message):
-        check_positive(Exemplars.from_buffers(buffers | {name: value}, D, D))
+        check_values(Exemplars.from_buffers(buffers | {name: value}, D, D))
 
 
 def test_files_from_before_small_sets_score_as_they_did() -> None:
     vae, x = model(), random(9, D, seed=1)
     rows = vae.prior.latents
     vae.prior = Exemplars.from_buffers({"latents": rows, "decoded": rows}, D, D)
-    check_positive(vae)
+    check_values(vae)
     assert vae.prior.state_dict().keys() == {"latents", "decoded"}
     np.testing.assert_allclose(elbo(vae, x), log_density(x, rows, 0.3))

@@ -17,7 +17,7 @@ from vae_anomaly.model.priors.base import DensityPrior
 from vae_anomaly.model.priors.exemplars import Exemplars
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.model.validity import check_positive
+from vae_anomaly.model.validity import check_values
 from vae_anomaly.registry import PRIORS
 from vae_anomaly.storage.rows import RowsInMemory
 
@@ -206,12 +206,12 @@ def test_no_buffer_is_longer_than_a_fit_makes_it(name: str) -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_what_must_be_positive_is_checked(name: str, value: float) -> None:
     vae, _ = fitted(name, torch.float64)
-    check_positive(vae)
+    check_values(vae)
     for key in vae.prior.positive_buffers:
         buffers = {other: buffer.clone() for other, buffer in vae.prior.state_dict().items()}
         buffers[key].view(-1)[0] = value
         with pytest.raises(ValueError, match=f"its {key} must be above 0"):
-            check_positive(PRIORS[name].from_buffers(buffers, LATENT, D))
+            check_values(PRIORS[name].from_buffers(buffers, LATENT, D))
 
 
 @every_prior

@@ -97,6 +97,14 @@ class Prior(nn.Module):
         """The largest value of each size that ``shapes`` names itself, for models of these sizes."""
         return {}
 
+    @classmethod
+    def shapes_of(cls, buffers: Mapping[str, Tensor]) -> Mapping[str, tuple[str, ...]]:
+        """Which of ``shapes`` buffers of these names must have; all, unless files may lack some."""
+        return cls.shapes
+
+    def check_values(self) -> None:
+        """Raise `ValueError` if values are not such as a fit writes, beside those that must be positive."""
+
     @property
     def values_per_row(self) -> int:
         """How many numbers it holds for each row while it computes the terms, beside what the networks hold."""
@@ -114,7 +122,7 @@ class Prior(nn.Module):
             If their names or shapes are not those of such a prior, or larger than a fit makes them.
         """
         what, limits = f"a prior of kind {PRIORS.name_of(cls)!r}", cls.limits(latent_dim, n_parameters)
-        check_shapes(buffers, cls.shapes, what, limits, latent_dim=latent_dim, n_parameters=n_parameters)
+        check_shapes(buffers, cls.shapes_of(buffers), what, limits, latent_dim=latent_dim, n_parameters=n_parameters)
         return cls(**buffers)
 
     def posterior(self, encoded: Posterior) -> Posterior:

@@ -53,7 +53,6 @@ from torch.nn import functional
 
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.priors.base import Model, Parts, Prior
-from vae_anomaly.model.validity import check_shapes
 from vae_anomaly.registry import PRIORS
 
 MAX_EXEMPLARS = 2_048
@@ -140,13 +139,9 @@ class Exemplars(Prior):
         return {"n": most_exemplars(n_parameters), "S": N_SETS, "m": SET_SIZE}
 
     @classmethod
-    def from_buffers(cls, buffers: Mapping[str, Tensor], latent_dim: int, n_parameters: int) -> Self:
-        if not buffers.keys() <= {"latents", "decoded"}:
-            return super().from_buffers(buffers, latent_dim, n_parameters)
-        sizes = {"latent_dim": latent_dim, "n_parameters": n_parameters}  # without small sets, as files once were
-        declared = {name: cls.shapes[name] for name in ("latents", "decoded")}
-        check_shapes(buffers, declared, "a prior of kind 'exemplars'", cls.limits(latent_dim, n_parameters), **sizes)
-        return cls(**buffers)
+    def shapes_of(cls, buffers: Mapping[str, Tensor]) -> Mapping[str, tuple[str, ...]]:
+        large = {name: cls.shapes[name] for name in ("latents", "decoded")}
+        return large if buffers.keys() <= large.keys() else cls.shapes  # files once had no small sets
 
     def __init__(
         self,
@@ -186,9 +181,9 @@ class Exemplars(Prior):
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         reconstruction, kl = x.new_zeros(2, len(x), dtype=torch.float64)
         for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
-            terms = (term.gather(1, chosen)[:, 0] for term in self.terms_of_pairs(sets.log_p, sets.sizes))
-            reconstruction = reconstruction + weight * next(terms)
-            kl = kl + weight * (next(terms) + more_kl)
+            of_sets, kl_of_sets = self.terms_of_pairs(sets.log_p, sets.sizes)
+            reconstruction = reconstruction + weight * of_sets.gather(1, chosen)[:, 0]
+            kl = kl + weight * (kl_of_sets.gather(1, chosen)[:, 0] + more_kl)
         return reconstruction, kl
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
@@ -205,8 +200,8 @@ class Exemplars(Prior):
         reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
         for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
             p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
-            r = torch.log_softmax(sets.log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
-            log_r, r = r, r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
+            log_r = torch.log_softmax(sets.log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
+            r = log_r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
             shares = r * (log_r + sets.sizes.double().log()[..., None] + more_kl)
             kl.index_add_(1, sets.members.ravel(), weight * shares.flatten(1))
             r = r.flatten(1)
