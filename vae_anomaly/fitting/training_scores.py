@@ -9,15 +9,14 @@ and the threshold for new rows suits them.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from scipy.stats import rankdata
+from torch import Tensor
 
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.model.priors.base import Prior
-from vae_anomaly.model.priors.exemplars import Exemplars
+from vae_anomaly.model.priors.exemplars import Exemplars, median_of_sets
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.rows import Rows
@@ -37,12 +36,18 @@ def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
     """
     if not rows.in_memory or len(rows) > MAX_ROWS or not leaves_out_own_row(model.vae.prior, model.score):
         return None
-    rows = rows.computable().flat()
-    left_out = model.score_samples(rows)
-    prior = model.vae.prior
+    rows, prior = rows.computable().flat(), model.vae.prior
     if model.score != "elbo" or not isinstance(prior, Exemplars) or prior.members is None:
-        return left_out
-    twin = VAE(model.vae.encoder, model.vae.decoder, model.vae.likelihood, model.vae.scaling)
-    twin.prior = Exemplars(prior.latents, prior.decoded, prior.members, prior.spread, torch.zeros_like(prior.weight))
-    order = rankdata(replace(model, vae=twin).score_samples(rows), method="min") - 1
+        return model.score_samples(rows)
+    left_out, by_small_sets = model.by_block(rows, elbo_and_without_weight)
+    order = rankdata(by_small_sets, method="min") - 1
     return np.asarray(np.sort(left_out)[order])
+
+
+def elbo_and_without_weight(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The ELBO of scaled rows ``(N, D)``, and the same with no weight on the set of all, ``(N,)`` float64 each."""
+    assert isinstance(vae.prior, Exemplars)
+    large, small = vae.prior.sets(vae, x)
+    assert small is not None
+    reconstruction, kl = vae.prior.terms(large, small)
+    return reconstruction - kl, torch.minimum(large.log_density, median_of_sets(small)[0])[:, 0]

@@ -70,7 +70,7 @@ def most_exemplars(n_parameters: int) -> int:
 
 
 class Sets(NamedTuple):
-    """Log-densities of rows under exemplars, in S sets of m.
+    """Rows under exemplars, in S sets of m.
 
     Attributes
     ----------
@@ -82,6 +82,8 @@ class Sets(NamedTuple):
         Log p(x|z_i), ``(N, S, m)`` float64, in nats; minus infinity for the row itself.
     sizes
         How many exemplars are not left out, ``(N, S)``.
+    reconstruction, kl
+        The terms in each set, ``(N, S)`` float64, in nats.
     """
 
     likelihood: Likelihood
@@ -89,18 +91,45 @@ class Sets(NamedTuple):
     members: Tensor
     log_p: Tensor
     sizes: Tensor
+    reconstruction: Tensor
+    kl: Tensor
 
     @classmethod
-    def under(cls, likelihood: Likelihood, decoded: Tensor, x: Tensor, members: Tensor, own: Tensor) -> Self:
-        """The sets for scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)``, or none where that is -1."""
+    def under(
+        cls, likelihood: Likelihood, decoded: Tensor, x: Tensor, members: Tensor, left_out: tuple[Tensor, ...]
+    ) -> Self:
+        """The sets for scaled rows ``(N, D)``; ``left_out`` are a row, a set and a place in it, ``(k,)`` each."""
         log_p = likelihood.log_prob_of_pairs(x, decoded).view(len(x), *members.shape)
-        left_out = (members == own[:, None, None]) & (members.shape[1] > 1)
-        sizes = members.shape[1] - left_out.sum(dim=-1)
-        return cls(likelihood, decoded, members, log_p.masked_fill_(left_out, -math.inf), sizes)
+        sizes = torch.full(log_p.shape[:2], log_p.shape[2], device=x.device)
+        if log_p.shape[2] > 1:
+            log_p[left_out] = -math.inf
+            sizes[left_out[:2]] -= 1
+        return cls(likelihood, decoded, members, log_p, sizes, *terms_of_pairs(log_p, sizes, decoded.dtype))
 
+    @property
     def log_density(self) -> Tensor:
         """Log p(x) in each set, ``(N, S)`` float64."""
-        return torch.logsumexp(self.log_p, dim=-1) - self.sizes.double().log()
+        return self.reconstruction - self.kl
+
+
+def terms_of_pairs(log_p: Tensor, sizes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Reconstruction term and KL term in each set, ``(N, S)`` float64 each.
+
+    Parameters
+    ----------
+    log_p
+        Log p(x|z_i), ``(N, S, m)`` float64.
+    sizes
+        How many exemplars of each set are not left out, ``(N, S)``.
+    dtype
+        In which exponentials are taken.
+    """
+    top = log_p.amax(dim=-1)
+    below = (log_p - top[..., None]).to(dtype).clamp_(min=NEGLIGIBLE)
+    r = below.exp()
+    total = r.sum(dim=-1)
+    mean = r.mul_(below).sum(dim=-1) / total
+    return top + mean, mean - total.log() + sizes.double().log()
 
 
 @PRIORS.register("exemplars", needs_gaussian=True)
@@ -179,18 +208,21 @@ class Exemplars(Prior):
         return len(self.latents) + (0 if self.members is None else self.members.numel())
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        reconstruction, kl = x.new_zeros(2, len(x), dtype=torch.float64)
-        for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
-            of_sets, kl_of_sets = self.terms_of_pairs(sets.log_p, sets.sizes)
-            reconstruction = reconstruction + weight * of_sets.gather(1, chosen)[:, 0]
-            kl = kl + weight * (kl_of_sets.gather(1, chosen)[:, 0] + more_kl)
+        return self.terms(*self.sets(vae, x))
+
+    def terms(self, large: Sets, small: Sets | None) -> tuple[Tensor, Tensor]:
+        """The terms of the ELBO, ``(N,)`` float64 each."""
+        reconstruction, kl = torch.zeros(2, len(large.sizes), dtype=torch.float64, device=large.sizes.device)
+        for weight, sets, chosen, more_kl in self.weighted(large, small):
+            reconstruction = reconstruction + weight * sets.reconstruction.gather(1, chosen)[:, 0]
+            kl = kl + weight * (sets.kl.gather(1, chosen)[:, 0] + more_kl)
         return reconstruction, kl
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
         large, small = self.sets(vae, x)
-        log_p = large.log_density()
+        log_p = large.log_density
         if small is not None:
-            of_sets = small.log_density() + ((1 - self.weight.double()) / small.log_p.shape[1]).log()
+            of_sets = small.log_density + ((1 - self.weight.double()) / small.log_p.shape[1]).log()
             log_p = torch.cat([log_p + self.weight.double().log(), of_sets], dim=1)
         return torch.logsumexp(log_p, dim=1)
 
@@ -198,7 +230,7 @@ class Exemplars(Prior):
         """Means over the exemplars of the sets that count, weighted by their responsibilities."""
         kl = x.new_zeros(len(x), len(self.latents), dtype=torch.float64)
         reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
-        for weight, sets, chosen, more_kl in self.weighted_sets(vae, x):
+        for weight, sets, chosen, more_kl in self.weighted(*self.sets(vae, x)):
             p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
             log_r = torch.log_softmax(sets.log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
             r = log_r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
@@ -212,8 +244,8 @@ class Exemplars(Prior):
             entropy += weight * own_entropy
         return Parts(reconstruction, kl, mean, square - mean.square(), entropy)
 
-    def weighted_sets(self, vae: Model, x: Tensor) -> list[tuple[Tensor, Sets, Tensor, float]]:
-        """What the ELBO of scaled rows ``(N, D)`` is made of.
+    def weighted(self, large: Sets, small: Sets | None) -> list[tuple[Tensor, Sets, Tensor, float]]:
+        """What the ELBO is made of.
 
         Returns
         -------
@@ -221,27 +253,28 @@ class Exemplars(Prior):
             The large set and the small ones: their weight ``(N,)`` float64, which of them counts for each row
             ``(N, 1)``, and what the choice adds to the KL term, in nats.
         """
-        large, small = self.sets(vae, x)
-        first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+        first = torch.zeros_like(large.sizes)
         if small is None:
-            return [(x.new_ones(len(x), dtype=torch.float64), large, first, 0.0)]
-        median, chosen = small.log_density().kthvalue((small.log_p.shape[1] + 1) // 2, dim=1, keepdim=True)
-        weight = torch.where(large.log_density() <= median - LOG_2, 1.0, self.weight.double())[:, 0]
+            return [(first[:, 0] + 1.0, large, first, 0.0)]
+        median, chosen = median_of_sets(small)
+        weight = torch.where(large.log_density <= median, 1.0, self.weight.double())[:, 0]
         return [(weight, large, first, 0.0), (1 - weight, small, chosen, LOG_2)]
 
     def sets(self, vae: Model, x: Tensor) -> tuple[Sets, Sets | None]:
         """The large set and the small ones, if there are some, for scaled rows ``(N, D)``."""
         own = self.own_exemplars(vae.encode(x).mu)
+        (rows,) = torch.nonzero(own >= 0, as_tuple=True)
         everyone = torch.arange(len(self.latents), device=x.device)[None]
-        large = Sets.under(vae.likelihood, self.decoded, x, everyone, own)
+        large = Sets.under(vae.likelihood, self.decoded, x, everyone, (rows, torch.zeros_like(rows), own[rows]))
         return large, None if self.members is None else self.small_sets(vae.likelihood, x, own)
 
     def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
-        """The small sets, for scaled rows ``(N, D)`` that are the exemplars ``own`` ``(N,)`` has, or none at -1."""
+        """The small sets, of scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)``, or none at -1."""
         assert self.members is not None
         members = self.members.long()
         wide, decoded = p.widened(self.decoded[members.ravel()], self.spread)
-        return Sets.under(wide, decoded, x, members, own)
+        left_out = torch.nonzero(members == own[:, None, None], as_tuple=True)
+        return Sets.under(wide, decoded, x, members, left_out)
 
     def own_exemplars(self, mu: Tensor) -> Tensor:
         """Which exemplar has each latent mean ``(N, latent_dim)``, ``(N,)`` int64; -1 for none.
@@ -256,22 +289,11 @@ class Exemplars(Prior):
         same = away <= SAME_LATENT * (1 + mu.abs().amax(dim=1))
         return torch.where(same, near.gather(1, chosen[:, None])[:, 0], -1)
 
-    def terms_of_pairs(self, log_p: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstruction term and KL term ``(N, S)`` float64 each, in each of S sets.
-
-        Parameters
-        ----------
-        log_p
-            Log p(x|z_i), ``(N, S, m)`` float64.
-        sizes
-            How many exemplars of each set are not left out, ``(N, S)``.
-        """
-        top = log_p.amax(dim=-1)
-        below = (log_p - top[..., None]).to(self.latents.dtype).clamp_(min=NEGLIGIBLE)
-        r = below.exp()
-        total = r.sum(dim=-1)
-        mean = r.mul_(below).sum(dim=-1) / total
-        return top + mean, mean - total.log() + sizes.double().log()
-
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
+
+
+def median_of_sets(small: Sets) -> tuple[Tensor, Tensor]:
+    """What the small sets contribute to the ELBO: median log-density minus log 2, and the set of it, ``(N, 1)``."""
+    median, chosen = small.log_density.kthvalue((small.log_p.shape[1] + 1) // 2, dim=1, keepdim=True)
+    return median - LOG_2, chosen
