@@ -124,6 +124,7 @@ def calibrate(
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
         truth = np.repeat([0, 1], [len(scores), len(anomalies)])
         result = methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given)
+        result = result.resting_as(detector.calibration_)
         detector.set_calibration(result if reviewed is None else replace(result, basis=of_reviewed(result.basis)))
     detector.save(output)
     calibration = vars(detector.calibration_)

@@ -138,12 +138,13 @@ def about_lines(samples: Samples, found: OutOfFold, seconds: float, train: Path 
         how = f"one fitted in {seconds:.1f} s; each row is left out of what it is compared with"
     else:
         how = f"{k} fitted in {seconds:.1f} s; each row is scored by the one that was not fitted on it"
+    rests_on = [] if c.basis is None else [c.basis]
     n_found = int(found.scores["decision"].sum())
     return [
         *titled("data", [f"{samples.rows.source}, {len(samples):,} rows"]),
         *titled("columns", column_lines(None if columns is None else columns.to_json())),
         *titled("models", [how]),
-        *titled("threshold", [f"anomaly score above {c.threshold:.2f}; {c.method}: {c.promise()}"]),
+        *titled("threshold", [f"anomaly score above {c.threshold:.2f}; {c.method}: {c.promise()}", *rests_on]),
         *titled("found", [f"{n_found:,} of {len(samples):,} rows are above the threshold"]),
     ]
 

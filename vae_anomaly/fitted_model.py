@@ -120,7 +120,7 @@ class FittedModel:
         return tuple(name for name in SCORES if name in self.calibrations)
 
     def using(self, score: str) -> Self:
-        """The same model, nothing copied, with this score in use.
+        """The same model, nothing copied, with this score in use; a threshold that one of them is given is of both.
 
         Raises
         ------
@@ -325,8 +325,6 @@ class FittedModel:
     ) -> Self:
         """Set another threshold for the score in use, without training; parameters are as for `VAEDetector.calibrate`.
 
-        Models that `using` made from this one get it too.
-
         Raises
         ------
         DataError
@@ -346,7 +344,9 @@ class FittedModel:
             raise DataError("y was given without X")
         labels = np.repeat([0, 1], [len(normal), len(anomalous)])
         options |= {} if rate is None else {"rate": rate}
-        self.calibrations[self.score] = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
+        result = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
+        is_own = normal is self.calibration_scores
+        self.calibrations[self.score] = result.resting_as(self.calibration) if is_own else result
         self.held_out_scores[self.score] = normal
         return self
 

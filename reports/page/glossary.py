@@ -89,7 +89,8 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     ),
     "held_out": (
         "held-out normals",
-        "Normal samples that nothing was fitted on. Thresholds and p-values are computed from them.",
+        "Normal samples that nothing was fitted on; of a table below 1,000 rows all of them, each left out of its own "
+        "score. Thresholds and p-values are computed from them.",
     ),
     "n_normal": ("normal samples", "Samples labelled normal."),
     "n_anomalous": ("anomalous samples", "Samples labelled anomalous."),

@@ -9,10 +9,11 @@ from scipy.stats import kstest
 
 from helpers import Make
 from vae_anomaly import VAEDetector
+from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.fitting.fit import FEW_ROWS, note_on
 from vae_anomaly.registry import PRIORS, SCORES
 
-LEFT_OUT = SCORES.where(leaves_out_own_row=True)
+NAMES = SCORES.where(leaves_out_own_row=True)
 
 
 def clusters(n: int, seed: int) -> np.ndarray:
@@ -25,19 +26,19 @@ def clusters(n: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def ranks() -> dict[str, np.ndarray]:
     """By score, the share of new rows that score lower than each training row, pooled over fits."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in (*LEFT_OUT, "training_scores_")}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*NAMES, "training_scores_")}
     for seed in range(6):
         X, new = clusters(150, seed), clusters(2_000, 100 + seed)
         detector = VAEDetector(epochs=15, random_state=seed).fit(X)
         model = detector.model_
-        scores = {name: (model.score_samples(X, name), model.score_samples(new, name)) for name in LEFT_OUT}
+        scores = {name: (model.score_samples(X, name), model.score_samples(new, name)) for name in NAMES}
         scores["training_scores_"] = detector.training_scores_, detector.score_samples(new)
         for name, (own, others) in scores.items():
             found[name].append(np.searchsorted(np.sort(others), own) / len(others))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-@pytest.mark.parametrize("name", [*LEFT_OUT, "training_scores_"])
+@pytest.mark.parametrize("name", [*NAMES, "training_scores_"])
 def test_training_rows_are_scored_as_new_ones(ranks: dict[str, np.ndarray], name: str) -> None:
     assert kstest(ranks[name], "uniform").pvalue > 0.001
     assert abs(ranks[name].mean() - 0.5) < 0.06
@@ -103,3 +104,14 @@ def test_what_a_contamination_expects_of_new_samples_rests_on_held_out_ones(make
     assert len(detector.calibration_scores_) == 10
     assert detector.calibration_.false_alarm_rate == flagged
     assert (detector.predict(make_images(100)) == -1).mean() == 0.1
+
+
+def test_what_rests_on_left_out_rows_says_so_until_others_set_the_threshold(make_table: Make) -> None:
+    detector = VAEDetector(epochs=1).fit(make_table(100))
+    assert detector.calibration_.basis == LEFT_OUT
+    assert detector.calibrate(rate=0.1).calibration_.basis == LEFT_OUT
+    assert detector.calibrate(rate=0.2).calibration_.basis == LEFT_OUT
+    new = make_table(60, seed=5)
+    assert detector.calibrate(new).calibration_.basis is None
+    assert detector.calibrate(rate=0.1).calibration_.basis is None
+    assert VAEDetector(epochs=1, prior="normal").fit(make_table(100)).calibration_.basis is None

@@ -6,9 +6,11 @@ Reading one and describing it needs no NumPy and no SciPy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vae_anomaly.registry import CALIBRATION_METHODS
+
+LEFT_OUT = "each row is left out of its own score, but not of the networks: rates are kept nearly, not exactly"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,12 @@ class Calibration:
     n_anomalous: int
     note: str | None
     basis: str | None = None
+
+    def resting_as(self, before: Calibration) -> Calibration:
+        """The same, saying of left-out scores what a calibration said that rested on the same normals."""
+        if before.basis is None or not before.basis.startswith(LEFT_OUT):
+            return self
+        return replace(self, basis=LEFT_OUT if self.basis is None else f"{LEFT_OUT}; {self.basis}")
 
     def threshold_interval(self, written: Callable[[float], str]) -> str:
         """The threshold's interval in words, with its numbers written by a function."""

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.methods import calibrate
+from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
@@ -134,10 +135,12 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
     if is_left_out and vae.prior.leaves_out_own_row:
-        model.held_out_scores |= {
-            name: model.score_samples(rows, name) for name in SCORES.where(leaves_out_own_row=True)
-        }
+        left_out = SCORES.where(leaves_out_own_row=True)
+        model.held_out_scores |= {name: model.score_samples(rows, name) for name in left_out}
+    else:
+        left_out = ()
     calibrate_scores(model, rows, parameters["contamination"])
+    model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
     return model
 
 

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from vae_anomaly.calibration.methods import calibrate
-from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.calibration.result import LEFT_OUT, Calibration
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.fit import DEFAULT_FALSE_ALARM_RATE, fit_model
@@ -191,7 +191,8 @@ def fit_once(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> OutOfFold:
     n_lower = np.searchsorted(np.sort(scores["anomaly_score"]), scores["anomaly_score"])
     scores["p_value"] = (n - n_lower) / n
     all_rows = {name: scores[name] for name in ("anomaly_score", "reconstruction", "kl")}
-    return OutOfFold.decided([model], np.zeros(n, dtype=int), scores, contamination, all_rows)
+    found = OutOfFold.decided([model], np.zeros(n, dtype=int), scores, contamination, all_rows)
+    return replace(found, calibration=replace(found.calibration, basis=LEFT_OUT))
 
 
 def scored(model: FittedModel, rows: Rows, own: np.ndarray) -> dict[str, np.ndarray]:
