@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda number, frame: None)
+
+
+@pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Give each test the same draws in every run, whatever ran before it."""
+    if torch := sys.modules.get("torch"):  # many modules of tests never import it
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
