@@ -17,6 +17,7 @@ os.environ["SCIPY_ARRAY_API"] = "1"  # read once, when SciPy is imported; one of
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from helpers import Make, images, table
 from vae_anomaly import registry
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from vae_anomaly.storage.rows import Rows
 
 
+settings.register_profile("default", deadline=None)  # no test fails for being slow
+settings.load_profile("default")
 GPU = os.environ.get("VAE_ANOMALY_TEST_DEVICE", "cuda")  # what tests under -m gpu run on
 
 

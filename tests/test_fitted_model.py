@@ -92,7 +92,7 @@ def test_numbers_of_any_type_are_taken_alike(table_detector: VAEDetector, make_t
     assert both(table_detector, np.asfortranarray(X))[0] == ours
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     X=hnp.arrays(
         st.sampled_from([np.float64, np.float32, np.uint8, np.int16]),
@@ -106,7 +106,7 @@ def test_any_rows_are_taken_or_refused_alike(table_detector: VAEDetector, X: np.
     assert ours == theirs
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(names=st.permutations(NAMES) | st.lists(st.sampled_from("abcdefghijklmnop"), min_size=1, unique=True))
 @example(names=list(NAMES))
 @example(names=list("ghijklabcdef"))

@@ -61,7 +61,7 @@ def test_broken_input_gives_a_result_or_one_clear_error(name: str) -> None:
     )
 
     @given(broken(seeds))
-    @settings(max_examples=40 if slow else 150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=40 if slow else 150, derandomize=True, database=None)
     def check(data: bytes) -> None:
         targets.run_one(name, data)
 

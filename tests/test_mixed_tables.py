@@ -192,7 +192,7 @@ def test_a_frame_has_the_precision_of_its_array(dtype: str) -> None:
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_rows_are_scored_on_their_own(fitted: VAEDetector, seed: int) -> None:
     rng = np.random.default_rng(seed)
     together = fitted.score_samples(FRAME)
@@ -206,7 +206,7 @@ def test_rows_are_scored_on_their_own(fitted: VAEDetector, seed: int) -> None:
 
 
 @given(order=st.permutations(list(FRAME.columns)))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_the_order_of_columns_changes_explanations_order_alone(fitted: VAEDetector, order: list[str]) -> None:
     shuffled = FRAME[order]
     scores, known = fitted.score_samples(FRAME), fitted.explain(FRAME)

@@ -57,7 +57,7 @@ def check_laws(table: pd.DataFrame | np.ndarray, kind: str, n: int, seed: int) -
     assert types[0] == types[1]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.data())
 def test_so_many_rows_change_and_only_the_named_cells(data: st.DataObject) -> None:
     dtype = np.dtype(data.draw(st.sampled_from(DTYPES)))

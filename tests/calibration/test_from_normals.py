@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_anomaly.calibration import conformal
@@ -47,7 +47,6 @@ def test_conditional_conformal_holds_for_nearly_every_calibration_set(n: int, ra
     rate=st.sampled_from([0.05, 0.1, 0.25, 1 / 3]),
     delta=st.sampled_from([None, 0.1, 0.4]),
 )
-@settings(deadline=None)
 def test_the_conformal_threshold_is_where_p_values_reach_the_rate(
     calibration: list[int], rate: float, delta: float | None
 ) -> None:

@@ -231,7 +231,7 @@ words = st.text(st.characters(codec="latin-1", categories=["L"]), min_size=1, ma
     decimal=st.sampled_from(".,"),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_in_any_dialect_comes_back(
     tmp_path: Path, rows: list[tuple[float | None, str]], sep: str, decimal: str, encoding: str
 ) -> None:

@@ -57,7 +57,7 @@ def test_every_format_gives_the_same_rows_whole_and_in_chunks(files: dict[str, P
 
 
 @given(X=hnp.arrays(np.float64, (4, 2), elements=st.floats(allow_nan=False, allow_infinity=False)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_csv_keeps_every_bit(tmp_path_factory: pytest.TempPathFactory, X: np.ndarray) -> None:
     path = tmp_path_factory.getbasetemp() / "bits.csv"
     pd.DataFrame(X, columns=["a", "b"]).to_csv(path, index=False)

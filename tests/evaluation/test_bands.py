@@ -24,7 +24,7 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.round(scores, draw(st.sampled_from([0, 8]))), (np.arange(n + m) < m).astype(int)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scored())
 def test_a_roc_band_holds_its_curve_and_never_falls(data: tuple[np.ndarray, np.ndarray]) -> None:
     band = roc_band(*data)
@@ -38,7 +38,7 @@ def test_a_roc_band_holds_its_curve_and_never_falls(data: tuple[np.ndarray, np.n
     assert band.high.max() <= 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scored())
 def test_a_precision_band_holds_its_curve_at_each_anomaly(data: tuple[np.ndarray, np.ndarray]) -> None:
     band = precision_recall_band(*data)

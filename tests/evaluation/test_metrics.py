@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score, roc_curve
 
@@ -17,7 +17,6 @@ Pair = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=2, max_size=60))
-@settings(deadline=None)
 def test_areas_are_scikit_learns_with_ties(drawn: list[tuple[int, bool]]) -> None:
     scores = np.array([score for score, _ in drawn], dtype=float)
     labels = np.array([int(label) for _, label in drawn])

@@ -18,7 +18,7 @@ from vae_anomaly.storage.rows import RowsInMemory, RowsOnDisk
 CPU = torch.device("cpu")
 
 SMALL = {"n": st.integers(1, 60), "chunk": st.integers(1, 9), "window": st.integers(1, 5), "size": st.integers(1, 70)}
-PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PATCHED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def numbered(n: int) -> RowsOnDisk:

@@ -106,7 +106,7 @@ def cut(n: int, owner: Any = Run, name: str = "step", *, after: bool = False) ->
     dtype=st.sampled_from([torch.float64, torch.float32]),
     stored=st.booleans(),
 )
-@settings(max_examples=16, deadline=None)
+@settings(max_examples=16)
 def test_a_run_killed_anywhere_and_resumed_is_the_same_to_the_bit(
     kills: list[tuple[int, str, bool]], every: int, dtype: torch.dtype, stored: bool
 ) -> None:
@@ -173,7 +173,7 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @given(position=st.integers(0, 10**9), flip=st.integers(0, 255))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_damaged_newest_gives_way_to_the_one_before(halfway: tuple[Path, Path], position: int, flip: int) -> None:
     newest, before = halfway
     blob = bytearray(newest.read_bytes())

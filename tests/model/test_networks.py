@@ -24,7 +24,7 @@ from vae_anomaly.registry import ARCHITECTURES
     latent=st.integers(1, 5),
     n_layers=st.integers(1, 3),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_conv_takes_and_gives_any_image_size(
     height: int, width: int, channels: int, latent: int, n_layers: int
 ) -> None:

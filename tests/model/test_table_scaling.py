@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_anomaly.columns import CYCLES, Column, Columns
@@ -28,7 +28,6 @@ VALUES = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)
 
 
 @given(ends=ENDS, values=VALUES)
-@settings(deadline=None)
 def test_drawing_in_rises_and_has_an_inverse(ends: tuple[float, float, float, float], values: list[float]) -> None:
     scaling, raw = tail_scaling(*ends), torch.tensor(sorted(values), dtype=torch.float64)[:, None]
     scaled = scaling(raw)
@@ -39,7 +38,6 @@ def test_drawing_in_rises_and_has_an_inverse(ends: tuple[float, float, float, fl
 
 
 @given(ends=ENDS, value=st.floats(-1e4, 1e4))
-@settings(deadline=None)
 def test_the_spread_is_that_of_the_inverse_near_its_mean(ends: tuple[float, float, float, float], value: float) -> None:
     scaling = tail_scaling(*ends)
     mean = scaling(torch.tensor([[value]], dtype=torch.float64))

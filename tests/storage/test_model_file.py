@@ -105,7 +105,7 @@ def test_configuration_is_readable_without_the_tensors(saved: Path) -> None:
 
 @given(position=st.integers(0, 10**9), flip=st.integers(1, 255))
 @example(position=300, flip=1)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_altered_byte_is_noticed(saved: Path, tmp_path_factory: pytest.TempPathFactory, position: int, flip: int):
     blob = bytearray(saved.read_bytes())
     blob[position % len(blob)] ^= flip
@@ -116,7 +116,7 @@ def test_any_altered_byte_is_noticed(saved: Path, tmp_path_factory: pytest.TempP
 
 
 @given(length=st.integers(0, 10**9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_truncation_is_noticed(saved: Path, tmp_path_factory: pytest.TempPathFactory, length: int) -> None:
     blob = saved.read_bytes()
     path = tmp_path_factory.getbasetemp() / "short.vae"

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from vae_anomaly.storage import rows as module
 from vae_anomaly.storage.rows import TYPES, Rows, RowsInMemory, RowsOnDisk, fingerprint
 
-PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PATCHED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6)
 ARRAYS = st.sampled_from(TYPES).flatmap(
     lambda dtype: hnp.arrays(

@@ -19,7 +19,7 @@ from vae_anomaly.storage import spool as spooling
 from vae_anomaly.storage.rows import TYPES
 from vae_anomaly.storage.spool import open_rows, spool
 
-PATCHED = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PATCHED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6)
 ARRAYS = st.sampled_from(TYPES).flatmap(
     lambda dtype: hnp.arrays(

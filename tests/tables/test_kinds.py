@@ -124,7 +124,7 @@ CELLS = st.one_of(
 
 
 @given(values=CELLS, pieces=st.integers(1, 5), missing=st.sampled_from(["ignore", "category"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_pieces_are_the_whole_and_scoring_reads_what_the_fit_read(values: list[Any], pieces: int, missing: str) -> None:
     frame = pd.DataFrame({"it": pd.Series(values, dtype=object)})
     columns, codes = found(frame, missing=missing)

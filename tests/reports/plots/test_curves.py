@@ -67,7 +67,7 @@ def test_curves_of_one_normal_and_one_anomaly(scores: np.ndarray) -> None:
         assert reports.to_svg(figure)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(600, 3000), st.integers(0, 99), st.sampled_from([0.0, 1.0, 4.0]), st.booleans())
 def test_no_point_of_a_curve_lies_off_the_simplified_one(n: int, seed: int, distance: float, precision: bool) -> None:
     rng = np.random.default_rng(seed)

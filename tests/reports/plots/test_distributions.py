@@ -13,7 +13,7 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bands import p_value_band
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50),
     st.lists(st.floats(-1e9, 1e9), max_size=50),

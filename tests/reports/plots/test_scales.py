@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vae_anomaly.reports.plots.scales import scale_of
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-1e7, 1e7), min_size=1, max_size=30), st.lists(st.floats(-1e9, 1e9), max_size=30))
 def test_a_scale_has_an_inverse_and_keeps_order(normal: list[float], others: list[float]) -> None:
     scale = scale_of(np.array(normal), [np.array(others)])
