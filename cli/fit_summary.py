@@ -8,6 +8,7 @@ from vae_anomaly.cli.column_text import column_lines
 from vae_anomaly.cli.evaluate import describe_evaluation
 from vae_anomaly.cli.text import comma_separated, describe_calibration, terminal_text, titled
 from vae_anomaly.history import best_epoch, validation_elbo
+from vae_anomaly.registry import LIKELIHOODS
 
 if TYPE_CHECKING:
     from vae_anomaly.detector import VAEDetector
@@ -62,7 +63,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     lines = [
         *titled("data", data_lines(summary["data"], summary["model"])),
         *titled("columns", column_lines(summary["columns"])),
-        *titled("model", [model_line(summary["model"])]),
+        *titled("model", model_lines(summary["model"])),
         *titled("training", training_lines(summary["model"])),
         *titled("threshold", describe_calibration(summary["threshold"])),
     ]
@@ -99,11 +100,14 @@ def division_lines(model: dict[str, Any]) -> list[str]:
     return lines
 
 
-def model_line(model: dict[str, Any]) -> str:
-    return (
+def model_lines(model: dict[str, Any]) -> list[str]:
+    lines = [
         f"{model['architecture']}, {model['likelihood']} likelihood, {model['prior']} prior, "
         f"{model['latent_dim']} latents, {model['n_parameters']:,} weights"
-    )
+    ]
+    if not LIKELIHOODS.entry(model["likelihood"]).facts.get("normalised", True):
+        lines.append("scores are energies in nats, to be compared within this model; log_density bounds log p(x)")
+    return lines
 
 
 def training_lines(model: dict[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ HARD: dict[str, Callable[[], np.ndarray]] = {
 
 
 def check_all_scores(X: np.ndarray, **parameters: Any) -> None:
-    """Fit, and score what was seen and what is far from it by all twelve scores."""
+    """Fit, and score what was seen and what is far from it by all scores."""
     detector = VAEDetector(epochs=1, **parameters).fit(X)
     seen_and_far = np.concatenate([X, 0 * X[:1], -X[:1], X[-1:] + np.asarray(1, X.dtype)])
     for name in SCORES:

@@ -35,7 +35,7 @@ class VAEDetector(
     """Anomaly detection by a variational autoencoder trained on normal samples.
 
     Samples are rows ``(N, D)`` or images ``(N, H, W)`` / ``(N, H, W, C)``. Scores follow scikit-learn: higher is more
-    normal. By default they are the ELBO in nats, a lower bound on the log-density of the scaled sample.
+    normal. By default the ELBO, in nats: for tables a lower bound on the log-density, for images an energy.
 
     Parameters
     ----------

@@ -6,12 +6,14 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     "anomaly_score": (
         "anomaly score",
         "How anomalous a sample is: higher is more anomalous. With the score elbo it is the KL term minus the "
-        "reconstruction term, the negative of a lower bound on the sample's log-density, in nats.",
+        "reconstruction term, in nats. Under a likelihood that is a density, that is the negative of a lower bound on "
+        "the sample's log-density. That of images, correlated_gaussian, is none: its score is an energy, which can be "
+        "compared within one model and nowhere else.",
     ),
     "reconstruction": (
         "reconstruction term",
-        "Expected log-density of the sample given its latent code, in nats. It is low if the model cannot reconstruct "
-        "the sample. Higher is more normal.",
+        "Expected log-density of the sample given its latent code, in nats, or the negative of an energy. It is low if "
+        "the model cannot reconstruct the sample. Higher is more normal.",
     ),
     "kl": (
         "KL term",

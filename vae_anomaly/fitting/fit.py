@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -136,7 +136,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     score_held_out(model, parts.calibration)
     if is_left_out and vae.prior.leaves_out_own_row:
         left_out = SCORES.where(leaves_out_own_row=True)
-        model.held_out_scores |= {name: model.score_samples(rows, name) for name in left_out}
+        model.held_out_scores |= scores_of(model, rows, left_out)
     else:
         left_out = ()
     calibrate_scores(model, rows, parameters["contamination"])
@@ -282,8 +282,17 @@ def score_held_out(model: FittedModel, calibration: Rows) -> None:
     """Fill ``model.held_out_scores``: each score of the calibration rows, slow ones of at most 1,000 of them."""
     some = calibration[:: math.ceil(len(calibration) / MAX_ROWS_FOR_SLOW_SCORES)]
     slow = SCORES.where(slow=True)
-    for name in SCORES:
-        model.held_out_scores[name] = model.score_samples(some if name in slow else calibration, name)
+    model.held_out_scores |= scores_of(model, calibration, [name for name in SCORES if name not in slow])
+    model.held_out_scores |= scores_of(model, some, slow)
+
+
+def scores_of(model: FittedModel, rows: np.ndarray | Rows, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Each of these scores of the rows, ``(N,)``, what is the same for this model computed once."""
+    scores: dict[str, np.ndarray] = {}
+    for name in names:
+        same = "elbo" if name == "log_density" and model.vae.likelihood.normalised else name
+        scores[name] = scores[same].copy() if same in scores else model.score_samples(rows, same)
+    return scores
 
 
 def note_on(held_out: np.ndarray, rate: float) -> str | None:
@@ -310,13 +319,14 @@ def calibrate_scores(model: FittedModel, rows: Rows, contamination: str | float)
 
     What to expect of new normals comes from the held-out scores in any case.
     """
+    own_scores = {} if isinstance(contamination, str) else scores_of(model, rows, model.held_out_scores)
     for name, held_out in model.held_out_scores.items():
         if isinstance(contamination, str):
             rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
             calibration = calibrate("conformal", -held_out, rate=rate)
             model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
         else:
-            calibration = calibrate("contamination", -model.score_samples(rows, name), rate=float(contamination))
+            calibration = calibrate("contamination", -own_scores[name], rate=float(contamination))
             n_flagged = int((-held_out > calibration.threshold).sum())  # of rows that nothing was fitted on
             rate, low, high = clopper_pearson(n_flagged, len(held_out))
             model.calibrations[name] = replace(

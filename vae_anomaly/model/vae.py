@@ -12,6 +12,7 @@ Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -60,6 +61,13 @@ class VAE(nn.Module):
         self.scaling = scaling
         self.prior: Prior = StandardNormal()
         self.register_module("normals", None)
+
+    def with_likelihood(self, likelihood: Likelihood) -> VAE:
+        """The same modules, nothing copied, with another likelihood of the decoder's output."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.likelihood = likelihood
+        return other
 
     def encode(self, x: Tensor) -> Posterior:
         """Posterior of each row; fields ``(N, latent_dim)``. Gaps count as the normals' mean."""

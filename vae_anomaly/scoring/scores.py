@@ -31,7 +31,7 @@ Score: TypeAlias = Callable[[VAE, Tensor, Tensor], Tensor]
 
 @SCORES.register("elbo", leaves_out_own_row=True)
 def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """Reconstruction term minus KL term: a lower bound on log p(x).
+    """Reconstruction term minus KL term: a lower bound on log p(x), if the likelihood is normalised.
 
     Subtracted in double precision, so that it equals the difference of the two terms as a model reports them.
 
@@ -41,6 +41,16 @@ def elbo(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """
     reconstruction, kl = elbo_terms(vae, x, noise)
     return reconstruction.double() - kl.double()
+
+
+@SCORES.register("log_density", leaves_out_own_row=True)
+def log_density(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    """A lower bound on log p(x) under any likelihood: the ELBO of one that integrates to one.
+
+    It is ``elbo`` if the model's likelihood is normalised. If not, ``elbo`` is the negative of an energy, and this is
+    the ELBO with the density that comes nearest to it.
+    """
+    return elbo(vae.with_likelihood(vae.likelihood.as_density()), x, noise)
 
 
 @SCORES.register("reconstruction", leaves_out_own_row=True)

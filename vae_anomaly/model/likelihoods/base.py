@@ -2,9 +2,9 @@ r"""The contract of a likelihood :math:`p(x|z)`: one object, used by training an
 
 A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters. Its laws, in nats:
 
-1. :math:`\int \exp(\mathtt{log\_prob}) \, dx = 1` over its support. Three exceptions say so in their docstrings: the
-   article's squared error has no constant, `Bernoulli` is a mass on {0, 1}, and `CorrelatedGaussian` is the density of
-   the scaled image.
+1. :math:`\int \exp(\mathtt{log\_prob}) \, dx = 1` over its support, unless it is registered with ``normalised=False``.
+   Then ``-log_prob`` is an *energy* in nats: energies of one model can be compared, and the ELBO made of them bounds no
+   log p(x). ``as_density`` gives a likelihood that does integrate to one.
 2. ``bind(x)(decoded)`` is ``log_prob(x, decoded)``.
 3. The rows of ``log_prob_of_features`` sum to ``log_prob``. What belongs to no single feature, such as a determinant,
    is spread evenly over all of them.
@@ -17,6 +17,7 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
 What has to be known before torch is imported is in its entry in the registry, and nowhere else:
 
 - ``support``: the closed interval that the data must lie in, if it is not the real line;
+- ``normalised=False``: it is an energy, as law 1 says;
 - ``gaussian``: its log-density falls with a squared distance, and it has the two methods that average over many decoded
   means at once, which exemplars as a prior need;
 - ``needs_images``: it is for images only;
@@ -62,8 +63,17 @@ class Likelihood(nn.Module):
         support: tuple[float, float] | None = LIKELIHOODS.entry(LIKELIHOODS.name_of(type(self))).facts.get("support")
         return support
 
+    @property
+    def normalised(self) -> bool:
+        """Whether the exponential of ``log_prob`` integrates to one, as the registry has it."""
+        return bool(LIKELIHOODS.entry(LIKELIHOODS.name_of(type(self))).facts.get("normalised", True))
+
+    def as_density(self) -> Likelihood:
+        """A likelihood for the same decoder's output that integrates to one: itself, if it is normalised."""
+        return self
+
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        """Log-density of each row, ``(N,)``, in nats."""
+        """Log-density of each row, ``(N,)``, in nats; a negative energy, if the likelihood is not normalised."""
         return self.log_prob_of_features(x, decoded).sum(dim=-1)
 
     def bind(self, x: Tensor) -> Callable[[Tensor], Tensor]:

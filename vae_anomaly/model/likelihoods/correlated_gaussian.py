@@ -2,7 +2,7 @@ r"""Noise of images: correlated over about a pixel, its variance growing with th
 
 .. math::
 
-    x \mid z \sim N(\hat x, \; v \, s(x) \, (K^T K)^{-1})
+    -\log p(x|z) = \tfrac12 \lVert K (x - \hat x) \rVert^2 / (v \, s(x)) + c
 
 - K smooths along both axes (`smoothing`). A residual of alternating sign, such as that of an edge displaced by a
   fraction of a pixel, is likelier than one of the same size and a single sign.
@@ -12,11 +12,14 @@ r"""Noise of images: correlated over about a pixel, its variance growing with th
   hold only :math:`\nu` independent observations (`degrees_of_freedom`); this weighs the reconstruction term against
   the KL term as if there were :math:`\nu` pixels.
 
-``log_prob`` is the log-density of the scaled image :math:`x / \sqrt{s(x)}` for given s. So a faint image gains
+This is an energy: the signal is that of the image itself, and no determinant pays for it. So a faint image gains
 nothing from the small volume of its noise, which is what makes plain likelihoods prefer empty images to normal ones.
+``as_density`` is the `Gaussian` of training, whose ELBO ranks worse (ROC-AUC 0.982 for 0.995 on the digits 0, 1, 2 of
+MNIST, 0.905 for 0.994 on 8), as does :math:`N(\hat x, v \, s(\hat x) \, (K^T K)^{-1})` with the signal of the decoded
+image and its determinant (0.993, 0.956).
 
 No density of residuals penalises an image for being too smooth: there is less to explain. So the sharpness of `signal`
-has a normal density of its own, :math:`N(m, \tau^2)`. It finds blurred images and images of pure noise, and costs a
+has an energy of its own, that of :math:`N(m, \tau^2)`. It finds blurred images and images of pure noise, and costs a
 normal one half a nat on average.
 
 All of these are fitted after training, to held-out rows. Training maximises the plain `Gaussian`, with which the
@@ -44,9 +47,9 @@ FLOOR_SHARE = 0.05  # of what normals have on average
 SMALLEST_SHARPNESS_STD = 0.05
 
 
-@LIKELIHOODS.register("correlated_gaussian", gaussian=True, needs_images=True)
+@LIKELIHOODS.register("correlated_gaussian", gaussian=True, needs_images=True, normalised=False)
 class CorrelatedGaussian(Gaussian):
-    """Normal noise for images, correlated over about a pixel, its variance growing with the image's signal.
+    """Noise of images, correlated over about a pixel, its variance growing with the image's signal; no density.
 
     Parameters
     ----------
@@ -85,6 +88,9 @@ class CorrelatedGaussian(Gaussian):
     def shared_variance(self) -> Tensor | None:
         return None
 
+    def as_density(self) -> Gaussian:
+        return Gaussian.of_variance(self.variance)
+
     def training_log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         return super().log_prob(x, decoded)
 
@@ -111,7 +117,7 @@ class CorrelatedGaussian(Gaussian):
         return self.smoothing(residual)
 
     def scale_and_constant(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What divides the squared norm of each row's smoothed residual, and the rest of its log-density.
+        """What divides the squared norm of each row's smoothed residual, and the rest of its negative energy.
 
         ``(N,)`` float64 each, and so is what is computed with them.
         """

@@ -41,6 +41,13 @@ class Gaussian(Likelihood):
         self.register_buffer("variance", torch.ones(()))
         self.variance: Tensor
 
+    @classmethod
+    def of_variance(cls, variance: Tensor) -> Self:
+        """White noise of this variance ``()``."""
+        likelihood = cls()
+        likelihood.variance = variance
+        return likelihood
+
     @property
     def shared_variance(self) -> Tensor | None:
         return self.variance
@@ -81,9 +88,7 @@ class Gaussian(Likelihood):
     def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
         if self.shared_variance is None:
             return super().widened(decoded, spread)
-        wide = type(self)().to(decoded)
-        wide.variance = self.variance * spread
-        return wide, decoded
+        return self.of_variance(self.variance * spread), decoded
 
     def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
         squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # takes few passes, backward too
