@@ -38,7 +38,9 @@ def describe_calibration(calibration: dict[str, Any]) -> list[str]:
         f"anomaly score above {c['threshold']:.2f} ({found.threshold_interval('{:.2f}'.format)})",
         f"{c['method']}: {found.promise()}",
         "expect "
-        + rate_text("false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], c["n_normal"]),
+        + rate_text(
+            "false alarms", c["false_alarm_rate"], c["false_alarm_low"], c["false_alarm_high"], found.n_counted
+        ),
     ]
     if c["detection_rate"] is not None:
         detected = rate_text(

@@ -111,7 +111,7 @@ def reliability(report: Report) -> list[Finding]:
             if is_surprising(check.p_value)
             else Finding("good", f"The normals here score like the held-out ones {like}.", ("p_value_check",))
         )
-    n = report.calibration.n_normal
+    n = report.calibration.n_counted
     if n < FEW:
         found.append(
             Finding(

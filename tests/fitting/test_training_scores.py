@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from scipy.stats import kstest
 from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.result import LEFT_OUT
+from vae_anomaly.cli.text import describe_calibration
 from vae_anomaly.fitting.fit import FEW_ROWS, note_on
 from vae_anomaly.registry import PRIORS, SCORES
 
@@ -98,12 +101,18 @@ def test_a_fit_notes_too_few_rows_and_rows_far_off(make_images: Make, make_table
     assert note_on(np.arange(19.0), 0.05) is None
 
 
-def test_what_a_contamination_expects_of_new_samples_rests_on_held_out_ones(make_images: Make) -> None:
-    detector = VAEDetector(epochs=20, contamination=0.1).fit(make_images(100))  # images, which their networks know
-    flagged = (detector.calibration_scores_ < detector.offset_).mean()
-    assert len(detector.calibration_scores_) == 10
-    assert detector.calibration_.false_alarm_rate == flagged
-    assert (detector.predict(make_images(100)) == -1).mean() == 0.1
+@pytest.mark.parametrize("kind", ["images", "table"])  # images are known to their networks, rows left out of scores
+def test_what_a_contamination_expects_of_new_samples_rests_on_unseen_ones(
+    kind: str, make_images: Make, make_table: Make
+) -> None:
+    X = (make_images if kind == "images" else make_table)(100)
+    detector = VAEDetector(epochs=20, contamination=0.1).fit(X)
+    calibration, unseen = detector.calibration_, detector.calibration_scores_
+    assert calibration.n_unseen == calibration.n_counted == len(unseen) == 10
+    assert calibration.basis is None
+    assert calibration.false_alarm_rate == (unseen < detector.offset_).mean()
+    assert "from 10 samples" in describe_calibration(asdict(calibration))[2]
+    assert (detector.predict(X) == -1).mean() == 0.1
 
 
 def test_what_rests_on_left_out_rows_says_so_until_others_set_the_threshold(make_table: Make) -> None:

@@ -38,6 +38,8 @@ class Calibration:
         A warning, or None.
     basis
         How the rates were found, or what they rest on, where that is not a count of samples that chose nothing.
+    n_unseen
+        Normals that the false alarms were counted among, where the threshold was set by others.
     """
 
     method: str
@@ -56,6 +58,12 @@ class Calibration:
     n_anomalous: int
     note: str | None
     basis: str | None = None
+    n_unseen: int | None = None
+
+    @property
+    def n_counted(self) -> int:
+        """Normals that the false alarms to expect were counted among."""
+        return self.n_normal if self.n_unseen is None else self.n_unseen
 
     def resting_as(self, before: Calibration) -> Calibration:
         """The same, saying of left-out scores what a calibration said that rested on the same normals."""

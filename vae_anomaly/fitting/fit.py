@@ -134,12 +134,12 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
-    if is_left_out and vae.prior.leaves_out_own_row:
-        left_out = SCORES.where(leaves_out_own_row=True)
-        model.held_out_scores |= scores_of(model, rows, left_out)
-    else:
-        left_out = ()
-    calibrate_scores(model, rows, parameters["contamination"])
+    if parameters["contamination"] != "auto":
+        contaminate_scores(model, rows, float(parameters["contamination"]))
+        return model
+    left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and vae.prior.leaves_out_own_row else ()
+    model.held_out_scores |= scores_of(model, rows, left_out)
+    calibrate_scores(model)
     model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
     return model
 
@@ -314,21 +314,23 @@ def note_on(held_out: np.ndarray, rate: float) -> str | None:
     )
 
 
-def calibrate_scores(model: FittedModel, rows: Rows, contamination: str | float) -> None:
-    """Fill ``model.calibrations`` from the held-out scores, or for a contamination from those of all ``rows``.
-
-    What to expect of new normals comes from the held-out scores in any case.
-    """
-    own_scores = {} if isinstance(contamination, str) else scores_of(model, rows, model.held_out_scores)
+def calibrate_scores(model: FittedModel) -> None:
+    """Fill ``model.calibrations`` from the held-out scores."""
     for name, held_out in model.held_out_scores.items():
-        if isinstance(contamination, str):
-            rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
-            calibration = calibrate("conformal", -held_out, rate=rate)
-            model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
-        else:
-            calibration = calibrate("contamination", -own_scores[name], rate=float(contamination))
-            n_flagged = int((-held_out > calibration.threshold).sum())  # of rows that nothing was fitted on
-            rate, low, high = clopper_pearson(n_flagged, len(held_out))
-            model.calibrations[name] = replace(
-                calibration, false_alarm_rate=rate, false_alarm_low=low, false_alarm_high=high
-            )
+        rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
+        calibration = calibrate("conformal", -held_out, rate=rate)
+        model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
+
+
+def contaminate_scores(model: FittedModel, rows: Rows, contamination: float) -> None:
+    """Fill ``model.calibrations`` from the scores of all ``rows``, a share of which is to be flagged.
+
+    What to expect of new normals comes from the held-out scores.
+    """
+    for name, scores in scores_of(model, rows, model.held_out_scores).items():
+        calibration, held_out = calibrate("contamination", -scores, rate=contamination), model.held_out_scores[name]
+        n_flagged = int((-held_out > calibration.threshold).sum())
+        rate, low, high = clopper_pearson(n_flagged, len(held_out))
+        model.calibrations[name] = replace(
+            calibration, false_alarm_rate=rate, false_alarm_low=low, false_alarm_high=high, n_unseen=len(held_out)
+        )

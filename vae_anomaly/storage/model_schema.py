@@ -55,6 +55,7 @@ CALIBRATION: dict[str, Constraint] = {
     "n_anomalous": COUNT,
     "note": Optional(Text()),
     "basis": Optional(Text()),
+    "n_unseen": Optional(Integer()),
 }
 """The fields of `vae_anomaly.calibration.result.Calibration`."""
 
@@ -88,7 +89,7 @@ def check_calibrations(calibrations: Any) -> None:
         raise ValueError("its calibrations are not an object")
     for score, fields in calibrations.items():
         # earlier versions did not say what the rates rest on
-        known = {"basis": None} | fields if isinstance(fields, dict) else fields
+        known = {"basis": None, "n_unseen": None} | fields if isinstance(fields, dict) else fields
         check_fields(known, CALIBRATION, f"calibration of {score[:100]}")
         if len({fields[name] is None for name in DETECTION}) > 1:
             raise ValueError(f"its calibration of {score[:100]}: {', '.join(DETECTION)} must all be None, or none")
