@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -16,6 +16,17 @@ from vae_anomaly.cli.score_table import DEPENDENCE, Source, Together, score_to_t
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.engines import ENGINES
 from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
+
+
+class Deciding(NamedTuple):
+    """What is said of how samples are decided, as the options of that name."""
+
+    fdr: float | None
+    dependence: str | None
+    stream: bool
+    adaptive: float | None
+    state: Path | None
+    resume: bool
 
 
 @click.command()
@@ -39,6 +50,22 @@ from vae_anomaly.storage.outputs import STANDARD_OUTPUT, Output
     type=click.Choice(DEPENDENCE),
     help="What --fdr may rest on: samples independent of each other, so that p-values depend positively, or nothing, "
     f"as samples of one machine or patient need it, by e-values.  [default: {DEPENDENCE[0]}]",
+)
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Decide each sample by those before it alone: with --fdr, which then holds after every sample, or --adaptive.",
+)
+@click.option(
+    "--adaptive",
+    type=click_types.share,
+    help="With --stream: flag this share of all samples in the long run, on any sequence, by a threshold that follows "
+    "drift.",
+)
+@click.option(
+    "--state",
+    type=click_types.file_path,
+    help="With --stream: file of what is known of the stream so far, to go on from and to leave behind.",
 )
 @click.option(
     "--resume",
@@ -72,6 +99,9 @@ def score(
     id_columns: tuple[str, ...],
     fdr: float | None,
     dependence: str | None,
+    stream: bool,
+    adaptive: float | None,
+    state: Path | None,
     resume: bool,
     fail_on_anomaly: bool,
     score_name: str | None,
@@ -87,6 +117,10 @@ def score(
     table has categories, dates or gaps, missing counts the gaps of the row. Memory does not grow with the size of the
     file, except by 8 bytes a row with --fdr, and for .npz, which is read whole.
 
+    With --stream there is level too, what the row's p_value must not exceed for it to be flagged; with --adaptive it is
+    recent_p_value, the rank among the latest rows, that must not. DATA are the rows that came after those that STATE
+    counts; a run that was interrupted goes on by the same command.
+
     With --engine, DATA is a .npy, .parquet or .zarr file, a folder of such, or a URL, and OUTPUT a folder of parts. The
     same command again scores the parts that are missing.
     """
@@ -95,10 +129,9 @@ def score(
             "--engine reads files that say themselves how: leave out --sep, --decimal, --encoding, --header, "
             "--skip-rows and --missing-columns"
         )
-    check_usage(data, output, fdr, engine_options, resume=resume)
-    if dependence is not None and fdr is None:
-        raise click.UsageError("--dependence goes with --fdr")
-    check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], resume=resume))
+    deciding = Deciding(fdr, dependence, stream, adaptive, state, resume)
+    check_usage(data, output, deciding, engine_options)
+    check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], deciding))
     if engine_options["engine"] is not None:
         assert output is not None
         n_flagged = score_shards(data, model, output, label_column, id_columns, score_name, device, **engine_options)
@@ -106,7 +139,11 @@ def score(
         assert isinstance(data, Path)
         fitted = options.load_model(model, device, score_name)
         source = Source(data, label_column, reading_for(fitted, reading), id_columns)
-        if resume and output is not None:
+        if stream:
+            from vae_anomaly.cli.score_stream import Wanted, score_stream
+
+            n_flagged = score_stream(fitted, source, output or sys.stdout, Wanted(fdr, adaptive), state)
+        elif resume and output is not None:
             n_flagged = score_to_table_resumably(fitted, source, output)
         else:
             together = None if fdr is None else Together(fdr, dependence or DEPENDENCE[0])
@@ -115,7 +152,7 @@ def score(
         ctx.exit(options.ALARM_EXIT_CODE)
 
 
-def outputs_of(output: Path | None, engine: str | None, *, resume: bool) -> list[Output]:
+def outputs_of(output: Path | None, engine: str | None, deciding: Deciding) -> list[Output]:
     """What is written: a table, a folder of parts, or a table that is kept beside its progress."""
     if output is None:
         return [Output("standard output", STANDARD_OUTPUT)]
@@ -123,18 +160,25 @@ def outputs_of(output: Path | None, engine: str | None, *, resume: bool) -> list
         return [Output("--output", output, entries="*")]
     from vae_anomaly.storage.resumable_table import companions
 
-    kept = companions(output) if resume else ()
-    return [Output("--output", output), *(Output("--resume's", path) for path in kept)]
+    table = Output("--output", output)
+    if deciding.state is not None:
+        from vae_anomaly.storage.stream_table import lock_at
+
+        kept, lock = companions(output)[0], lock_at(deciding.state)
+        return [table, Output("--state", deciding.state), Output("--state's", kept), Output("--state's", lock)]
+    return [table, *(Output("--resume's", path) for path in (companions(output) if deciding.resume else ()))]
 
 
-def check_usage(
-    data: Path | str, output: Path | None, fdr: float | None, engine_options: dict[str, Any], *, resume: bool
-) -> None:
+def check_usage(data: Path | str, output: Path | None, deciding: Deciding, engine_options: dict[str, Any]) -> None:
     """Refuse options that do not go together."""
     is_stdin = data == Path("-")
+    if deciding.dependence is not None and deciding.fdr is None:
+        raise click.UsageError("--dependence goes with --fdr")
     if engine_options["engine"] is not None:
-        if fdr is not None or resume or output is None or is_stdin:
-            raise click.UsageError("--engine needs --output and a file, folder or URL, and takes no --fdr or --resume")
+        if any((deciding.fdr, deciding.stream, deciding.resume)) or output is None or is_stdin:
+            raise click.UsageError(
+                "--engine needs --output and a file, folder or URL, and takes no --fdr, --stream or --resume"
+            )
         if engine_options["address"] is not None and engine_options["engine"] != "ray":
             raise click.UsageError("--address goes with --engine ray")
         return
@@ -144,5 +188,24 @@ def check_usage(
         raise click.UsageError("--address, --workers and --shard-rows go with --engine")
     if output is not None and output.is_dir():
         raise click.BadParameter(f"File '{output}' is a directory.", param_hint="'--output'")
-    if resume and (output is None or fdr is not None or is_stdin):
+    check_stream_usage(deciding, findable=output is not None and not is_stdin)
+    if deciding.resume and (output is None or deciding.fdr is not None or is_stdin):
         raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")
+
+
+def check_stream_usage(deciding: Deciding, *, findable: bool) -> None:
+    """Refuse options of a stream that do not go together; rows can be found again in a file, and not in a pipe."""
+    if not deciding.stream:
+        if deciding.adaptive is not None or deciding.state is not None:
+            raise click.UsageError("--adaptive and --state go with --stream")
+        return
+    if (deciding.fdr is None) == (deciding.adaptive is None):
+        raise click.UsageError("--stream needs either --fdr or --adaptive")
+    if deciding.dependence == "arbitrary":
+        raise click.UsageError(
+            "--stream --fdr rests on samples independent of each other: without --stream, --fdr decides dependent ones"
+        )
+    if deciding.resume:
+        raise click.UsageError("--stream goes on from --state: leave out --resume")
+    if deciding.state is not None and not findable:
+        raise click.UsageError("--state needs --output and a file or folder, where an interrupted run finds its rows")

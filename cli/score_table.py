@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -66,9 +66,7 @@ def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, t
     from vae_anomaly.storage.score_table import open_score_table
 
     with open_score_table(output) as write:
-        chunks = score_chunks(fitted, source)
-        if not isinstance(output, Path) and output.isatty():
-            chunks = map(printable_names, chunks)
+        chunks = shown_on(output, score_chunks(fitted, source))
         if together is None:
             return write_chunks(chunks, write)
         return write_decided_together(chunks, write, fitted, together)
@@ -107,6 +105,11 @@ def identity_of(fitted: FittedModel, source: Source) -> RunIdentity:
     )
 
 
+def shown_on(output: Path | TextIO, chunks: Iterator[Columns]) -> Iterator[Columns]:
+    """The chunks, with names and text made harmless where a terminal shows them."""
+    return map(printable_names, chunks) if not isinstance(output, Path) and output.isatty() else chunks
+
+
 def printable_names(columns: Columns) -> Columns:
     """The columns, with whatever could control a terminal escaped in text and in their names."""
     import numpy as np
@@ -119,9 +122,16 @@ def printable_names(columns: Columns) -> Columns:
 
 
 def score_chunks(
-    fitted: FittedModel, source: Source, first_row: int = 0, most_rows: int | None = None
+    fitted: FittedModel,
+    source: Source,
+    first_row: int = 0,
+    most_rows: int | None = None,
+    reserved: Iterable[str] = (),
 ) -> Iterator[Columns]:
-    """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr."""
+    """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr.
+
+    Columns of the data do not get the names in ``reserved``, which others will have.
+    """
     import numpy as np
 
     from vae_anomaly.datasets import chunks
@@ -136,7 +146,8 @@ def score_chunks(
             if fitted.fitted_on is not None:
                 n_twins, n_known = np.add((n_twins, n_known), fitted.fitted_on.count_twins(rows)).tolist()
             scores = fitted.score_table_of(rows)
-            names = renamed(ids_of(part.X, fitted.columns, source.id_columns, part.source), ["row", "file", *scores])
+            taken = ["row", "file", *scores, *reserved]
+            names = renamed(ids_of(part.X, fitted.columns, source.id_columns, part.source), taken)
             files = {} if part.row_names is None else {"file": np.array(part.row_names)}
             yield {"row": part.row_numbers} | names | scores | files
             bar.update(len(part))
