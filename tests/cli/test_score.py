@@ -113,7 +113,18 @@ def test_fail_on_anomaly_sets_the_exit_code(table_model: Path, make_table) -> No
     assert run("score", "near.npy", *arguments).exit_code == 0
 
 
-@pytest.mark.parametrize("words", [[], ["s.csv"], ["s.jsonl"], ["s.npy"], ["s.csv", "--resume"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["s.csv"],
+        ["s.jsonl"],
+        ["s.npy"],
+        ["s.csv", "--resume"],
+        ["s.csv", "--stream", "--fdr", "0.5", "--state", "s.json"],
+    ],
+    ids=" ".join,
+)
 def test_scores_of_an_array_need_neither_scikit_learn_nor_pandas(
     digits_model: Path, own_folder: Path, words: list[str]
 ) -> None:

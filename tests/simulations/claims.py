@@ -15,10 +15,13 @@ import numpy as np
 from scipy.stats import norm
 from worlds import WORLDS, adverse_p_values, truth, world
 
+from vae_anomaly.calibration.adaptive import AdaptiveThreshold
+from vae_anomaly.calibration.conformal import conditional as conditional_p_values
 from vae_anomaly.calibration.conformal import p_values
 from vae_anomaly.calibration.e_values import e_benjamini_hochberg, e_values
 from vae_anomaly.calibration.from_normals import Conformal, Quantile
 from vae_anomaly.calibration.methods import Method, promised_alarms
+from vae_anomaly.calibration.online_fdr import OnlineFDR
 from vae_anomaly.calibration.pareto import PeaksOverThreshold
 from vae_anomaly.calibration.with_anomalies import Cost, FBeta, FixedTPR, Youden
 from vae_anomaly.errors import DataError
@@ -350,6 +353,65 @@ def sequential(repeats: int) -> Iterator[Row]:
         yield counted("drift --sequential: covered after every row", f"rate {rate}", kept, 0.95)
 
 
+def streams(repeats: int) -> Iterator[Row]:
+    """``--stream --fdr``: of the rows flagged so far one, drawn at random, is odd but with probability q, or none is."""
+    level = 0.2
+    for (n, law), share, shift, n_rows in itertools.product(
+        ((100, "normal"), (1000, "normal"), (1000, "heavy tails")), (0.0, 0.1, 0.4), (3.0, 50.0), (100, 1000)
+    ):
+        if not share and shift > 3:
+            continue
+        for candidate_level, name in ((0.5, "SAFFRON"), (0.0, "LORD++")):
+            rng, kept = np.random.default_rng(0), []
+            for _ in range(repeats):
+                is_odd = rng.random(n_rows) < share
+                scores = LAWS[law][0](rng, n + n_rows)
+                p = p_values(scores[:n], scores[n:] + shift * is_odd)
+                rule = OnlineFDR(level, n_normals=n, candidate_level=candidate_level)
+                flagged = np.flatnonzero(rule.update(p).flagged)
+                kept.append(not len(flagged) or bool(is_odd[rng.choice(flagged)]))
+            setting = f"{name}, {law}, n {n}, {share:.0%} odd by {shift:g}, after {n_rows} rows"
+            yield counted(f"--stream --fdr {level}: a flagged row is odd, or none is", setting, kept, 1 - level)
+
+
+def streams_given_normals(repeats: int) -> Iterator[Row]:
+    """``--stream --fdr`` with p-values by ``--delta``: the rate for all but delta of the draws of held-out normals."""
+    level, delta, n, n_rows = 0.2, 0.1, 500, 200
+    for share, shift in ((0.0, 0.0), (0.2, 3.0), (0.2, 50.0)):
+        rng, kept = np.random.default_rng(0), []
+        for _ in range(max(24, repeats // 4)):
+            normals, wrong = rng.normal(size=n), []
+            for _ in range(100):
+                is_odd = rng.random(n_rows) < share
+                p = conditional_p_values(p_values(normals, rng.normal(size=n_rows) + shift * is_odd), n, delta)
+                flagged = OnlineFDR(level, n_normals=n, delta=delta).update(p).flagged
+                wrong.append((flagged & ~is_odd).sum() / max(1, flagged.sum()))
+            kept.append(np.mean(wrong) <= level + 2 * np.std(wrong) / 10)
+        setting = f"{share:.0%} odd by {shift:g}, n {n}, delta {delta}, after {n_rows} rows"
+        yield counted(f"--stream --fdr {level}, calibrated with --delta", setting, kept, 1 - delta)
+
+
+def adaptive(repeats: int) -> Iterator[Row]:
+    """``--stream --adaptive``: the share of flagged rows lies within its bound after every row, on any sequence."""
+    rows, step = np.arange(1, 2001), 0.005
+    ways: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+        "no drift": lambda rng: rng.normal(size=len(rows)),
+        "drift of 40 spreads": lambda rng: rng.normal(size=len(rows)) + rows / 50,
+        "a shift of 10 spreads": lambda rng: rng.normal(size=len(rows)) + 10 * (rows > 1000),
+        "always the highest yet": lambda rng: np.cumsum(rng.exponential(size=len(rows))),
+        "always the lowest yet": lambda rng: -np.cumsum(rng.exponential(size=len(rows))),
+        "ever the same": lambda rng: np.zeros(len(rows)),
+    }
+    for (name, sample), share in itertools.product(ways.items(), (0.01, 0.2)):
+        rng, kept = np.random.default_rng(0), []
+        bound = (max(share, 1 - share) + step) / (step * rows) + 1e-9
+        for _ in range(max(24, repeats // 4)):
+            rule = AdaptiveThreshold(share, rng.normal(size=100), step=step)
+            flagged = rule.update(sample(rng)).flagged
+            kept.append(bool((np.abs(np.cumsum(flagged) / rows - share) <= bound).all()))
+        yield counted("--stream --adaptive: share within its bound", f"{name}, share {share}", kept, 1.0)
+
+
 CLAIMS = (
     area,
     precision,
@@ -365,5 +427,8 @@ CLAIMS = (
     drift,
     alarms,
     discoveries,
+    streams,
+    streams_given_normals,
+    adaptive,
     sequential,
 )
