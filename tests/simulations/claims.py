@@ -354,7 +354,7 @@ def sequential(repeats: int) -> Iterator[Row]:
 
 
 def streams(repeats: int) -> Iterator[Row]:
-    """``--stream --fdr``: of the rows flagged so far one, drawn at random, is odd but with probability q, or none is."""
+    """``--stream --fdr``: a flagged row, drawn at random from those so far, is normal with probability q at most."""
     level = 0.2
     for (n, law), share, shift, n_rows in itertools.product(
         ((100, "normal"), (1000, "normal"), (1000, "heavy tails")), (0.0, 0.1, 0.4), (3.0, 50.0), (100, 1000)
