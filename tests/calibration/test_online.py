@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import adverse_stream
 
 from vae_anomaly.calibration.adaptive import AdaptiveThreshold, spread
 from vae_anomaly.calibration.conformal import conditional, p_values
@@ -110,6 +111,21 @@ def test_the_mean_that_the_promise_for_one_set_of_normals_rests_on() -> None:
         spent = budget.level * budget.rows_of_a_budget
         assert factor.mean() * spent <= 0.1 + 3 * 0.1 * factor.std() / math.sqrt(len(factor))
         assert factor.mean() * spent >= 0.07  # not much is given away
+
+
+def test_against_the_worst_anomalies_the_promise_holds_and_would_not_with_lord_plus_plus_own_levels() -> None:
+    found = []
+    for rate in (0.1, 0.1 / SHARED_NORMALS):
+        rng, wrong = np.random.default_rng(0), []
+        for _ in range(200):
+            rule = OnlineFDR(rate, n_normals=2000, candidate_level=0)
+            p, is_odd = adverse_stream(rng, 2000, 6000, rule.rows_of_a_budget)
+            flagged = rule.update(p).flagged
+            wrong.append((flagged & ~is_odd).sum() / flagged.sum())
+        found.append((np.mean(wrong), np.std(wrong) / math.sqrt(len(wrong))))
+    (kept, error), (broken, error_of_broken) = found
+    assert kept < 0.1 - 3 * error
+    assert broken > 0.1 + 3 * error_of_broken
 
 
 def test_the_smallest_p_value_is_reached_by_one_budget_for_as_many_rows_as_can_be() -> None:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
-from worlds import WORLDS, adverse_p_values, truth, world
+from worlds import WORLDS, adverse_p_values, adverse_stream, truth, world
 
 from vae_anomaly.calibration.adaptive import AdaptiveThreshold
 from vae_anomaly.calibration.conformal import conditional as conditional_p_values
@@ -372,6 +372,13 @@ def streams(repeats: int) -> Iterator[Row]:
                 kept.append(not len(flagged) or bool(is_odd[rng.choice(flagged)]))
             setting = f"{name}, {law}, n {n}, {share:.0%} odd by {shift:g}, after {n_rows} rows"
             yield counted(f"--stream --fdr {level}: a flagged row is odd, or none is", setting, kept, 1 - level)
+    rng, kept = np.random.default_rng(0), []
+    for _ in range(repeats):
+        rule = OnlineFDR(level, n_normals=2000, candidate_level=0)
+        p, is_odd = adverse_stream(rng, 2000, 6000, rule.rows_of_a_budget)
+        kept.append(bool(is_odd[rng.choice(np.flatnonzero(rule.update(p).flagged))]))
+    setting = "LORD++, n 2000, as adverse as can be, after 6000 rows"
+    yield counted(f"--stream --fdr {level}: a flagged row is odd, or none is", setting, kept, 1 - level)
 
 
 def streams_given_normals(repeats: int) -> Iterator[Row]:

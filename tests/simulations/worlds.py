@@ -109,3 +109,19 @@ def adverse_p_values(rng: np.random.Generator) -> np.ndarray:
     p = rng.integers(11, 51, m) / 50
     p[rng.permutation(m)[:k]] = k / 50
     return p
+
+
+def adverse_stream(rng: np.random.Generator, n: int, n_rows: int, per_budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """P-values of a stream against ``n`` normals, and which rows are odd: as many as make LORD++ err most.
+
+    Whoever places them knows the held-out normals. He keeps the level at that multiple j of 1 / (n + 1) which normals
+    fall below most often for its size, where each discovery pays for that many rows.
+    """
+    normals = np.sort(rng.random(n))
+    of_rank = 1 - normals[: -per_budget - 1 : -1]
+    j = 1 + int(np.argmax(of_rank / np.arange(1, len(of_rank) + 1)))
+    share = max(1.0, j - per_budget * of_rank[j - 1]) / per_budget
+    is_odd = np.diff(np.floor(np.arange(n_rows + 1) * share)) > 0
+    is_odd[: j + 1] = True
+    scores = np.where(is_odd, 2.0, rng.random(n_rows))
+    return (1 + n - np.searchsorted(normals, scores, side="left")) / (n + 1), is_odd

@@ -16,6 +16,8 @@ how many budgets there are of each age below K, however long the stream.
 **What is promised.** FDR(t) is the expected share of normals among the rows flagged up to t; 0 where none is. Let
 each normal row be independent of all other rows, which holds for given held-out normals if it holds at all.
 
+FDR is promised for every t that is fixed beforehand, not for one chosen by what was found.
+
 - *p-values that are valid given the held-out normals* (`conformal.conditional`, for all but a share delta of the draws
   of these; or p-values of another origin): with W = (1 - lambda) q, FDR(t) <= q for every t, by the theorems of SAFFRON
   and LORD++, which ask for independent p-values.
@@ -26,7 +28,8 @@ each normal row be independent of all other rows, which holds for given held-out
   .. math:: W = \frac{6}{\pi^2} \, \frac{n - l}{n + 1} \, q, \quad l = \lfloor \lambda (n + 1) \rfloor
 
   (without the second factor for :math:`\lambda = 0`) is enough for FDR(t) <= q at every t, for any n, any law of the
-  scores, ties included, and any anomalies.
+  scores, ties included, and any anomalies, also those that depend on the held-out normals. Against the worst of these
+  the factor cannot be spared: they keep the level at the j for which :math:`q_j / j` below is largest.
 
 *Proof of the second.* Given the held-out normals, rows are independent, and a normal's p-value is at most
 j / (n + 1) with a probability that is not above the j-th smallest of n uniform numbers, :math:`q_j = G_j / G_{n+1}`,
