@@ -8,15 +8,15 @@ but the first, and each *candidate*, a row with a p-value of at most :math:`\lam
    \qquad \text{for the number } R_t \text{ of discoveries among the first t rows, for every t.}
 
 With :math:`\lambda = 0` no row is a candidate, which is LORD++. How a budget is spent is free. Here it is spent
-evenly over K rows that are no candidates: the level is W / K for each budget of the last K such rows. No other way
-keeps a stream alive for longer where p-values are coarse: n held-out normals give none below 1 / (n + 1), so a lower
-level flags nothing, and K is the largest whole number for which W / K is not lower. What has to be known of the past is
-how many budgets there are of each age below K, however long the stream.
+evenly over K rows that are no candidates: the level is W / K for each budget of the last K such rows. Where p-values
+are coarse no other way can flag a row for longer: n held-out normals give none below 1 / (n + 1), so a lower level
+flags nothing, and K is the largest whole number for which W / K is not lower. The usual sequences, such as one that
+falls with the power 1.6 of the time, are below that after a few rows. What has to be known of the past is how many
+budgets there are of each age below K, however long the stream.
 
 **What is promised.** FDR(t) is the expected share of normals among the rows flagged up to t; 0 where none is. Let
-each normal row be independent of all other rows, which holds for given held-out normals if it holds at all.
-
-FDR is promised for every t that is fixed beforehand, not for one chosen by what was found.
+each normal row be independent of all other rows, given the held-out normals. What follows is about every t that is
+fixed beforehand, not about one chosen by what was found.
 
 - *p-values that are valid given the held-out normals* (`conformal.conditional`, for all but a share delta of the draws
   of these; or p-values of another origin): with W = (1 - lambda) q, FDR(t) <= q for every t, by the theorems of SAFFRON
@@ -28,8 +28,9 @@ FDR is promised for every t that is fixed beforehand, not for one chosen by what
   .. math:: W = \frac{6}{\pi^2} \, \frac{n - l}{n + 1} \, q, \quad l = \lfloor \lambda (n + 1) \rfloor
 
   (without the second factor for :math:`\lambda = 0`) is enough for FDR(t) <= q at every t, for any n, any law of the
-  scores, ties included, and any anomalies, also those that depend on the held-out normals. Against the worst of these
-  the factor cannot be spared: they keep the level at the j for which :math:`q_j / j` below is largest.
+  scores, ties included, and any anomalies, also those that depend on the held-out normals. LORD++ cannot do
+  without the factor against the worst of these, which keep the level at the j for which :math:`q_j / j` below is
+  largest.
 
 *Proof of the second.* Given the held-out normals, rows are independent, and a normal's p-value is at most
 j / (n + 1) with a probability that is not above the j-th smallest of n uniform numbers, :math:`q_j = G_j / G_{n+1}`,
