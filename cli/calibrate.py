@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -14,7 +14,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
-from vae_anomaly.cli.unseen import all_rows_option, unseen
+from vae_anomaly.cli.unseen import Unseen, all_rows_option, unseen
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import CALIBRATION_METHODS
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.datasets import Dataset
+    from vae_anomaly.detector import VAEDetector
 
 
 def method_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,9 +45,8 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--method",
     type=click.Choice(tuple(CALIBRATION_METHODS)),
-    default="conformal",
-    show_default=True,
-    help="How to choose the threshold; README says when to use which method.",
+    help="How to choose the threshold; README says when to use which method.  [default: conformal, or weighted for a "
+    "--target]",
 )
 @method_options
 @click.option(
@@ -58,6 +58,12 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
 @options.missing_columns_option
 @options.table_options
 @click.option("--normal", type=click_types.NameList(), help="Classes of the data that are normal.")
+@click.option(
+    "--target",
+    type=click_types.data_path,
+    help="Samples without labels, hardly any of them anomalies, of the population to be scored, where normals come in "
+    "other proportions than in --data: rate and p-values are then for it.",
+)
 @click.option(
     "--reviewed",
     type=click_types.existing_file,
@@ -72,12 +78,13 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
 @options.json_option
 def calibrate(
     model: Path,
-    method: str,
+    method: str | None,
     data: Path | None,
     labels: Path | None,
     label_column: str | None,
     reading: Reading,
     normal: tuple[str, ...] | None,
+    target: Path | None,
     reviewed: Path | None,
     output: Path | None,
     all_rows: bool,
@@ -95,51 +102,107 @@ def calibrate(
     vae-anomaly calibrate --rate 0.01                 at most 1 % false alarms, guaranteed by the held-out normals
     vae-anomaly calibrate --method pot --rate 0.0001  rarer than they can show, by a model of their tail
     vae-anomaly calibrate --method cost --miss 50 --data new.csv --label-column label
+    vae-anomaly calibrate --data normals.csv --target new.csv   the rate where normals come in other proportions
     """  # noqa: D301 - click reads the control character
     import numpy as np
-
-    from vae_anomaly.calibration import methods
 
     if data is not None and reviewed is not None:
         raise click.UsageError("give either --data or --reviewed")
     if data is None and (labels or label_column or normal or all_rows):
         raise click.UsageError("--labels, --label-column, --normal and --all-rows go with --data")
+    if target is not None and data is None:
+        raise click.UsageError(
+            "--target needs --data, normals to weigh, since a model keeps the scores of its held-out ones, not their "
+            "rows: give what it was fitted on, of which the rows that set its threshold are taken, or other normals"
+        )
     output = output or model.with_suffix(".calibrated.vae")
     # the model itself may be replaced
-    check_outputs({"--data": data, "--labels": labels, "--reviewed": reviewed}, Output("--output", output))
+    inputs = {"--data": data, "--labels": labels, "--target": target, "--reviewed": reviewed}
+    check_outputs(inputs, Output("--output", output))
     detector = options.load_detector(model, device, score_name)
     given = {name: value for name, value in numbers.items() if value is not None}
-    found = None
+    parts: list[Given] = []
     if data is not None:
-        samples = load_own_data(data, labels, label_column, reading_for(detector, reading))
-        rows = detector.model_.rows(samples.X, samples.source)
-        found = unseen({model: (detector.model_, [rows])}, len(rows), samples.source, all_rows=all_rows)
-        y = signs_of(samples, normal)
-        try:
-            detector.model_.calibrate(rows[found.kept], None if y is None else y[found.kept], method=method, **given)
-        except DataError as error:
-            raise error if found.note is None else DataError(f"{found.note}; {error}") from error
+        known = reading_for(detector, reading)
+        samples = load_own_data(data, labels, label_column, known)
+        parts.append(Given.of(samples, signs_of(samples, normal), detector, model, all_rows=all_rows))
+        if target is not None:
+            parts.append(Given.of(load_own_data(target, None, None, known), None, detector, model, all_rows=all_rows))
+        calibrate_by(detector, parts, method, given)
     else:
-        scores = -detector.calibration_scores_
         anomalies = np.empty(0) if reviewed is None else reviewed_anomalies(reviewed)
-        truth = np.repeat([0, 1], [len(scores), len(anomalies)])
-        result = methods.calibrate(method, np.concatenate([scores, anomalies]), truth, **given)
-        result = result.resting_as(detector.calibration_)
-        detector.set_calibration(result if reviewed is None else replace(result, basis=of_reviewed(result.basis)))
+        detector.model_.calibrate_by_scores(None, -anomalies, method, **given)
+        if reviewed is not None:
+            result = detector.calibration_
+            detector.set_calibration(replace(result, basis=of_reviewed(result.basis)))
     detector.save(output)
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))
     if as_json:
-        about = {} if found is None else {"fitted_on": found.facts}
+        about = dict(zip(("fitted_on", "target_fitted_on"), (part.found.facts for part in parts), strict=False))
         click.echo(json.dumps(calibration | {"observed_rate": observed, "output": str(output)} | about, indent=2))
         return
     n_held_out = len(detector.calibration_scores_)
     print_lines(
-        *([] if found is None or found.note is None else titled("data", [found.note])),
+        *(line for title, part in zip(("data", "target"), parts, strict=False) for line in titled(title, part.notes)),
         *titled("threshold", describe_calibration(calibration)),
         *titled("observed", [f"{observed:.2%} of {n_held_out:,} held-out normals score above it"]),
         *titled("wrote", [str(output)]),
     )
+
+
+@dataclass(frozen=True)
+class Given:
+    """Samples that were given, as far as the model was not fitted on them.
+
+    Parameters
+    ----------
+    rows
+        Those that are kept, ``(N, D)``.
+    y
+        +1 for the normals among them, -1 for anomalies, ``(N,)``; None: all are normal.
+    found
+        What is known of those that were given.
+    notes
+        What a user must know of them.
+    """
+
+    rows: np.ndarray
+    y: np.ndarray | None
+    found: Unseen
+    notes: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        samples: Dataset,
+        y: np.ndarray | None,
+        detector: VAEDetector,
+        model: Path,
+        *,
+        all_rows: bool,
+    ) -> Self:
+        """Leave out what the model, which is in a file, was fitted on."""
+        rows = detector.model_.rows(samples.X, samples.source)
+        found = unseen({model: (detector.model_, [rows])}, len(rows), samples.source, all_rows=all_rows)
+        notes = [] if found.note is None else [found.note]
+        return cls(rows[found.kept], None if y is None else y[found.kept], found, notes)
+
+
+def calibrate_by(detector: VAEDetector, parts: list[Given], method: str | None, options: dict[str, Any]) -> None:
+    """Calibrate by samples, weighted for a target if there is one after them."""
+    rows, y = parts[0].rows, parts[0].y
+    try:
+        if len(parts) > 1:
+            from vae_anomaly.fitting.density_ratio import note_on_common, weighed
+
+            target = parts[1].rows
+            parts[1].notes.extend(note_on_common(detector.model_, rows, target))
+            options |= {"target": weighed(detector.model_, rows, y, target)}
+        detector.model_.calibrate(rows, y, method=method, **options)
+    except DataError as error:
+        notes = [note for part in parts for note in part.notes]
+        raise DataError("; ".join([*notes, str(error)])) from error
 
 
 def signs_of(samples: Dataset, normal: tuple[str, ...] | None) -> np.ndarray | None:

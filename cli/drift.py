@@ -10,6 +10,7 @@ import click
 
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.text import print_lines, titled
+from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,6 +70,11 @@ def drift(
     about: dict[str, Any] = {}
     if reference.suffix == ".vae":
         model = options.load_detector(reference, "cpu", score_name).model_
+        if model.calibration_weights is not None:
+            raise DataError(
+                f"{reference}: its held-out normals are weighted for a target, and drift is tested against equal ones: "
+                "give as REFERENCE a score file of normals like the target, or the model from before"
+            )
         known = -model.calibration_scores
         n_own = own_scores(model, scores)
         about = {"own_scores": n_own}

@@ -73,7 +73,7 @@ def evaluate(
         anomalous[found.kept].astype(int),
         samples.labels[found.kept] if normal else None,
         threshold=detector.calibration_.threshold,
-        calibration_scores=-detector.calibration_scores_,
+        calibration_scores=None if detector.model_.calibration_weights is not None else -detector.calibration_scores_,
         prevalence=prevalence,
         miss=miss,
         false_alarm=false_alarm,

@@ -42,7 +42,8 @@ class Judgement:
     calibration
         The threshold in use.
     held_out
-        ``anomaly_score``, ``reconstruction`` and ``kl`` of held-out normals, ``(M,)`` each.
+        ``anomaly_score``, ``reconstruction`` and ``kl`` of held-out normals, ``(M,)`` each; ``weight`` where they are
+        weighted for a target.
     explain
         Gives the evidence on the samples with these indices.
     code_rows
@@ -70,7 +71,8 @@ def judged_by(detector: VAEDetector, samples: Samples, rows: Rows) -> Judgement:
             "anomaly_score": -detector.calibration_scores_,
             "reconstruction": held_out["reconstruction"],
             "kl": -held_out["kl"],
-        },
+        }
+        | ({} if model.calibration_weights is None else {"weight": model.calibration_weights}),
         explain=explain,
         code_rows=even_rows(len(samples), MAX_CODES),
     )
@@ -183,7 +185,7 @@ def evaluate_if_labelled(
         anomalous.astype(int),
         classes,
         threshold=judged.calibration.threshold,
-        calibration_scores=judged.held_out["anomaly_score"],
+        calibration_scores=None if "weight" in judged.held_out else judged.held_out["anomaly_score"],
     )
     return evaluation, promised_alarms(judged.calibration, evaluation.roc_auc.n_normal)
 

@@ -11,6 +11,7 @@ import click
 from vae_anomaly.cli.data import row_bar
 from vae_anomaly.cli.options import rows_per_chunk
 from vae_anomaly.cli.unseen import note_seen
+from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import printable
 
 if TYPE_CHECKING:
@@ -62,9 +63,20 @@ class Together(NamedTuple):
 
 
 def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, together: Together | None) -> int:
-    """Score a file into a table; returns how many samples are flagged."""
+    """Score a file into a table; returns how many samples are flagged.
+
+    Raises
+    ------
+    DataError
+        If the samples cannot be decided together as asked.
+    """
     from vae_anomaly.storage.score_table import open_score_table
 
+    if fitted.calibration_weights is not None and together is not None and together.dependence != "arbitrary":
+        raise DataError(
+            "the held-out normals of this model are weighted for a target, and Benjamini and Hochberg's procedure "
+            "promises nothing on their p-values (arXiv:2307.09291): add --dependence arbitrary to --fdr"
+        )
     with open_score_table(output) as write:
         chunks = shown_on(output, score_chunks(fitted, source))
         if together is None:

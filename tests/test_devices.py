@@ -13,11 +13,10 @@ from scipy.stats import spearmanr
 
 from helpers import images, table
 from vae_anomaly import FittedModel, VAEDetector, score_dataset
-from vae_anomaly.fitted_model import ElboTerms
 from vae_anomaly.fitting.run import Run
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.scoring.attribution import Explanation
+from vae_anomaly.scoring.attribution import ElboTerms, Explanation
 
 SLOW_SCORES = SCORES.where(slow=True)
 KINDS: dict[str, Callable[..., np.ndarray]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,14 +12,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Outlier
 from sklearn.utils.validation import check_is_fitted
 
 from vae_anomaly.fitted_attributes import FittedAttributes
-from vae_anomaly.fitted_model import ElboTerms
 from vae_anomaly.fitting import checkpoints
 from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.samples import opened_to_fit, rows_to_fit, samples_of, spooled_to_fit, tabular
 from vae_anomaly.fitting.training_scores import training_scores
 from vae_anomaly.parameters import check_parameters
-from vae_anomaly.scoring.attribution import Explanation
+from vae_anomaly.scoring.attribution import ElboTerms, Explanation
 from vae_anomaly.storage.rows import Rows
 from vae_anomaly.tables.encoding import warn_about_names
 from vae_anomaly.tables.frames import dense_blocks, is_frame, is_sparse
@@ -299,49 +298,13 @@ class VAEDetector(
         self._training_scores = training_scores(self.model_, rows)
         return self
 
-    def calibrate(
-        self,
-        X: ArrayLike | None = None,
-        y: ArrayLike | None = None,
-        *,
-        method: str = "conformal",
-        rate: float | None = None,
-        **options: Any,
-    ) -> Self:
-        """Set another threshold for the score in use, without training; `predict` follows it.
-
-        Parameters
-        ----------
-        X : array-like, optional
-            Samples that nothing was fitted on; their normals replace ``calibration_scores_``. Without normals among
-            them, or without X, the held-out normals of the fit are used.
-        y : array-like of shape (N,), optional
-            +1 for the normals in X, -1 for the anomalies; None: all are normal.
-        method : str
-            A key of `registry.CALIBRATION_METHODS`: "conformal", "quantile", "pot" and "contamination" need normals
-            alone; "youden", "f_beta", "cost", "fixed_tpr" and "fixed_fpr" some anomalies too.
-        rate : float, optional
-            The rate that the method takes; None: its default.
-        **options
-            What else the method takes: ``delta``, ``beta``, ``miss``, ``false_alarm``, ``prevalence``.
-
-        Raises
-        ------
-        DataError
-            If the method, its options or the data cannot be used, such as too few normals for the rate.
-        """
-        rows = None if X is None else self._rows(X)
-        if rows is not None and self.model_.fitted_on is not None:
-            self.model_.fitted_on.warn_about(rows)
-        self.model_.calibrate(rows, y, method=method, rate=rate, **options)
-        return self
-
     def p_values(self, X: ArrayLike) -> np.ndarray:
         """Conformal p-values ``(N,)`` against the held-out normals; small is anomalous.
 
         A new normal gets a value of at most t with probability at most t. After a conformal calibration, the samples
         predicted as anomalies are those with a p-value of at most its rate. With ``delta`` p-values hold at all t at
         once and the threshold for its own rate alone, so that some samples with a higher p-value are predicted too.
+        After a calibration with ``target`` they are for its population.
         """
         return self._indexed(self.model_.p_values_of(np.asarray(self.score_samples(X))), X, "p_value")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from vae_anomaly.calibration.result import Calibration
+from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.fitting.density_ratio import note_on_common, weighed
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
@@ -140,8 +143,72 @@ class FittedAttributes:
         return -self.calibration_.threshold
 
     def set_calibration(self, calibration: Calibration) -> Self:
-        """Use a given threshold for the score in use; `predict` follows it."""
-        self.calibrations_[self.model_.score] = calibration
+        """Use a given threshold for the score in use; `predict` follows it.
+
+        Held-out normals that are weighted for a target stay so with a threshold for it, and no longer with another.
+
+        Raises
+        ------
+        DataError
+            If the threshold is for a target and they are not weighted.
+        """
+        model = self.model_
+        if calibration.n_effective is None:
+            model.held_out_weights[model.score] = None
+        elif model.calibration_weights is None:
+            raise DataError(
+                "this threshold is for a target: calibrate with it, so that the held-out normals are weighted"
+            )
+        self.calibrations_[model.score] = calibration
+        return self
+
+    def calibrate(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        *,
+        method: str | None = None,
+        rate: float | None = None,
+        target: ArrayLike | None = None,
+        **options: Any,
+    ) -> Self:
+        """Set another threshold for the score in use, without training; `predict` follows it.
+
+        Parameters
+        ----------
+        X : array-like, optional
+            Samples that nothing was fitted on; their normals replace ``calibration_scores_``. Without normals among
+            them, or without X, the held-out normals of the fit are used.
+        y : array-like of shape (N,), optional
+            +1 for the normals in X, -1 for the anomalies; None: all are normal.
+        method : str, optional
+            A key of `registry.CALIBRATION_METHODS`: "conformal", "quantile", "pot", "weighted" and "contamination" need
+            normals alone; "youden", "f_beta", "cost", "fixed_tpr" and "fixed_fpr" some anomalies too. None: "weighted"
+            where there is a target, now or before, and "conformal" otherwise.
+        rate : float, optional
+            The rate that the method takes; None: its default.
+        target : array-like, optional
+            Samples, hardly any of them anomalies, of the population that will be scored, where its normals come in
+            other proportions than those in X: p-values and threshold are then for it. Needs X.
+        **options
+            What else the method takes: ``delta``, ``beta``, ``miss``, ``false_alarm``, ``prevalence``.
+
+        Raises
+        ------
+        DataError
+            If the method, its options or the data cannot be used, such as too few normals for the rate.
+        """
+        rows = None if X is None else self._rows(X)
+        of_target = None if target is None else self._rows(target)
+        for given in (rows, of_target):
+            if given is not None and self.model_.fitted_on is not None:
+                self.model_.fitted_on.warn_about(given)
+        if rows is not None and of_target is not None:
+            for note in note_on_common(self.model_, rows, of_target):
+                warnings.warn(note, stacklevel=2)
+        if of_target is not None:
+            options["target"] = weighed(self.model_, rows, y, of_target)
+        self.model_.calibrate(rows, y, method=method, rate=rate, **options)
         return self
 
     def save(self, path: str | Path) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,8 @@ from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
-from vae_anomaly.scoring.attribution import Explanation, explain, names_of_features, posterior_mean, reconstruction
+from vae_anomaly.scoring import attribution
+from vae_anomaly.scoring.attribution import ElboTerms, Explanation, posterior_mean, reconstruction
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
@@ -36,13 +37,6 @@ from vae_anomaly.storage.checks import checked, flat_rows
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 from vae_anomaly.tables.encoding import codes_of_samples, numbers_of_table, warn_about_names
 from vae_anomaly.tables.frames import as_frame, is_frame
-
-
-class ElboTerms(NamedTuple):
-    """The two terms of each sample's ELBO, ``(N,)`` float64, in nats: ELBO = reconstruction - kl."""
-
-    reconstruction: np.ndarray
-    kl: np.ndarray
 
 
 @dataclass(kw_only=True)
@@ -82,6 +76,8 @@ class FittedModel:
         SHA-256 of the file that it was loaded from or last saved to: of the bytes that were read or written.
     fitted_on : FittedRows or None
         Digests of the rows that it was fitted on; None for files of earlier versions.
+    held_out_weights : dict of str to ndarray of shape (n_calibration,) or None
+        For scores that `calibrate` weighted for a target: what each held-out normal weighs, of mean 1.
 
     Raises
     ------
@@ -109,6 +105,7 @@ class FittedModel:
     file_digest: str | None = None
     columns: Columns | None = None
     fitted_on: FittedRows | None = None
+    held_out_weights: dict[str, np.ndarray | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -154,6 +151,11 @@ class FittedModel:
     def calibration_scores(self) -> np.ndarray:
         """The score in use of the held-out normals, ``(n_calibration,)``."""
         return self.held_out_scores[self.score]
+
+    @property
+    def calibration_weights(self) -> np.ndarray | None:
+        """What each held-out normal weighs for the score in use, ``(n_calibration,)``; None: all the same."""
+        return self.held_out_weights.get(self.score)
 
     def rows(self, X: Any, source: str = "X", first_row: int = 0) -> np.ndarray:
         """Check samples and turn them into rows, for the other methods.
@@ -223,8 +225,8 @@ class FittedModel:
         table : DataFrame, optional
             What they came from; its index and its own values are kept with the explanation.
         """
-        parts = [part.astype(np.float64) for part in self.by_block(rows, explain)]
-        names = names_of_features(self.feature_names, self.image_shape, self.n_features)
+        parts = [part.astype(np.float64) for part in self.by_block(rows, attribution.explain)]
+        names = attribution.names_of_features(self.feature_names, self.image_shape, self.n_features)
         return Explanation.of_rows(rows, parts, names, self.columns, table)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
@@ -310,7 +312,7 @@ class FittedModel:
 
     def p_values_of(self, scores: np.ndarray) -> np.ndarray:
         """Conformal p-values ``(N,)`` of what `score_samples` gave, among held-out normals; small is anomalous."""
-        p = conformal.p_values(-self.calibration_scores, -scores)
+        p = conformal.p_values(-self.calibration_scores, -scores, self.calibration_weights)
         delta = self.calibration.delta
         return p if delta is None else conformal.conditional(p, len(self.calibration_scores), delta)
 
@@ -319,35 +321,33 @@ class FittedModel:
         rows: np.ndarray | None = None,
         y: ArrayLike | None = None,
         *,
-        method: str = "conformal",
+        method: str | None = None,
         rate: float | None = None,
         **options: Any,
     ) -> Self:
-        """Set another threshold for the score in use, without training; parameters are as for `VAEDetector.calibrate`.
+        """Set another threshold for the score in use, without training; all is as for `VAEDetector.calibrate`.
 
-        Raises
-        ------
-        DataError
-            If the method, its options or the data cannot be used, such as too few normals for the rate.
+        But a ``target`` is a `calibration.weighted.Target`, which has a weight for each normal among the rows.
         """
-        from vae_anomaly.calibration.methods import calibrate  # SciPy, a third of a second that scoring does without
+        from vae_anomaly.calibration.recalibration import (
+            by_sign,
+        )  # SciPy, a third of a second that scoring does without
 
-        normal, anomalous = self.calibration_scores, np.empty(0)
-        if rows is not None:
-            scores = self.score_samples(rows)
-            signs = np.ones(len(scores)) if y is None else np.asarray(y)
-            if signs.shape != scores.shape or not np.isin(signs, (-1, 1)).all():
-                raise DataError(f"y must hold +1 (normal) or -1 (anomaly) for each of the {len(scores)} samples")
-            anomalous = scores[signs == -1]
-            normal = scores[signs == 1] if (signs == 1).any() else normal
-        elif y is not None:
-            raise DataError("y was given without X")
-        labels = np.repeat([0, 1], [len(normal), len(anomalous)])
         options |= {} if rate is None else {"rate": rate}
-        result = calibrate(method, -np.concatenate([normal, anomalous]), labels, **options)
-        is_own = normal is self.calibration_scores
-        self.calibrations[self.score] = result.resting_as(self.calibration) if is_own else result
-        self.held_out_scores[self.score] = normal
+        return self.calibrate_by_scores(
+            *by_sign(rows if rows is None else self.score_samples(rows), y), method, **options
+        )
+
+    def calibrate_by_scores(
+        self, normal: np.ndarray | None, anomalous: np.ndarray, method: str | None, **options: Any
+    ) -> Self:
+        """As `calibrate`, by ``score_samples`` of normals (None: the held-out ones) and of anomalies, by no rows."""
+        from vae_anomaly.calibration.recalibration import HeldOut, recalibrate  # SciPy, as above
+
+        own = HeldOut(self.calibration, self.calibration_scores, self.calibration_weights)
+        found = recalibrate(own, normal, anomalous, method, **options)
+        self.calibrations[self.score], self.held_out_scores[self.score] = found.calibration, found.scores
+        self.held_out_weights[self.score] = found.weights
         return self
 
     def by_block(self, rows: np.ndarray | Rows, function: RowFunction) -> tuple[np.ndarray, ...]:

@@ -275,6 +275,12 @@ class Tally:
         self.pending = []
 
 
+def count_common(rows: np.ndarray, others: np.ndarray, dtype: np.dtype[Any]) -> int:
+    """How many of rows ``(n, D)`` equal one of others ``(m, D)``, as a model of this type takes them."""
+    own, theirs = (np.concatenate([digests_of(block, dtype) for block in blocks(part)]) for part in (rows, others))
+    return int(np.isin(own, theirs).sum())
+
+
 def blocks(chunk: np.ndarray) -> Iterator[np.ndarray]:
     """A chunk ``(n, D)`` in pieces of at most a mebi of values, or one row."""
     step = max(1, BLOCK_VALUES // max(1, math.prod(chunk.shape[1:])))

@@ -63,6 +63,8 @@ def write(fields: Mapping[str, Any], path: Path) -> str:
     }
     tensors = {f"vae.{name}": value for name, value in fields["vae"].state_dict().items()}
     tensors |= {f"held_out.{name}": torch.from_numpy(scores) for name, scores in fields["held_out_scores"].items()}
+    for name, weights in fields["held_out_weights"].items():
+        tensors |= {} if weights is None else {f"weights.{name}": torch.from_numpy(weights)}
     tensors["noise"] = fields["noise"]
     if fields["fitted_on"] is not None:
         tensors["fitted_on.digests"] = torch.from_numpy(fields["fitted_on"].digests.view(np.int64))
@@ -152,16 +154,32 @@ class Described:
             expected |= {"fitted_on.digests": ("I64", n), "fitted_on.counts": ("I32", (*n, len(PARTS)))}
         for name in self.calibrations:  # of any length: another calibration changes that of one score
             expected[f"held_out.{name}"] = "F64", layout.get(f"held_out.{name}", ("", ()))[1][:1]
+        for name in self.weighted:
+            expected[f"weights.{name}"] = expected[f"held_out.{name}"]
         for name in sorted(expected.keys() | layout.keys()):
             if layout.get(name) != expected.get(name) or 0 in layout[name][1]:
                 raise ValueError(f"its {name} is {layout.get(name)}, expected {expected.get(name)}")
 
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """The scores whose held-out normals are weighted."""
+        return tuple(name for name, calibration in self.calibrations.items() if calibration.n_effective is not None)
+
     def fields(self, tensors: dict[str, Tensor], device: str) -> dict[str, Any]:
-        """All fields of the `FittedModel`, once the tensors are read."""
+        """All fields of the `FittedModel`, once the tensors are read.
+
+        Raises
+        ------
+        ValueError
+            If values are such as no fit and no calibration gives.
+        """
         state = {name.removeprefix("vae."): value for name, value in tensors.items() if name.startswith("vae.")}
         self.vae.load_state_dict(state, assign=True)
         check_values(self.vae)
         self.vae.scaling.check_values()
+        weights = {name: tensors[f"weights.{name}"].numpy() for name in self.weighted}
+        for name, of_score in weights.items():
+            check_weights(of_score, self.calibrations[name], name)
         names = self.config["feature_names"]
         fitted_on = None
         if self.config.get("fitted_on"):
@@ -182,7 +200,17 @@ class Described:
             "history": self.config["history"],
             "metadata": self.config["metadata"],
             "fitted_on": fitted_on,
+            "held_out_weights": weights,
         }
+
+
+def check_weights(weights: np.ndarray, calibration: Calibration, score: str) -> None:
+    """Refuse weights ``(n,)`` of held-out normals that are not positive, of mean 1 and of the effective size stated."""
+    n, effective = len(weights), calibration.n_effective
+    if weights.min() <= 0 or weights.max() > n or not math.isclose(weights.mean(), 1, rel_tol=1e-9):
+        raise ValueError(f"its weights of {score} must be positive and of mean 1")
+    if effective is None or not math.isclose(effective * np.square(weights / n).sum(), 1, rel_tol=1e-9):
+        raise ValueError(f"its calibration of {score}: n_effective is not that of its weights")
 
 
 def vae_of(choices: Choices, layout: Layout) -> VAE:

@@ -94,6 +94,12 @@ GLOSSARY: dict[str, tuple[str, str]] = {
         "Normal samples that nothing was fitted on; of a table below 1,000 rows all of them, each left out of its own "
         "score. Thresholds and p-values are computed from them.",
     ),
+    "n_effective": (
+        "held-out normals, weighted",
+        "As how many equal ones the held-out normals count (effective sample size), since each is weighted by how "
+        "often samples like it come in the target that the threshold is for; and the ROC-AUC of the classifier that "
+        "tells both apart, 0.5 where nothing has shifted.",
+    ),
     "n_normal": ("normal samples", "Samples labelled normal."),
     "n_anomalous": ("anomalous samples", "Samples labelled anomalous."),
     "n_samples": ("samples", "All samples of this report, labelled or not."),

@@ -63,7 +63,11 @@ def render_page(report: Report, figures: dict[str, CaptionedFigure]) -> str:
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     rows = table_rows(report.anomaly_score)
     stops = threshold_stops(
-        report.anomaly_score, report.anomalous, report.held_out["anomaly_score"], report.calibration.threshold
+        report.anomaly_score,
+        report.anomalous,
+        report.held_out["anomaly_score"],
+        report.calibration.threshold,
+        weights=report.held_out.get("weight"),
     )
     titles = report.row_titles
     roc = None if report.evaluation is None else roc_chart(report.evaluation.roc)

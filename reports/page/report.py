@@ -86,7 +86,8 @@ class Report:
     calibration
         The threshold and the rates that go with it.
     held_out
-        Of the held-out normals, ``(M,)`` each: ``anomaly_score``, ``reconstruction``, ``kl``.
+        Of the held-out normals, ``(M,)`` each: ``anomaly_score``, ``reconstruction``, ``kl``; ``weight`` where they are
+        weighted for a target.
     anomalous, labels, names
         Where known: which samples are anomalies ``(N,)`` bool, their class names, and the files that they come from.
     row_numbers

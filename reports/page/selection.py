@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vae_anomaly.calibration import weighted
 from vae_anomaly.calibration.intervals import exceedance
 
 EACH = 8  # samples of a kind in the gallery
@@ -94,8 +95,12 @@ def threshold_stops(
     held_out: np.ndarray,
     threshold: float,
     n: int = STOPS,
+    weights: np.ndarray | None = None,
 ) -> Stops:
-    """Thresholds at even quantiles of the samples' and of the held-out normals' scores, and their effects."""
+    """Thresholds at even quantiles of the samples' and of the held-out normals' scores, and their effects.
+
+    The held-out normals may have weights, ``(M,)``, for the population that the samples come from.
+    """
     shares = np.linspace(0, 1, n)
     parts = [
         np.quantile(anomaly_score, shares, method="lower"),
@@ -111,7 +116,10 @@ def threshold_stops(
     def above(scores: np.ndarray) -> np.ndarray:
         return len(scores) - np.searchsorted(np.sort(scores), stops, side="right")
 
-    rate, low, high = exceedance(above(held_out), len(held_out))
+    if weights is None:
+        rate, low, high = exceedance(above(held_out), len(held_out))
+    else:
+        rate, low, high = weighted.exceedance(held_out, weights, stops)
     return Stops(
         threshold=stops,
         flagged=above(anomaly_score),

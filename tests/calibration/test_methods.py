@@ -30,7 +30,7 @@ def test_every_method_reports_and_agrees_on_order_sign_and_scale(method: str, op
     scores, labels = mixed(400, 40)
     calibration = calibrate(method, scores, labels, **options)
     low, high = calibration.threshold_low, calibration.threshold_high
-    assert (low is None and high is None) == (method in ("youden", "f_beta", "cost"))
+    assert (low is None and high is None) == (method in ("youden", "f_beta", "cost", "weighted"))
     assert low is None or low <= calibration.threshold
     assert high is None or calibration.threshold <= high
     assert 0 <= calibration.false_alarm_low <= calibration.false_alarm_rate <= calibration.false_alarm_high <= 1

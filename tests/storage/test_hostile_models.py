@@ -192,6 +192,55 @@ def test_no_spread_is_zero(saved: Path, tmp_path: Path, name: str, value: float)
         VAEDetector.load(path)
 
 
+def weighted(change):
+    """A model whose held-out normals are weighted, then changed by ``change(weights, calibration, tensors)``."""
+
+    def weigh(config, tensors):
+        weights = torch.linspace(0.5, 1.5, len(tensors["held_out.elbo"]), dtype=torch.float64)
+        tensors["weights.elbo"] = weights
+        calibration = config["calibrations"]["elbo"]
+        effective = float(weights.sum() ** 2 / weights.square().sum())
+        calibration |= {"method": "weighted", "n_effective": effective, "n_target": 50, "target_auc": 0.7}
+        change(weights, calibration, tensors)
+
+    return weigh
+
+
+WEIGHTS = {
+    "none": (lambda weights, calibration, tensors: tensors.pop("weights.elbo"), "its weights.elbo is None, expected"),
+    "too many": (
+        lambda weights, calibration, tensors: tensors.update({"weights.elbo": torch.cat([weights, weights])}),
+        "its weights.elbo is .* expected",
+    ),
+    "of another type": (
+        lambda weights, calibration, tensors: tensors.update({"weights.elbo": weights.float()}),
+        "its weights.elbo is .*F32.* expected",
+    ),
+    "of no target": (
+        lambda weights, calibration, tensors: calibration.update(n_effective=None, n_target=None, target_auc=None),
+        "its weights.elbo is .* expected None",
+    ),
+    "NaN": (lambda weights, calibration, tensors: weights[:1].fill_(torch.nan), "holds NaN or infinity"),
+    "zero": (lambda weights, calibration, tensors: weights[:1].fill_(0), "must be positive and of mean 1"),
+    "negative": (lambda weights, calibration, tensors: weights[:1].fill_(-1), "must be positive and of mean 1"),
+    "huge": (lambda weights, calibration, tensors: weights.fill_(1e308), "must be positive and of mean 1"),
+    "of mean 2": (lambda weights, calibration, tensors: weights.mul_(2), "must be positive and of mean 1"),
+    "of another size": (
+        lambda weights, calibration, tensors: calibration.update(n_effective=7.0),
+        "n_effective is not that of its weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_are_such_as_a_target_gives(saved: Path, tmp_path: Path, name: str) -> None:
+    VAEDetector.load(rewritten(saved, tmp_path / "right.vae", weighted(lambda *given: None)))
+    change, message = WEIGHTS[name]
+    path = rewritten(saved, tmp_path / "m.vae", weighted(change))
+    with pytest.raises(ModelFileError, match=message):
+        VAEDetector.load(path)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
 @pytest.mark.parametrize("read", [VAEDetector.load, read_description])
 def test_a_model_is_a_regular_file(tmp_path: Path, make, read) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from vae_anomaly import FittedModel, VAEDetector
 from vae_anomaly.calibration.methods import promised_alarms
@@ -31,7 +32,7 @@ KEPT_SCORES = ("elbo", "kl")
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory, table_detector: VAEDetector) -> tuple[dict[str, Any], Any]:
-    """Configuration and tensors of a real model with two scores and two epochs, once with anomalies known."""
+    """Configuration and tensors of a real model with two scores, one of them weighted, and two epochs."""
     path = tmp_path_factory.mktemp("model") / "model.vae"
     table_detector.save(path)
     tensors, config, _ = model_file.read(path)
@@ -39,6 +40,11 @@ def known(tmp_path_factory: pytest.TempPathFactory, table_detector: VAEDetector)
     config["calibrations"] = {name: config["calibrations"][name] for name in KEPT_SCORES}
     config["calibrations"]["elbo"] |= {"delta": 0.1, "rate": 0.3}
     config["calibrations"]["kl"] |= {"detection_rate": 0.5, "detection_low": 0.1, "detection_high": 0.9}
+    n = tensors["held_out.kl"].numel()
+    config["calibrations"]["kl"] |= {
+        "method": "weighted", "n_effective": float(n), "n_target": 30, "target_auc": 0.6,
+    }  # fmt: skip
+    tensors["weights.kl"] = torch.ones(n, dtype=torch.float64)
     config["metadata"] = {"data": {"source": "a", "normal": ["0"]}}
     config["feature_names"] = list("abcdef")
     kept = {n: t for n, t in tensors.items() if not n.startswith("held_out") or n.partition(".")[2] in KEPT_SCORES}
@@ -114,6 +120,15 @@ def test_any_field_with_any_value_is_usable_or_refused(known, tmp_path: Path, mo
         (("calibrations", "kl", "n_normal"), 0, "n_normal must be an int of at least 1, got 0"),
         (("calibrations", "kl", "detection_low"), None, "must all be None, or none"),
         (("calibrations", "kl", "method"), REMOVED, "calibration of kl: fields method are missing"),
+        (("calibrations", "kl", "n_effective"), 0, "n_effective must be a number above 0, or None, got 0"),
+        (("calibrations", "kl", "n_target"), 0, "n_target must be an int of at least 1, or None, got 0"),
+        (("calibrations", "kl", "target_auc"), 1.5, "target_auc must be a number in .0, 1., or None"),
+        (
+            ("calibrations", "kl", "target_auc"),
+            None,
+            "must all be None, or none where the method",
+        ),
+        (("calibrations", "kl", "method"), "conformal", "must all be None, or none where the method"),
         (("history", 1, "kl"), REMOVED, "history's epoch 2: fields kl are missing"),
         (("history", 0, "epoch"), 7, "history's epoch 1 does not fit"),
         (("history", 1, "validation_reconstruction"), "NaN", "validation_reconstruction must be a"),

@@ -42,17 +42,38 @@ def finite_scores(scores: np.ndarray, what: str) -> np.ndarray:
     return scores
 
 
-def p_values(calibration: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def p_values(calibration: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Conformal p-values ``(N,)`` of scores against the scores of held-out normals; small is anomalous.
+
+    Parameters
+    ----------
+    calibration
+        Anomaly scores of held-out normals ``(n,)``.
+    scores
+        Anomaly scores ``(N,)``.
+    weights
+        What each held-out normal weighs, ``(n,)``, positive; each of the scores has the largest of these weights, as
+        `calibration.weighted` says. None: all weigh the same.
 
     Raises
     ------
     DataError
         If the calibration scores are not finite, or there are none.
     """
+    if weights is not None:
+        order = np.argsort(finite_scores(calibration, "calibration"), kind="stable")
+        above, heaviest = weight_from(weights[order]), weights.max()
+        place = np.searchsorted(calibration[order], np.asarray(scores, dtype=np.float64), side="left")
+        p: np.ndarray = (above[place] + heaviest) / (above[0] + heaviest)
+        return p
     ordered = np.sort(finite_scores(calibration, "calibration"))
     at_least = len(ordered) - np.searchsorted(ordered, np.asarray(scores, dtype=np.float64), side="left")
     return (1 + at_least) / (len(ordered) + 1)
+
+
+def weight_from(weights: np.ndarray) -> np.ndarray:
+    """Sum of the weights ``(n,)`` from each place on, ``(n + 1,)``: first that of all, last 0."""
+    return np.append(np.cumsum(weights[::-1])[::-1], 0.0)
 
 
 def conditional(p: np.ndarray, n: int, delta: float) -> np.ndarray:

@@ -57,12 +57,12 @@ def clopper_pearson(k: int, n: int) -> tuple[float, float, float]:
     return k / n, float(low), float(high)
 
 
-def clopper_pearson_bounds(k: ArrayLike, n: float, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
+def clopper_pearson_bounds(k: ArrayLike, n: ArrayLike, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper ends of the exact binomial intervals for each count in ``k`` of ``n`` trials, in its shape.
 
     Neither has to be a whole number: see the module on means of unequal parts.
     """
-    k = np.asarray(k)
+    k, n = np.asarray(k), np.asarray(n)
     tail = (1 - confidence) / 2
     low = np.where(k > 0, betaincinv(np.where(k > 0, k, 1), n - k + 1, tail), 0.0)
     high = np.where(k < n, betaincinv(k + 1, np.where(k < n, n - k, 1), 1 - tail), 1.0)

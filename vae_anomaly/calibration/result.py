@@ -40,6 +40,9 @@ class Calibration:
         How the rates were found, or what they rest on, where that is not a count of samples that chose nothing.
     n_unseen
         Normals that the false alarms were counted among, where the threshold was set by others.
+    n_effective, n_target, target_auc
+        Where the normals are weighted for a target: as how many they count, rows of the target, and the ROC-AUC of the
+        classifier that tells both apart (0.5: no shift). All are None where they are not.
     """
 
     method: str
@@ -59,6 +62,9 @@ class Calibration:
     note: str | None
     basis: str | None = None
     n_unseen: int | None = None
+    n_effective: float | None = None
+    n_target: int | None = None
+    target_auc: float | None = None
 
     @property
     def n_counted(self) -> int:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
@@ -33,6 +33,13 @@ REASONS = 3
 LEAST_NATS = 1.0  # that a reason costs
 LEAST_SHARE = 0.1  # of the first one's nats
 NO_REASON = "no column alone"
+
+
+class ElboTerms(NamedTuple):
+    """The two terms of each sample's ELBO, ``(N,)`` float64, in nats: ELBO = reconstruction - kl."""
+
+    reconstruction: np.ndarray
+    kl: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -35,6 +35,8 @@ class Text(Constraint):
 NUMBER = Number(-math.inf)
 SHARE = Number(0, 1, high_open=False)
 DETECTION = ("detection_rate", "detection_low", "detection_high")
+OF_TARGET = ("n_effective", "n_target", "target_auc")
+EARLIER = dict.fromkeys(("basis", "n_unseen", *OF_TARGET))
 ASKED_FOR = Optional(Number(0, 1, low_open=True))
 COUNT = Integer(0)
 
@@ -56,6 +58,9 @@ CALIBRATION: dict[str, Constraint] = {
     "note": Optional(Text()),
     "basis": Optional(Text()),
     "n_unseen": Optional(Integer()),
+    "n_effective": Optional(Number(0, low_open=True)),
+    "n_target": Optional(Integer()),
+    "target_auc": Optional(SHARE),
 }
 """The fields of `vae_anomaly.calibration.result.Calibration`."""
 
@@ -88,11 +93,17 @@ def check_calibrations(calibrations: Any) -> None:
     if not isinstance(calibrations, dict):
         raise ValueError("its calibrations are not an object")
     for score, fields in calibrations.items():
-        # earlier versions did not say what the rates rest on
-        known = {"basis": None, "n_unseen": None} | fields if isinstance(fields, dict) else fields
+        # earlier versions did not say what the rates rest on, and knew no weights
+        known = EARLIER | fields if isinstance(fields, dict) else fields
         check_fields(known, CALIBRATION, f"calibration of {score[:100]}")
         if len({fields[name] is None for name in DETECTION}) > 1:
             raise ValueError(f"its calibration of {score[:100]}: {', '.join(DETECTION)} must all be None, or none")
+        of_target = {known[name] is None for name in OF_TARGET}
+        if len(of_target) > 1 or (known["method"] != "weighted" and of_target == {False}):
+            names = ", ".join(OF_TARGET)
+            raise ValueError(
+                f"its calibration of {score[:100]}: {names} must all be None, or none where the method is weighted"
+            )
 
 
 def check_history(history: Any) -> None:

@@ -60,8 +60,8 @@ def per_class(report: Report) -> CaptionedFigure | None:
 
 @FIGURES.register("p_values", section="quality", order=40)
 def p_values(report: Report) -> CaptionedFigure | None:
-    """Whether p-values of normals are uniform."""
-    if report.evaluation is None or report.anomalous is None:
+    """Whether p-values of normals are uniform; those that are weighted for a target need not be."""
+    if report.evaluation is None or report.anomalous is None or "weight" in report.held_out:
         return None
     return CaptionedFigure(
         "Do p-values keep their promise",
