@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import numpy as np
 from scipy.stats import norm
+from shifts import SHIFTS
 from worlds import WORLDS, adverse_p_values, adverse_stream, truth, world
 
 from vae_anomaly.calibration.adaptive import AdaptiveThreshold
@@ -23,6 +24,7 @@ from vae_anomaly.calibration.from_normals import Conformal, Quantile
 from vae_anomaly.calibration.methods import Method, promised_alarms
 from vae_anomaly.calibration.online_fdr import OnlineFDR
 from vae_anomaly.calibration.pareto import PeaksOverThreshold
+from vae_anomaly.calibration.weighted import Weighted
 from vae_anomaly.calibration.with_anomalies import Cost, FBeta, FixedTPR, Youden
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation import at_prevalence, compare, measure_drift, roc_auc
@@ -419,6 +421,27 @@ def adaptive(repeats: int) -> Iterator[Row]:
         yield counted("--stream --adaptive: share within its bound", f"{name}, share {share}", kept, 1.0)
 
 
+def shifted(repeats: int) -> Iterator[Row]:
+    """A normal of the target, by the true density ratio and by an estimated one, and the rate to expect of it."""
+    for (name, shift), ratio, (n, rate) in itertools.product(
+        SHIFTS.items(), ("known", "estimated"), ((400, 0.1), (1000, 0.05))
+    ):
+        rng, passed, covered = np.random.default_rng(0), [], []
+        new = np.sort(shift.new(rng, 100_000))
+        for _ in range(2 * repeats if ratio == "known" else repeats):
+            scores, target = getattr(shift, ratio)(rng, n)
+            try:
+                f = Weighted(rate, target).fit(scores).calibration_
+            except DataError:
+                continue  # the message says which rate can be kept
+            true = 1 - np.searchsorted(new, f.threshold, side="right") / len(new)
+            passed += (shift.new(rng, 1) <= f.threshold).tolist()
+            covered.append(f.false_alarm_low <= true <= f.false_alarm_high)
+        setting = f"{name}, ratio {ratio}, n {n}, rate {rate}"
+        yield counted("weighted: a normal of the target is not flagged", setting, passed, 1 - rate)
+        yield counted("weighted: expected false alarms", setting, covered)
+
+
 CLAIMS = (
     area,
     precision,
@@ -438,4 +461,5 @@ CLAIMS = (
     streams_given_normals,
     adaptive,
     sequential,
+    shifted,
 )
