@@ -136,6 +136,13 @@ def calibrate(
             result = detector.calibration_
             detector.set_calibration(replace(result, basis=of_reviewed(result.basis)))
     detector.save(output)
+    print_calibrated(detector, parts, output, as_json=as_json)
+
+
+def print_calibrated(detector: VAEDetector, parts: list[Given], output: Path, *, as_json: bool) -> None:
+    """Print the threshold, what to expect from it, and what is known of the samples that were given."""
+    import numpy as np
+
     calibration = vars(detector.calibration_)
     observed = float(np.mean(-detector.calibration_scores_ > detector.calibration_.threshold))
     if as_json:

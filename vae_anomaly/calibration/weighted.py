@@ -158,8 +158,12 @@ class Weighted(Method):
         self.weights_ = weights[np.argsort(normal, kind="stable")]
         super().fit(scores, labels)
         if self.target is not None:
-            of_target = {"n_target": self.target.n_rows, "target_auc": self.target.auc}
-            self.calibration_ = replace(self.calibration_, n_effective=effective_size(weights), **of_target)
+            self.calibration_ = replace(
+                self.calibration_,
+                n_effective=effective_size(weights),
+                n_target=self.target.n_rows,
+                target_auc=self.target.auc,
+            )
         return self
 
     def choose_threshold(self, normal: np.ndarray, anomalous: np.ndarray) -> float:

@@ -75,6 +75,23 @@ def test_stops_count_what_numpy_counts(score: np.ndarray, held_out: np.ndarray, 
     assert stops.flagged[0] == len(score)
 
 
+@given(scores, scores, st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_stops_expect_what_the_weights_say(score: np.ndarray, held_out: np.ndarray, seed: int) -> None:
+    threshold, ones = float(held_out[0]), np.ones(len(held_out))
+    plain = threshold_stops(score, None, held_out, threshold)
+    equal = threshold_stops(score, None, held_out, threshold, weights=ones)
+    for name in ("false_alarm_rate", "false_alarm_low", "false_alarm_high"):
+        np.testing.assert_allclose(getattr(equal, name), getattr(plain, name), atol=1e-12)
+    weights = np.random.default_rng(seed).exponential(size=len(held_out)) + 0.01
+    stops = threshold_stops(score, None, held_out, threshold, weights=weights)
+    above = np.array([weights[held_out > stop].sum() for stop in stops.threshold])
+    expected = (above + weights.max()) / (weights.sum() + weights.max())
+    np.testing.assert_allclose(stops.false_alarm_rate, expected)
+    assert (stops.false_alarm_low <= stops.false_alarm_rate + 1e-12).all()
+    assert (stops.false_alarm_rate <= stops.false_alarm_high + 1e-12).all()
+
+
 def test_stops_need_no_labels() -> None:
     stops = threshold_stops(np.arange(5.0), None, np.arange(3.0), 1.0)
     assert stops.true_positives is None
