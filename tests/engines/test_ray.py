@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from odd_rows import make_frame
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.checkpoints import found
 
@@ -170,3 +171,21 @@ def test_whoever_dies_nothing_is_lost(
     np.testing.assert_allclose(fitted.score_samples(X[:99]), alone.score_samples(X[:99]), rtol=1e-8)
     with capsys.disabled():
         print(f"a rank killed: curves differ by {np.abs(curves[0] - curves[1]).max() / np.abs(curves[0]).max():.1e}")
+
+
+def test_tables_of_mixed_columns_have_the_scores_of_one_machine(cluster: Cluster, tmp_path: Path) -> None:
+    frame = make_frame(2_000)
+    detector = VAEDetector(epochs=1).fit(frame[:300])
+    detector.save(tmp_path / "m.vae")
+    (tmp_path / "rows").mkdir()
+    frame[:1_200].to_parquet(tmp_path / "rows/a.parquet", row_group_size=500)
+    frame[1_200:].to_parquet(tmp_path / "rows/b.parquet", index=False)
+    ray = ["--engine", "ray", "--address", cluster.address, "--output", "out", "--shard-rows", "512"]
+    command = cluster.start("-m", "vae_anomaly.cli", "score", "rows", "--model", "m.vae", *ray, cwd=tmp_path)
+    output, _ = command.communicate(timeout=150)
+    assert command.returncode == 0
+    assert output.startswith("scored     2,000 samples, ")
+    table = pd.concat([pd.read_parquet(path) for path in sorted(tmp_path.glob("out/part-*"))])
+    np.testing.assert_array_equal(table["anomaly_score"], -detector.score_samples(frame))
+    assert table["key"].tolist() == frame["key"].tolist()
+    assert table["missing"].tolist() == frame.drop(columns="key").isna().sum(axis=1).tolist()

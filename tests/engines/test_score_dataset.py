@@ -23,10 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import run
+from odd_rows import make_frame
 from vae_anomaly import VAEDetector
 from vae_anomaly.engines import ENGINES, processes
 from vae_anomaly.engines import score_dataset as scoring
 from vae_anomaly.engines.manifest import manifest
+from vae_anomaly.engines.on_ray import RayScorer
 from vae_anomaly.engines.score_dataset import score_dataset
 from vae_anomaly.engines.shard import ShardScorer, Task, attempts_at, digest_at, is_whole
 from vae_anomaly.engines.summary import quantiles
@@ -458,24 +460,9 @@ def test_workers_and_commands_die_and_no_row_is_lost(make_table, table_detector,
         print(f"\n2 workers and 2 commands ended: {len(X) - len(parts())} rows lost or doubled")
 
 
-def mixed_frame(n: int) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame(
-        {
-            "colour": rng.choice(list("abc"), n),
-            "day": rng.choice(pd.date_range("2020-01-01", periods=900).astype(str), n),
-            "id": [f"row {i}" for i in range(n)],
-            "size": rng.normal(size=n),
-        }
-    )
-    frame.loc[::50, "size"] = None
-    frame.loc[7::50, "colour"] = None
-    return frame
-
-
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_process", "calibrated_for_elbo_alone")
 def test_tables_of_mixed_columns_have_the_scores_of_one_machine() -> None:
-    frame = mixed_frame(1_500)
+    frame = make_frame(1_500)
     detector = VAEDetector(epochs=1).fit(frame[:300])
     detector.save("mixed.vae")
     frame[frame.columns[::-1]].to_parquet("X.parquet", row_group_size=400)
@@ -485,3 +472,19 @@ def test_tables_of_mixed_columns_have_the_scores_of_one_machine() -> None:
     frame.astype({"size": object}).assign(size="many").to_parquet("wrong.parquet")
     result = score_dataset("wrong.parquet", "mixed.vae", "wrong", shard_rows=BLOCK_ROWS)
     assert "wrong.parquet: row 0, column 'size' is 'many', and it was a number in training" in str(result.failures[0])
+
+
+@pytest.mark.usefixtures("calibrated_for_elbo_alone")
+def test_workers_of_ray_score_tables_of_mixed_columns_as_one_machine_does() -> None:
+    frame = make_frame(1_100)
+    detector = VAEDetector(epochs=1).fit(frame[:300])
+    detector.save("mixed.vae")
+    frame.to_parquet("X.parquet", row_group_size=BLOCK_ROWS)
+    _, digest = read_checked(Path("mixed.vae"))
+    Path("out").mkdir()
+    work = RayScorer(tuple(Task("mixed.vae", digest, "out", "elbo", "cpu", None)))
+    for shard in manifest("X.parquet").shards:  # as Ray Data has a row: numbers of NumPy's
+        row = {name: np.int64(value) if isinstance(value, int) else value for name, value in shard._asdict().items()}
+        assert work(row) == {"number": shard.number, "error": None}
+    np.testing.assert_array_equal(parts()["anomaly_score"], alone(frame, detector))
+    assert parts()["key"].tolist() == frame["key"].tolist()
