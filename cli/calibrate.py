@@ -12,7 +12,7 @@ import click
 
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
-from vae_anomaly.cli.outputs import check_outputs
+from vae_anomaly.cli.outputs import beside_output, check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 from vae_anomaly.cli.unseen import Unseen, all_rows_option, unseen
 from vae_anomaly.datasets.reading import Reading
@@ -70,7 +70,9 @@ def method_options(command: Callable[..., None]) -> Callable[..., None]:
     help="A CSV from review with its label column filled in: its anomalies join the model's held-out normals.",
 )
 @click.option(
-    "--output", type=click_types.file_path, help="Model file to write.  [default: MODEL with .calibrated.vae]"
+    "--output",
+    type=click_types.file_path,
+    help="Model file to write.  [default: MODEL with .calibrated.vae in place of .vae]",
 )
 @all_rows_option
 @options.score_option
@@ -115,7 +117,7 @@ def calibrate(
             "--target needs --data, normals to weigh, since a model keeps the scores of its held-out ones, not their "
             "rows: give what it was fitted on, of which the rows that set its threshold are taken, or other normals"
         )
-    output = output or model.with_suffix(".calibrated.vae")
+    output = output or beside_output(model, ".vae", ".calibrated.vae")
     # the model itself may be replaced
     inputs = {"--data": data, "--labels": labels, "--target": target, "--reviewed": reviewed}
     check_outputs(inputs, Output("--output", output))

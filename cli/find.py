@@ -10,8 +10,8 @@ import click
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions
 from vae_anomaly.cli.find_run import FindOutputs, run_find
+from vae_anomaly.cli.outputs import beside_input, beside_output
 from vae_anomaly.cli.parameter_options import parameter_option
-from vae_anomaly.datasets.formats import bare_name
 from vae_anomaly.datasets.locations import STDIN
 from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.parameters import PARAMETERS
@@ -39,14 +39,14 @@ def chosen_parameters(command: Any) -> Any:
 @click.option(
     "--output",
     type=click_types.file_path,
-    help="File to write all rows to, .csv or .parquet.  [default: the name of DATA with .found.csv]",
+    help="File to write all rows to, .csv or .parquet.  [default: DATA with .found.csv behind it]",
 )
 @click.option(
     "--report/--no-report",
     "with_report",
     default=True,
     show_default=True,
-    help="Write a report: OUTPUT with .report/report.html.",
+    help="Write a report: the folder OUTPUT with .report in place of .csv.",
 )
 @options.missing_columns_option
 @options.table_options
@@ -80,7 +80,7 @@ def find(
     p_value (among all rows, or those that the model held out),
     missing (how many cells are gaps), because (what was not expected); and a report. Labels are not looked at.
     """  # noqa: D301 - click reads the control character
-    written = output or Path(f"{'stdin' if data == STDIN else bare_name(data)}.found.csv")
+    written = output or beside_input(Path("stdin") if data == STDIN else data, ".found.csv")
     if written.suffix not in SUFFIXES:
         raise click.BadParameter(f"{written} is neither {' nor '.join(SUFFIXES)}", param_hint="--output")
     if train is None and reading.missing_columns != INFERRED.missing_columns:
@@ -97,6 +97,11 @@ def find(
         group_column=group_column,
         time_column=time_column,
     )
-    outputs = FindOutputs(table=written, report=written.with_suffix(".report") if with_report else None)
-    outputs.check(data, train)
+    outputs = FindOutputs(table=written, report=beside_output(written, ".csv", ".report") if with_report else None)
+    try:
+        outputs.check(data, train)
+    except OSError as error:
+        if output is not None or error.strerror is None:
+            raise
+        raise click.ClickException(f"{written}: {error.strerror}: name another place with --output") from error
     run_find(given, train, outputs, n_rows, parameters)

@@ -12,6 +12,7 @@ from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import DataOptions
 from vae_anomaly.cli.fit_run import FitOutputs, run_fit
 from vae_anomaly.cli.fit_summary import summary_text
+from vae_anomaly.cli.outputs import beside_output
 from vae_anomaly.cli.parameter_options import detector_options
 from vae_anomaly.cli.resuming import fit_on_ray, is_worker
 from vae_anomaly.datasets import suffixes_help
@@ -50,14 +51,14 @@ from vae_anomaly.datasets.reading import Reading
 @click.option(
     "--scores",
     type=click_types.file_path,
-    help="File to write the scores of the test part to.  [default: OUTPUT with .scores.csv]",
+    help="File to write the scores of the test part to.  [default: OUTPUT with .scores.csv in place of .vae]",
 )
 @click.option(
     "--report/--no-report",
     "with_report",
     default=True,
     show_default=True,
-    help="Write a report on the test part: OUTPUT with .report/report.html.",
+    help="Write a report on the test part: the folder OUTPUT with .report in place of .vae.",
 )
 @detector_options
 @click.option(
@@ -117,8 +118,8 @@ def fit(
         raise click.UsageError("--resume needs --checkpoint, the folder with the checkpoints to continue from")
     outputs = FitOutputs(
         model=output,
-        scores=scores or output.with_suffix(".scores.csv"),
-        report=output.with_suffix(".report") if with_report else None,
+        scores=scores or beside_output(output, ".vae", ".scores.csv"),
+        report=beside_output(output, ".vae", ".report") if with_report else None,
         checkpoints=parameters["checkpoint_dir"],
     )
     outputs.check(given)

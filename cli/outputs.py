@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,23 @@ def check_outputs(inputs: Mapping[str, str | Path | None], *outputs: Output | No
     message = conflict(inputs, outputs)
     if message is not None:
         raise click.UsageError(message)
+
+
+def beside_input(data: Path, ending: str) -> Path:
+    """Where the result for a file or folder is written if no output is named: beside it, under all of its name.
+
+    No two inputs share such a name: ``t.csv`` and ``t.xlsx``, or ``2023/t.csv`` and ``2024/t.csv``.
+    """
+    named = data if data.name not in ("", "..") else Path(os.path.abspath(data))
+    return named.with_name(f"{named.name}{ending}")
+
+
+def beside_output(output: Path, usual: str, ending: str) -> Path:
+    """What is written beside an output: its name without the usual suffix, and another ending.
+
+    Of ``model.v1`` and ``model.v2`` nothing is the usual ``.vae``, so that each has files of its own.
+    """
+    return output.with_name(f"{output.name.removesuffix(usual) or output.name}{ending}")
 
 
 def data_inputs(given: DataOptions) -> dict[str, str | Path | None]:

@@ -60,6 +60,7 @@ def review(
     check_outputs({"SCORES": scores, "--model": model, "--data": data}, Output("--output", output))
     threshold = options.calibration_in(read_description(model), score_name)["threshold"]
     table = read_score_table(scores).drop(columns=["label", "anomaly"], errors="ignore")
+    check_no_labels(output)
     top = table.nlargest(n_rows, "anomaly_score").assign(reason="anomalous")
     rest = table.drop(index=top.index)
     nearest = (rest["anomaly_score"] - threshold).abs().nsmallest(n_rows).index
@@ -73,6 +74,24 @@ def review(
     with atomic_write(output, "w", encoding="utf-8", newline="") as file:
         chosen.to_csv(file, index=False, lineterminator="\n")
     print_lines(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")
+
+
+def check_no_labels(path: Path) -> None:
+    """Refuse to replace a review that a person has filled in.
+
+    Raises
+    ------
+    DataError
+        If the file has labels.
+    """
+    from vae_anomaly.storage.score_table import read_score_table
+
+    try:
+        labels = read_score_table(path)["label"]
+    except (OSError, DataError, KeyError):  # it is not there, or no review
+        return
+    if n := int((labels.notna() & (labels.astype(str) != "")).sum()):
+        raise DataError(f"{path} holds {n:,} labels that were filled in: give another --output, or remove it first")
 
 
 def own_values(data: Path, chosen: pd.DataFrame, label_column: str | None, reading: Reading) -> pd.DataFrame:

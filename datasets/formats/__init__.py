@@ -85,15 +85,6 @@ def format_of(location: Location) -> str:
     raise DataError(f"{location}: no known kind of data: give {suffixes_help()}")
 
 
-def bare_name(path: Path) -> str:
-    """The name of a file or folder without what its format puts behind it: ``sales.2024`` of ``sales.2024.csv.gz``."""
-    name = os.path.basename(os.path.abspath(path))
-    for known in (tuple(OPENERS), suffixes()):
-        before, suffix = os.path.splitext(name)
-        name = before if suffix.lower() in known else name
-    return name
-
-
 def holds_files(folder: Path, suffix: str) -> bool:
     """Whether a folder has a file with this suffix, at any depth, that is not hidden."""
     for _, folders, names in os.walk(folder):

@@ -70,6 +70,9 @@ def test_review_and_back_into_calibrate(digits_model: Path, own_folder: Path) ->
     table["label"] = (~np.isin(test.labels[table["row"]], ["0", "1", "2"])).astype(int)
     table.loc[3, "label"] = np.nan
     table.to_csv("review.csv", index=False)
+    again = ("review", "scores.csv", "--model", digits_model)
+    assert "review.csv holds 29 labels that were filled in" in fails(1, *again)
+    assert pd.read_csv("review.csv").equals(table)
     calibrated = run(
         "calibrate", digits_model, "--reviewed", "review.csv", "--method", "youden", "--output", "r.vae", "--json"
     )

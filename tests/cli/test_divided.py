@@ -94,7 +94,7 @@ def test_find_keeps_groups_in_one_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     make_frame().drop(columns=["label", "day"]).to_csv("t.csv", index=False)
     rows = ok("find", "t.csv", "--group-column", "machine", "-n", 1, *QUICK).splitlines()
     assert any(line.split()[:3] == ["row", "machine", "score"] for line in rows)
-    table = pd.read_csv("t.found.csv").sort_values("row")
+    table = pd.read_csv("t.csv.found.csv").sort_values("row")
     assert (pd.Series(folds[0]).groupby(table["machine"].to_numpy()).nunique() == 1).all()
 
 

@@ -169,6 +169,18 @@ def test_a_model_may_replace_itself_and_others_lie_beside_each_other(table_detec
     assert run(*fit).exit_code == 0
 
 
+def test_models_of_different_names_have_files_of_their_own(table_detector: VAEDetector) -> None:
+    for name in ("v.1", "v.2", "v.3.vae"):
+        table_detector.save(Path(name))
+        assert run("calibrate", name, "--rate", "0.3").exit_code == 0
+    assert {path.name for path in Path().glob("*.calibrated.vae")} == {
+        "t.calibrated.vae",  # of the fixture
+        "v.1.calibrated.vae",
+        "v.2.calibrated.vae",
+        "v.3.calibrated.vae",
+    }
+
+
 def test_score_dataset_refuses_the_same(files: Path) -> None:
     for data, model, output in (("rows", "t.vae", "rows"), (f"local://{files}/rows", "t.vae", "rows/new")):
         with pytest.raises(DataError, match="would replace|lies in"):
