@@ -36,12 +36,16 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", EXTENDING, re.DOTALL 
 PREPARATION = blocks(EXTENDING, "python")[0]
 
 
-def test_the_python_example_runs_and_is_right(own_folder: Path) -> None:
-    (example,) = blocks(README, "python")
+def test_the_python_examples_run_and_are_right(own_folder: Path) -> None:
+    example, of_pipelines = blocks(README, "python")
     names: dict[str, object] = {}
     exec(example, names)  # the project's own text
     np.testing.assert_array_equal(names["detector"].predict(names["X_new"]), [1, -1])
     assert (own_folder / "model.vae").exists()
+    steps, last = of_pipelines.rstrip().rsplit("\n", 1)
+    exec(steps, names)
+    shown, expected = last.split("#")
+    assert eval(shown, names) == eval(expected)
 
 
 @pytest.mark.parametrize("title", SECTIONS)
