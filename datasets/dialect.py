@@ -10,11 +10,11 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from vae_anomaly.datasets.numbers import GAPS, is_number
+from vae_anomaly.datasets.numbers import GAPS, OTHER, conventions_of, is_number, pattern
 from vae_anomaly.datasets.reading import Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import MAX_COLUMNS, parsing
@@ -54,6 +54,8 @@ class Dialect:
         Of the columns, in the order of the file; None where there is no header. One that the header leaves empty is "".
     n_columns
         How many there are.
+    decimals
+        The decimal mark of each column by its first lines: another than ``decimal`` where these allow no other.
     unnamed_last
         Whether the last column is what a delimiter at the end of each line makes.
     """
@@ -64,6 +66,7 @@ class Dialect:
     skip_rows: int
     names: tuple[str, ...] | None
     n_columns: int
+    decimals: tuple[str, ...]
     unnamed_last: bool = False
 
 
@@ -157,14 +160,16 @@ def sniff(head: bytes, scanned: Scan, said: Reading, source: str) -> Dialect:
         names = tuple(first)
         twice = [name for name, n in Counter(names).items() if name and n > 1]
         if twice:
-            raise DataError(f"{source}: two columns are named {twice[0]!r}")
+            raise DataError(f"{source}: two columns are named {twice[0]!r}: give each a name of its own")
     n_columns = len(names) if names is not None else max(len(first), width)
     if n_columns > MAX_COLUMNS:
         raise DataError(f"{source}: not a CSV file: has more than {MAX_COLUMNS:,} columns")
     ends = [row[-1] for row in body if len(row) == n_columns]
     unnamed = n_columns > 1 and not any(ends) and bool(ends) and (first[-1] == "" or len(first) < n_columns)
     decimal = said.decimal or decimal_mark(body or [first], sep)
-    return replace(Dialect(encoding, sep, decimal, skip, names, n_columns), unnamed_last=unnamed)
+    columns = [[row[i] for row in body or [first] if i < len(row)] for i in range(n_columns)]
+    decimals = tuple(said.decimal or decimal_of(cells, decimal) for cells in columns)
+    return Dialect(encoding, sep, decimal, skip, names, n_columns, decimals, unnamed)
 
 
 def are_row_names(cells: list[str]) -> bool:
@@ -289,9 +294,20 @@ def column_of_numbers(cells: list[str]) -> bool:
 def decimal_mark(rows: list[list[str]], sep: str) -> str:
     """A comma if cells show it and none shows a point, or, where commas are not between cells, leave it open."""
     cells = [cell for row in rows for cell in row]
-    commas = [cell for cell in cells if re.fullmatch(r"[+-]?\d*,\d+", cell)]
-    points = [cell for cell in cells if re.fullmatch(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", cell)]
+    commas = [cell for cell in cells if re.fullmatch(r"[+-]?\d*,\d+", cell) or shows_mark(cell, ",")]
+    points = [cell for cell in cells if re.fullmatch(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", cell) or shows_mark(cell, ".")]
     if not commas or points:
         return "."
     groups = all(re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell) for cell in commas)
     return "." if groups and sep == "," else ","
+
+
+def shows_mark(cell: str, mark: str) -> bool:
+    """Whether a cell is a number by this decimal mark alone, as ``1.234,56 €`` is by a comma."""
+    return mark in cell and bool(pattern(mark).fullmatch(cell)) and not pattern(OTHER[mark]).fullmatch(cell)
+
+
+def decimal_of(cells: list[str], decimal: str) -> str:
+    """The decimal mark of a column: the table's, unless its cells are numbers by the other one alone."""
+    found = {convention.decimal for convention in conventions_of(cells, (decimal, OTHER[decimal]))}
+    return OTHER[decimal] if found == {OTHER[decimal]} else decimal

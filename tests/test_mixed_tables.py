@@ -293,12 +293,22 @@ def test_cells_of_another_kind_are_all_named(fitted: VAEDetector) -> None:
 
 def test_unseen_levels_and_gaps_are_scored(fitted: VAEDetector) -> None:
     others = FRAME[FRAME["colour"] != "a"]  # no training rows, which would be left out of their own scores
-    unseen = fitted.score_samples(others.assign(colour="violet"))
+    with pytest.warns(UserWarning, match="no value that it had in training"):
+        unseen = fitted.score_samples(others.assign(colour="violet"))
     assert (unseen < fitted.score_samples(others.assign(colour="a"))).all()
     nothing = pd.DataFrame({name: [None] for name in FRAME.columns})
     assert fitted.model_.score_samples(fitted._rows(nothing), "importance_weighted") == pytest.approx(0, abs=1e-9)
     assert -np.log(2) <= fitted.score_samples(nothing) <= 0  # the logarithm of one, or somewhat below
     assert np.isfinite(fitted.score_samples(FRAME.assign(number=np.nan, flag=None))).all()
+
+
+def test_a_category_without_any_known_level_is_noted(fitted: VAEDetector) -> None:
+    frame = FRAME.assign(colour=FRAME["colour"].str.upper())
+    with pytest.warns(UserWarning, match=r"column 'colour' has no value that it had in training \(a, b, c\), and 'B'"):
+        fitted.score_samples(frame)
+    fitted.score_samples(frame[:3])  # few rows may all be odd
+    frame.loc[frame.index[0], "colour"] = "a"
+    fitted.score_samples(frame)
 
 
 def test_one_row_and_one_column(fitted: VAEDetector) -> None:

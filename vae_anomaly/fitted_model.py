@@ -182,7 +182,7 @@ class FittedModel:
         X = as_frame(X) if is_frame(X) else X
         if self.columns is not None:
             return codes_of_samples(X, self.columns, self.feature_names, source, first_row, gaps=self.takes_gaps)
-        warn_about_names(X, self.feature_names)
+        warn_about_names(X, self.feature_names, source)
         if is_frame(X):
             X = numbers_of_table(X, self.feature_names, source, first_row, gaps=self.takes_gaps)
         return self.rows_of_checked(checked(X, source, first_row, gaps=self.takes_gaps))

@@ -131,9 +131,9 @@ class CsvTable:
                 yield self._dataset(part.reset_index(drop=True), start)
 
     def _known_kinds(self, columns: Any) -> Kinds:
-        number = Convention(self.dialect.decimal)
         return {
-            i: number if columns.get(str(name)) in ("number", "constant") else None for i, name in enumerate(self.names)
+            i: Convention(decimal) if columns.get(str(name)) in ("number", "constant") else None
+            for i, (name, decimal) in enumerate(zip(self.names, self.dialect.decimals, strict=True))
         }
 
     def _known_to_leave_out(self) -> set[int]:

@@ -47,6 +47,7 @@ def read(path: Path, content: str | bytes, label: str | None = None, **said: obj
         ("a.csv", ",a,b\n0,1.5,2\n1,3.5,4\n", "'Unnamed: 0' left out"),
         ("a.csv", "a,b\n1,1.5,2\n2,3.5,4\n", "'Unnamed: 0' left out"),
         ("a.csv", 'a,b\n$1.50,2 %\n"$3.50",4%\n', "$ in column 'a' removed, % in column 'b' removed"),
+        ("a.csv", "a;b\n1,50 €;2,0 %\n3,50 €;4,0 %\n", "decimal commas, € in column 'a' removed"),
         ("a.csv.gz", gzip.compress(b"a,b\n1.5,2\n3.5,4\n", mtime=0), ""),
     ],
 )
@@ -56,6 +57,26 @@ def test_one_table_in_many_dialects(tmp_path: Path, name: str, content: str | by
     assert data.X.to_numpy().tolist() == [[1.5, 2], [3.5, 4]]
     assert note in said
     assert bool(note) == bool(said)
+
+
+TABLES = {
+    "euros": "a;b\n1.500,25 €;x\n900,50 €;y\n",
+    "percent": "a;b\n12,5 %;x\n13 %;y\n",
+    "dollars": 'a,b\n"$1,500.25",x\n$900.50,y\n',
+    "two marks": "a;b;c\n1.500,25 €;x;1.5\n900,50 €;y;2.25\n",
+    "two marks, commas first": "a;b;c\n1,5;x;12.25 $\n2,5;y;1,900.50 $\n",
+    "groups of spaces": "a;b\n1 500,25;x\n900,50;y\n",
+    "words for gaps": "a;b\n1.500,25 €;x\n?;y\n-;z\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_model_reads_numbers_as_its_fit_did(tmp_path: Path, name: str) -> None:
+    fitted, _ = read(tmp_path / "a.csv", TABLES[name])
+    kinds = {str(column): "number" for column in fitted.X.select_dtypes("number")}
+    assert "a" in kinds
+    scored, _ = read(tmp_path / "a.csv", TABLES[name], columns=kinds | {"b": "category"})
+    pd.testing.assert_frame_equal(scored.X, fitted.X, check_dtype=False, rtol=0, atol=0)
 
 
 def test_what_is_said_is_taken(tmp_path: Path) -> None:

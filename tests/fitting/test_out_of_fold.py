@@ -100,5 +100,5 @@ def test_few_rows_make_few_folds_and_too_few_are_refused() -> None:
     )
     assert told == [f"{i} of 5" for i in range(1, 6)]
     assert np.isfinite(result.scores["anomaly_score"]).all()
-    with pytest.raises(DataError, match="has 9 samples, and a minimum of 10 is required to fit in folds"):
+    with pytest.raises(DataError, match=r"has 9 sample\(s\), and a minimum of 10 is required"):
         fit_out_of_fold(RowsInMemory(rng.normal(size=(9, 2))), PARAMETERS)

@@ -153,7 +153,7 @@ def fit_out_of_fold(
     """
     rows = X.loaded().computable().flat()
     if len(rows) < MIN_ROWS:
-        raise DataError(f"{X.source}: has {len(rows)} samples, and a minimum of {MIN_ROWS} is required to fit in folds")
+        raise DataError(f"{X.source}: has {len(rows)} sample(s), and a minimum of {MIN_ROWS} is required")
     contamination = parameters["contamination"]
     prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
     if groups is None and leaves_out_own_row(prior, parameters["score_name"]):

@@ -79,7 +79,8 @@ def read_score_table(path: Path) -> pd.DataFrame:
         table = TABLE_FORMATS[path.suffix].read(path)
     if "anomaly_score" not in table:
         raise DataError(
-            f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns[:20]))}"
+            f"{path}: has no column anomaly_score; its columns are {', '.join(map(str, table.columns[:20]))}; "
+            "vae-anomaly score writes such a table"
         )
     scores = table["anomaly_score"]
     if not len(table) or scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():

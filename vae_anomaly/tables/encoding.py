@@ -13,21 +13,34 @@ from vae_anomaly.columns import Column, Columns
 from vae_anomaly.errors import ColumnsError, DataError
 from vae_anomaly.storage.checks import WRONG_NUMBER, feature_names_of
 from vae_anomaly.tables.frames import check_different, frame_of_array, is_frame, is_plain_type, value_type
-from vae_anomaly.tables.values import family, looked_up, numbers_of, parsed_dates, parsed_numbers, seconds_of, texts_of
+from vae_anomaly.tables.values import (
+    family,
+    looked_up,
+    numbers_of,
+    parsed_dates,
+    parsed_numbers,
+    seconds_of,
+    text_of,
+    texts_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_NAMES = 20  # in a message
+MANY_ROWS = 20
 
 
-def warn_about_names(X: Any, known: Collection[str] | None) -> None:
-    """Warn, as scikit-learn does, where the training data or these samples have no names to find columns by."""
+def warn_about_names(X: Any, known: Collection[str] | None, source: str = "X") -> None:
+    """Warn, of ``X`` as scikit-learn does, where the training data or these samples have no names of columns."""
     if (feature_names_of(X) is None) == (known is None):
         return
     message = "X has feature names, but VAEDetector was fitted without feature names"
     if known is not None:
         message = "X does not have valid feature names, but VAEDetector was fitted with feature names"
+    if source != "X":
+        which = "it has no names of columns" if known is not None else "the model's columns have no names"
+        message = f"{source}: {which}, so they are taken in their order"
     warnings.warn(message, stacklevel=4)
 
 
@@ -55,7 +68,7 @@ def codes_of_samples(
         if X.ndim != 2:
             raise DataError(f"{source}: needs rows (N, D), got an array of shape {X.shape}")
         X = frame_of_array(X)
-    warn_about_names(X, known)
+    warn_about_names(X, known, source)
     if known is None or feature_names_of(X) is None:
         if len(X.columns) != len(columns.all):
             raise DataError(WRONG_NUMBER.format(len(X.columns), len(columns.all)))
@@ -100,6 +113,7 @@ def encoded(
     for i, column in enumerate(columns):
         values = frame[column.name]
         codes[:, i], is_bad = codes_of(values, column)
+        warn_of_unknown_levels(codes[:, i], column, values, source)
         if not gaps and (is_gap := np.isnan(codes[:, i]) & ~is_bad).any():
             row = first_row + int(np.argmax(is_gap))
             problems.append(f"{source}: row {row}, column {column.name!r} is missing, and this model takes no gaps")
@@ -113,6 +127,18 @@ def encoded(
     if problems:
         raise ColumnsError("\n".join(problems) + "\nmend these cells" + ", or leave them empty to count as gaps" * gaps)
     return codes
+
+
+def warn_of_unknown_levels(codes: np.ndarray, column: Column, values: pd.Series, source: str) -> None:
+    """Warn where a category has many values ``(N,)``, and no level of the model is among them."""
+    n_levels = len(column.levels)
+    if column.is_category and (codes == n_levels).sum() >= MANY_ROWS and not (codes < n_levels).any():
+        first = text_of(values[~values.isna()].iloc[0])
+        warnings.warn(
+            f"{source}: column {column.name!r} has no value that it had in training ({', '.join(column.levels[:3])}"
+            f"{', ...' * (n_levels > 3)}), and {first!r}, for one, counts as other: is it written in another way?",
+            stacklevel=5,
+        )
 
 
 def codes_of(values: pd.Series, column: Column) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from vae_anomaly.columns import CYCLES, MAX_LEVELS, YEAR, Column
 from vae_anomaly.errors import DataError
+from vae_anomaly.tables.lookalikes import lookalike
 from vae_anomaly.tables.values import (
     DAY_FIRST,
     MONTH_FIRST,
@@ -151,6 +152,8 @@ class ColumnInference:
             If the kind that the user gave does not suit the values.
         """
         column, recode = self._found(marks_gaps=missing == "category" and self.n_gaps > 0)
+        if self.family == "text" and self.given is None and column.kind in ("category", "identifier"):
+            column = replace(column, note=lookalike(list(self.places), self.counts))
         if self.given not in (None, column.kind) and column.kind != "constant":
             what = f"{self.source}: column {self.name!r} is to be a {self.given}, and it holds {self.family} values"
             raise DataError(what)
