@@ -78,6 +78,9 @@ def test_every_column_gets_its_kind(fitted: VAEDetector) -> None:
 
 SAME_TABLE: dict[str, Callable[[pd.DataFrame], Any]] = {
     "Arrow's table": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
+    "Arrow's dictionaries": lambda frame: pa.Table.from_pandas(
+        frame.astype({"colour": "category", "flag": "category", "name": "category"}), preserve_index=False
+    ),
     "nullable types": lambda frame: frame.convert_dtypes(),
     "Arrow's types": lambda frame: frame.convert_dtypes(dtype_backend="pyarrow"),
     "categorical": lambda frame: frame.astype({"colour": "category", "flag": "category"}),
@@ -309,6 +312,12 @@ def test_a_category_without_any_known_level_is_noted(fitted: VAEDetector) -> Non
     fitted.score_samples(frame[:3])  # few rows may all be odd
     frame.loc[frame.index[0], "colour"] = "a"
     fitted.score_samples(frame)
+
+
+@pytest.mark.parametrize("method", ["score_samples", "explain", "transform", "elbo_terms"])
+def test_a_table_without_rows_is_refused(fitted: VAEDetector, method: str) -> None:
+    with pytest.raises(DataError, match=r"X: holds no samples \(shape \(0, "):
+        getattr(fitted, method)(FRAME[:0])
 
 
 def test_one_row_and_one_column(fitted: VAEDetector) -> None:

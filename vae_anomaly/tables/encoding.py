@@ -61,13 +61,15 @@ def codes_of_samples(
     Raises
     ------
     DataError
-        If there are too many or too few columns, or as `encoded` does.
+        If there are no rows, too many or too few columns, or as `encoded` does.
     """
     if not is_frame(X):
         X = np.asarray(X)
         if X.ndim != 2:
             raise DataError(f"{source}: needs rows (N, D), got an array of shape {X.shape}")
         X = frame_of_array(X)
+    if not len(X):
+        raise DataError(f"{source}: holds no samples (shape {X.shape})")
     warn_about_names(X, known, source)
     if known is None or feature_names_of(X) is None:
         if len(X.columns) != len(columns.all):

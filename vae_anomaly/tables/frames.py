@@ -14,6 +14,7 @@ FEW_ROWS = 20
 BLOCK_BYTES = 32 << 20
 
 if TYPE_CHECKING:
+    import narwhals as nw
     import pandas as pd
 
 
@@ -41,7 +42,16 @@ def as_frame(X: Any) -> pd.DataFrame:
     frame = nw.from_native(X)
     if isinstance(frame, nw.LazyFrame):
         raise DataError(f"X is a lazy {type(X).__name__}, whose values are not computed yet: call .collect() first")
-    return pd.DataFrame({column.name: column.to_numpy() for column in frame.iter_columns()})
+    return pd.DataFrame({column.name: values_of_column(column) for column in frame.iter_columns()})
+
+
+def values_of_column(column: nw.Series[Any]) -> Any:
+    """The values of another library's column, as pandas takes them."""
+    import narwhals as nw
+
+    if column.dtype == nw.Categorical and column.implementation.is_pyarrow():
+        return column.to_native().to_pandas()  # narwhals makes a gap of Arrow's dictionaries their last value
+    return column.to_numpy()
 
 
 def is_plain_type(dtype: Any) -> bool:
