@@ -105,7 +105,7 @@ def complete(result: scoring.ScoredDataset, X: np.ndarray, detector: VAEDetector
 
 
 @pytest.mark.usefixtures("in_process")
-@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:.*columns have no names")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shard_rows", [37, 999, None])
 def test_any_cut_of_any_data_gives_the_bits_of_one_machine(
@@ -267,7 +267,7 @@ def test_a_folder_with_other_files_is_refused(make_table) -> None:
 
 
 @pytest.mark.parametrize(("kind", "row"), [("npy", 700), ("parquet", 700), ("zarr", 700), ("folder", 1200)])
-@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:.*columns have no names")
 def test_a_shard_with_infinity_is_reported_and_stops_no_other(
     monkeypatch, in_process, kind: str, row: int, make_table, table_detector
 ) -> None:
@@ -363,7 +363,7 @@ def test_data_that_shrinks_is_an_error_of_its_shard(make_table) -> None:
     [
         (["X.npy", "--engine", "processes"], 2, "--engine needs --output"),
         (["-", "--engine", "processes", "--output", "out"], 2, "--engine needs --output and a file"),
-        (["X.npy", "--engine", "processes", "--output", "out", "--resume"], 2, "takes no --fdr or --resume"),
+        (["X.npy", "--engine", "processes", "--output", "out", "--resume"], 2, "takes no --fdr, --stream or --resume"),
         (
             ["X.npy", "--engine", "processes", "--output", "out", "--address", "a:1"],
             2,

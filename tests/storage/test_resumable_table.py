@@ -50,7 +50,7 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table_detector: VAED
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.filterwarnings("ignore:.*columns have no names")
 @pytest.mark.parametrize("kind", ["npy", "npz", "csv", "parquet"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypatch, kind: str, suffix: str) -> None:
