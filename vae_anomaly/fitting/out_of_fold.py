@@ -192,6 +192,8 @@ def fit_once(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> OutOfFold:
     scores["p_value"] = (n - n_lower) / n
     all_rows = {name: scores[name] for name in ("anomaly_score", "reconstruction", "kl")}
     found = OutOfFold.decided([model], np.zeros(n, dtype=int), scores, contamination, all_rows)
+    if contamination != "auto":  # its threshold flags a share of these rows and promises nothing of others
+        return found
     return replace(found, calibration=replace(found.calibration, basis=LEFT_OUT))
 
 
