@@ -118,9 +118,11 @@ def test_what_a_contamination_expects_of_new_samples_rests_on_unseen_ones(
 def test_what_rests_on_left_out_rows_says_so_until_others_set_the_threshold(make_table: Make) -> None:
     detector = VAEDetector(epochs=1).fit(make_table(100))
     assert detector.calibration_.basis == LEFT_OUT
+    assert detector.calibration_.promise() == "a new normal is flagged with a probability near 0.05"
     assert detector.calibrate(rate=0.1).calibration_.basis == LEFT_OUT
     assert detector.calibrate(rate=0.2).calibration_.basis == LEFT_OUT
     new = make_table(60, seed=5)
     assert detector.calibrate(new).calibration_.basis is None
+    assert detector.calibration_.promise() == "a new normal is flagged with probability at most 0.05"
     assert detector.calibrate(rate=0.1).calibration_.basis is None
     assert VAEDetector(epochs=1, prior="normal").fit(make_table(100)).calibration_.basis is None

@@ -74,9 +74,14 @@ class Calibration:
         """Normals that the false alarms to expect were counted among."""
         return self.n_normal if self.n_unseen is None else self.n_unseen
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether rows set it that were left out of their own scores, but not of the networks."""
+        return self.basis is not None and self.basis.startswith(LEFT_OUT)
+
     def resting_as(self, before: Calibration) -> Calibration:
         """The same, saying of left-out scores what a calibration said that rested on the same normals."""
-        if before.basis is None or not before.basis.startswith(LEFT_OUT):
+        if not before.is_left_out:
             return self
         return replace(self, basis=LEFT_OUT if self.basis is None else f"{LEFT_OUT}; {self.basis}")
 
@@ -97,6 +102,8 @@ class Calibration:
         template = entry.facts.get("promise", entry.help)
         if self.delta is not None:
             template = entry.facts.get("promise_with_delta", template)
+        if self.is_left_out:
+            template = entry.facts.get("promise_if_left_out", template)
         rate, delta = ("an unknown share" if share is None else f"{share:.3g}" for share in (self.rate, self.delta))
         text: str = template.format(rate=rate, delta=delta, n_samples=f"{self.n_normal + self.n_anomalous:,}")
         return text
