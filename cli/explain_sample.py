@@ -46,13 +46,13 @@ def collect_evidence(
     score = detector.score_samples(sample.X)
     held_out = detector.held_out_scores_
     ids = ids_of(sample.X, detector.model_.columns, id_columns, sample.source)
-    evidence = {
+    evidence: dict[str, Any] = {
         "data": sample.source,
         "row": row,
         "ids": {name: str(texts[0]) for name, texts in ids.items()},
         "file": None if sample.row_names is None else sample.row_names[0],
         "label": None if sample.labels is None else str(sample.labels[0]),
-        "score": detector.score_name,
+        "score": detector.model_.score,
         "anomaly_score": -float(score[0]),
         "threshold": detector.calibration_.threshold,
         "decision": int(-score[0] > detector.calibration_.threshold),
@@ -64,7 +64,22 @@ def collect_evidence(
         "features": {"name": list(parts.names)} | features_of(parts),
         detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
+    if detector.vae_.images is not None:
+        evidence["signs"] = signs_of(detector, sample.X)
     return evidence, parts
+
+
+def signs_of(detector: VAEDetector, X: np.ndarray) -> dict[str, Any]:
+    """How odd the three signs of the score ``smallest_p`` are, and where the worst place of the image is."""
+    import numpy as np
+
+    from vae_anomaly.scoring.local import SIGNS, signs
+
+    model, heat = detector.model_, detector.heat_maps(X)[0]
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    nats = model.by_block(model.rows(X), signs)[0][0]
+    worst = {"row": int(row), "column": int(column), "nats": float(heat.max())}
+    return {"nats": dict(zip(SIGNS, nats.tolist(), strict=True)), "worst_place": worst}
 
 
 def features_of(parts: Explanation) -> dict[str, list[Any]]:

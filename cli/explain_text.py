@@ -72,6 +72,7 @@ def evidence_text(evidence: dict[str, Any], parts: Explanation, top: int, shares
             [
                 decision_text(e),
                 f"score {e['score']}, p-value {e['p_value']:.3g} among {e['n_held_out']:,} held-out normals",
+                *sign_lines(e),
             ],
         ),
         *titled("ELBO", [term_text("reconstruction", e["reconstruction"]), term_text("KL", e["kl"])]),
@@ -79,6 +80,24 @@ def evidence_text(evidence: dict[str, Any], parts: Explanation, top: int, shares
         *titled(shares_of, largest_shares(e[shares_of], top)),
     ]
     return "\n".join(lines)
+
+
+def sign_lines(evidence: dict[str, Any]) -> list[str]:
+    """What of an image is odd: the whole, its worst place, or that it costs too little."""
+    if "signs" not in evidence:
+        return []
+    nats, worst = evidence["signs"]["nats"], evidence["signs"]["worst_place"]
+    oddest = max(nats, key=nats.__getitem__)
+    what = {
+        "whole": "the whole image costs too much",
+        "place": "one place costs too much",
+        "too regular": "the image costs too little: it is more normal than normal",
+    }[oddest]
+    each = ", ".join(f"{name} {value:.2f}" for name, value in nats.items())
+    return [
+        f"oddest: {what} ({each}: minus log p-value over its share)",
+        f"worst place: row {worst['row']}, column {worst['column']}, {worst['nats']:.2f} nats",
+    ]
 
 
 def term_text(name: str, term: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "architecture": detector.architecture,
         "likelihood": detector.likelihood_,
         "prior": detector.prior_,
-        "score": detector.score_name,
+        "score": detector.model_.score,
         "latent_dim": detector.noise_.shape[-1],
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
         "n_features": detector.n_features_in_,

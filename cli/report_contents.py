@@ -120,7 +120,7 @@ def build_report(
         title=samples.rows.source,
         provenance=provenance(detector, samples, model),
         date=time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        score=detector.score_name,
+        score=detector.model_.score,
         anomaly_score=anomaly_score,
         p_value=judged.scores["p_value"],
         reconstruction=judged.scores["reconstruction"],

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from helpers import Make
+from helpers import TABLE_SCORES, Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import SCORES
@@ -329,7 +329,7 @@ def switched(make_table: Make) -> VAEDetector:
     return VAEDetector(epochs=3).fit(make_table(120))
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", TABLE_SCORES)
 def test_another_score_brings_its_threshold_and_never_trains(
     switched: VAEDetector, make_table: Make, tmp_path: Path, name: str
 ) -> None:

@@ -37,7 +37,7 @@ def fitted(kind: str, device: str, **parameters: Any) -> VAEDetector:
 
 def scores(detector: VAEDetector, X: np.ndarray) -> dict[str, np.ndarray]:
     rows = detector.model_.rows(X)
-    return {name: detector.model_.score_samples(rows, name) for name in SCORES}
+    return {name: detector.model_.score_samples(rows, name) for name in detector.model_.scores}
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray, kind: str) -> None:
@@ -61,6 +61,8 @@ def test_a_model_is_where_it_was_asked_for(detector: VAEDetector, device: str) -
 
 @pytest.mark.parametrize("score", sorted(SCORES))
 def test_no_bit_depends_on_neighbours_position_or_number(detector: VAEDetector, kind: str, score: str) -> None:
+    if score not in detector.model_.scores:
+        pytest.skip("a score of images")
     rng = np.random.default_rng(0)
     X = detector.model_.rows(KINDS[kind](BLOCK_ROWS // 4 if score in SLOW_SCORES else BLOCK_ROWS + 37, seed=1))
     together = detector.model_.score_samples(X, score)
@@ -126,7 +128,7 @@ def test_a_file_scores_alike_on_every_device(gpu: str, kind: str, fitted_on: str
         same.save(tmp_path / "again.vae")
         assert (tmp_path / "again.vae").read_bytes() == (tmp_path / "model.vae").read_bytes()
     ours, theirs, own = scores(here, X), scores(there, X), scores(detector, X)
-    for name in SCORES:
+    for name in detector.model_.scores:
         assert_close(ours[name], theirs[name], kind)
         np.testing.assert_array_equal(own[name], ours[name] if fitted_on == "gpu" else theirs[name])
 

@@ -37,11 +37,15 @@ PREPARATION = blocks(EXTENDING, "python")[0]
 
 
 def test_the_python_examples_run_and_are_right(own_folder: Path) -> None:
-    example, of_pipelines = blocks(README, "python")
+    example, of_images, of_pipelines = blocks(README, "python")
     names: dict[str, object] = {}
     exec(example, names)  # the project's own text
     np.testing.assert_array_equal(names["detector"].predict(names["X_new"]), [1, -1])
     assert (own_folder / "model.vae").exists()
+    exec(of_images, names)
+    row, column = eval(of_images.rstrip().rsplit("\n", 1)[1], names)
+    assert 22 <= row < 25
+    assert 4 <= column < 7
     steps, last = of_pipelines.rstrip().rsplit("\n", 1)
     exec(steps, names)
     shown, expected = last.split("#")

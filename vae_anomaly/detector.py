@@ -97,8 +97,9 @@ class VAEDetector(
         is float32 or uint8 and the device is measured to be at least 1.3 times as fast with it. The choice is kept in
         model files, so that a refit on another machine is the same.
     score_name : str
-        What ``score_samples`` gives: a key of `vae_anomaly.registry.SCORES`. ``set_params(score_name=...)`` changes it
-        on a fitted detector, and the threshold with it, without training.
+        What ``score_samples`` gives: a key of `vae_anomaly.registry.SCORES`, or "auto": "smallest_p" for images, "elbo"
+        for tables. ``set_params(score_name=...)`` changes it on a fitted detector, and the threshold with it, without
+        training.
     random_state : int, RandomState instance or None
         Seed of everything random in ``fit``. No global random state is read (unless None) or changed.
     device : str
@@ -180,7 +181,7 @@ class VAEDetector(
         contamination: str | float = "auto",
         n_draws: int = 2,
         precision: str = "auto",
-        score_name: str = "elbo",
+        score_name: str = "auto",
         random_state: int | np.random.RandomState | None = 0,
         device: str = "auto",
         verbose: bool = False,
@@ -309,7 +310,10 @@ class VAEDetector(
         return self._indexed(self.model_.p_values_of(np.asarray(self.score_samples(X))), X, "p_value")
 
     def score_samples(self, X: ArrayLike) -> np.ndarray:
-        """The score of each sample, ``(N,)`` float64: higher is more normal. By default the ELBO, in nats.
+        """The score of each sample, ``(N,)`` float64: higher is more normal. By default, of tables the ELBO in nats.
+
+        Of images it is the smallest of three p-values, in nats: of the ELBO, of the worst place (`heat_maps`), and of
+        an ELBO that is too high.
 
         After ``set_output(transform="pandas")`` a DataFrame gets a Series, as in `predict` and `p_values`.
         """

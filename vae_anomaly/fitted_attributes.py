@@ -20,6 +20,7 @@ from vae_anomaly.fitting.density_ratio import note_on_common, weighed
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
+from vae_anomaly.scoring.local import heat_maps, statistics_of
 from vae_anomaly.tables.frames import as_frame, is_frame
 from vae_anomaly.tables.words import decoded
 
@@ -41,7 +42,7 @@ class FittedAttributes:
     def model_(self) -> FittedModel:
         """What was fitted, with the score in use."""
         check_is_fitted(self)
-        return self._fitted.using(self.score_name)
+        return self._fitted if self.score_name == "auto" else self._fitted.using(self.score_name)
 
     @property
     def n_features_in_(self) -> int:
@@ -210,6 +211,22 @@ class FittedAttributes:
             options["target"] = weighed(self.model_, rows, y, of_target)
         self.model_.calibrate(rows, y, method=method, rate=rate, **options)
         return self
+
+    def heat_maps(self, X: ArrayLike) -> np.ndarray:
+        """How odd each place of each image is, ``(N, H, W)`` float64, in nats; higher is more anomalous.
+
+        A place has minus the logarithm of the probability that the worst place of a normal image is as bad, by a tail
+        fitted to held-out normals (`vae_anomaly.scoring.local`). The largest of an image is minus its score ``local``,
+        whose threshold is therefore one for places.
+
+        Raises
+        ------
+        ValueError
+            If the model is not of images, or its file comes from a version that had no such maps.
+        """
+        rows = self._rows(X)
+        statistics_of(self.vae_)
+        return self.model_.by_block(rows, heat_maps)[0]
 
     def save(self, path: str | Path) -> None:
         """Write the fitted detector to one safetensors file, all or nothing; an existing file is replaced."""

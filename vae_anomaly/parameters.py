@@ -201,9 +201,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         name="score_name",
-        default="elbo",
-        constraint=OneOf(Selectable(SCORES)),
-        help="The score that decides; other commands can choose another.",
+        default="auto",
+        constraint=OneOf(Selectable(SCORES), auto=True),
+        help="The score that decides; auto: smallest_p for images, elbo for tables. Other commands can choose another.",
         stored_as="score",
         option="--score",
     ),

@@ -34,6 +34,7 @@ from vae_anomaly.model.validity import check_values
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import PRIORS
 from vae_anomaly.scoring.activations import n_path_columns
+from vae_anomaly.scoring.local import ImageStatistics
 from vae_anomaly.scoring.normal_statistics import checked_statistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
@@ -136,7 +137,7 @@ class Described:
             image_shape=choices.image_shape,
             columns=columns,
             calibrations={name: Calibration(**fields) for name, fields in config["calibrations"].items()},
-            score=parameters["score_name"],
+            score=choices.score,
             config=config,
         )
         described.check_layout(layout, (parameters["n_draws"], 1, choices.latent_dim))
@@ -221,15 +222,17 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
             for name, (_, shape) in layout.items()
             if name.startswith("vae.")
         }
-        scaling, prior, normals = (
+        scaling, prior, normals, images = (
             {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            for start in ("scaling.", "prior.", "normals.")
+            for start in ("scaling.", "prior.", "normals.", "images.")
         )
         vae = choices.build(scaling_with(scaling, choices))
         n_parameters = vae.likelihood.exemplar_parameters or choices.n_units
         vae.prior = PRIORS[choices.prior].from_buffers(prior, choices.latent_dim, n_parameters)
         n_columns = n_path_columns(vae.encoder, choices.n_units)
         vae.normals = checked_statistics(normals, choices.latent_dim, choices.n_units, n_columns)
+        if images and choices.image_shape is not None:  # files of earlier versions have none
+            vae.images = ImageStatistics.from_buffers(images, choices.image_shape)
     return vae
 
 

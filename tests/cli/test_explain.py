@@ -111,7 +111,7 @@ def test_images_from_a_folder(models: dict[str, Path], make_images: Make) -> Non
     assert whole["features"]["name"][9] == "1, 1"
     assert whole["image_shape"] == [9, 8, 1]
     worst = int(np.argmax(whole["features"]["excess"]))
-    first = evidence.splitlines()[7].split()
+    first = evidence.splitlines()[9].split()
     assert [int(first[0].rstrip(",")), int(first[1])] == [worst // 8, worst % 8]
     assert float(first[-1]) == pytest.approx(np.ptp(whole["features"]["excess"]), abs=1e-3)
 

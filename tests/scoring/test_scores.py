@@ -16,10 +16,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from helpers import python
+from helpers import TABLE_SCORES, python
 from random_models import fixed_noise, random_vae
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics
 from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.vae import VAE
@@ -27,6 +28,7 @@ from vae_anomaly.registry import LIKELIHOODS, SCORES, Registry, first_paragraph
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.blocks import by_block
 from vae_anomaly.scoring.scores import antithetic_noise, components
+from vae_anomaly.storage.rows import RowsInMemory
 
 SLOW_SCORES = SCORES.where(slow=True)
 DTYPES = [torch.float32, torch.float64]
@@ -44,7 +46,9 @@ def vae_with_statistics(
     vae = random_vae(shape, latent_dim, dtype, architecture=architecture, likelihood=likelihood, prior=prior)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(60, math.prod(shape), generator=generator).to(dtype)
-    vae.normals = fit_normal_statistics(vae, x[10:], x[:10], fixed_noise(3, latent_dim, dtype), generator)
+    noise = fixed_noise(3, latent_dim, dtype)
+    vae.normals = fit_normal_statistics(vae, x[10:], x[:10], noise, generator)
+    fit_image_statistics(vae, RowsInMemory(x[:10].numpy()), noise, (*shape, 1, 1)[:3])
     return vae
 
 
@@ -128,7 +132,7 @@ def test_scores_of_extreme_rows_are_finite(case: tuple[str, str, str], score: st
     assert np.isfinite(score_rows(score, vae, X, fixed_noise(3, 3, dtype))).all()
 
 
-@pytest.mark.parametrize("score", sorted(SCORES))
+@pytest.mark.parametrize("score", TABLE_SCORES)
 def test_precision_follows_the_input(score: str, table_detector: VAEDetector, make_table: Callable) -> None:
     model, X = table_detector.model_.using(score), make_table(40, seed=3)
     double, single = model.score_samples(X), model.score_samples(X.astype(np.float32))
@@ -149,6 +153,7 @@ def trained(make_table: Callable[..., np.ndarray], table_detector: VAEDetector) 
     vae, X = copy.deepcopy(table_detector.vae_), make_table()
     x = vae.scaling(torch.from_numpy(X))
     vae.normals = fit_normal_statistics(vae, x[50:], x[:50], table_detector.noise_, torch.Generator().manual_seed(0))
+    fit_image_statistics(vae, RowsInMemory(X[:50]), table_detector.noise_, (X.shape[1], 1, 1))
     return vae, X
 
 

@@ -125,13 +125,12 @@ def test_ten_rows_take_bounded_memory_with_the_largest_model(saved: Path, tmp_pa
     code = (
         "import resource, sys, numpy as np, torch\n"
         "from vae_anomaly import FittedModel\n"
-        "from vae_anomaly.registry import SCORES\n"
         "from vae_anomaly.scoring import regret\n"
         "torch.set_num_threads(1); regret.STEPS = 1  # each holds as much as the next\n"
         "model = FittedModel.load(sys.argv[1], device='cpu'); rows = model.rows(np.load(sys.argv[2]))\n"
         "loaded = int(open('/proc/self/statm').read().split()[5]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (loaded + int(sys.argv[3]),) * 2)\n"
-        "for name in SCORES: assert np.isfinite(model.score_samples(rows, name)).all(), name\n"
+        "for name in model.scores: assert np.isfinite(model.score_samples(rows, name)).all(), name\n"
         "assert np.isfinite(model.explain(rows).excess).all()"
     )
     python(code, path, tmp_path / "rows.npy", MOST_BYTES)

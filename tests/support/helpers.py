@@ -16,11 +16,15 @@ from click.testing import CliRunner, Result
 
 from vae_anomaly.cli import main
 from vae_anomaly.cli.interruption import SIGNALS
+from vae_anomaly.registry import SCORES
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 FOLDERS = {name: SETUPTOOLS["package-dir"].get(name, name.replace(".", "/")) for name in SETUPTOOLS["packages"]}
+
+TABLE_SCORES = sorted(SCORES.keys() - SCORES.where(needs_images=True))
+"""Scores of tables; images have all."""
 
 Make: TypeAlias = Callable[..., np.ndarray]
 

@@ -70,7 +70,7 @@ def fit_detector(X_train: np.ndarray | pd.DataFrame, variant: str, seed: int, de
     started = time.perf_counter()
     detector = VAEDetector(random_state=seed, device=device, **VARIANTS[variant]).fit(X_train)
     seconds = time.perf_counter() - started
-    fitted_score = detector.score_name
+    fitted_score = detector.model_.score
 
     def score_samples(score: str, X: np.ndarray | pd.DataFrame) -> np.ndarray:
         detector.set_params(score_name=score)

@@ -40,6 +40,7 @@ from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.groups import Groups
+from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
@@ -131,6 +132,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
         may_be_anomalies=parameters["contamination"] != "auto",
     )
+    if choices.image_shape is not None:
+        fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
@@ -271,7 +274,7 @@ def uncalibrated(
         columns=X.columns,
         held_out_scores={},
         calibrations={},
-        score=stored["score"],
+        score=choices.score,
         parameters=stored,
         history=list(history),
         metadata={},
@@ -281,8 +284,11 @@ def uncalibrated(
 def score_held_out(model: FittedModel, calibration: Rows) -> None:
     """Fill ``model.held_out_scores``: each score of the calibration rows, slow ones of at most 1,000 of them."""
     some = calibration[:: math.ceil(len(calibration) / MAX_ROWS_FOR_SLOW_SCORES)]
-    slow = SCORES.where(slow=True)
-    model.held_out_scores |= scores_of(model, calibration, [name for name in SCORES if name not in slow])
+    slow, needing_images = SCORES.where(slow=True), SCORES.where(needs_images=True)
+    names = [name for name in SCORES if name not in slow]
+    if model.image_shape is None:
+        names = [name for name in names if name not in needing_images]
+    model.held_out_scores |= scores_of(model, calibration, names)
     model.held_out_scores |= scores_of(model, some, slow)
 
 

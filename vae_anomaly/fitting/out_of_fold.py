@@ -155,8 +155,8 @@ def fit_out_of_fold(
     if len(rows) < MIN_ROWS:
         raise DataError(f"{X.source}: has {len(rows)} sample(s), and a minimum of {MIN_ROWS} is required")
     contamination = parameters["contamination"]
-    prior = PRIORS[Choices(parameters, X.shape[1:], rows.columns).prior]
-    if groups is None and leaves_out_own_row(prior, parameters["score_name"]):
+    choices = Choices(parameters, X.shape[1:], rows.columns)
+    if groups is None and leaves_out_own_row(PRIORS[choices.prior], choices.score):
         return fit_once(X, rows, parameters)
     n_folds = min(n_folds, len(rows) // 2)
     random = check_random_state(parameters["random_state"])

@@ -127,6 +127,11 @@ class Choices:
         height, width, _ = self.image_shape
         return min(2.0, math.sqrt(height * width) / 14)
 
+    @property
+    def score(self) -> str:
+        """A key of `vae_anomaly.registry.SCORES`: the one that decides."""
+        return str(self.chosen("score_name") or ("elbo" if self.image_shape is None else "smallest_p"))
+
     def preprocessing(self, dtype: np.dtype[Any]) -> str:
         """A key of `PREPROCESSING`, for rows of this dtype."""
         if (given := self.chosen("preprocessing")) is not None:

@@ -47,6 +47,8 @@ class VAE(nn.Module):
     normals
         None until the statistics of the normals are fitted that some scores need
         (`vae_anomaly.scoring.normal_statistics`).
+    images
+        None until such statistics of images are fitted (`vae_anomaly.scoring.local`), if rows are images.
 
     Notes
     -----
@@ -61,6 +63,7 @@ class VAE(nn.Module):
         self.scaling = scaling
         self.prior: Prior = StandardNormal()
         self.register_module("normals", None)
+        self.register_module("images", None)
 
     def with_likelihood(self, likelihood: Likelihood) -> VAE:
         """The same modules, nothing copied, with another likelihood of the decoder's output."""

@@ -1,0 +1,121 @@
+"""Laws of the scores that a small defect cannot hide from, and of the maps of heat behind them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import images
+from vae_anomaly import VAEDetector
+from vae_anomaly.fitted_model import FittedModel
+from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.local import SHARES, SIGNS, energies, heat_maps, n_levels, signs, smoothed
+
+
+@pytest.fixture(scope="module")
+def model() -> FittedModel:
+    return VAEDetector(epochs=20).fit(images(200, (60, 58), seed=1)).model_
+
+
+def maps_of(model: FittedModel, rows: np.ndarray) -> np.ndarray:
+    def heat(x: torch.Tensor) -> tuple[torch.Tensor]:
+        return heat_maps(model.vae, x, model.noise)
+
+    return by_block(model.vae, rows, heat)[0]
+
+
+def signs_of(model: FittedModel, rows: np.ndarray) -> np.ndarray:
+    def three(x: torch.Tensor) -> tuple[torch.Tensor]:
+        return signs(model.vae, x, model.noise.to(x))
+
+    return by_block(model.vae, rows, three)[0]
+
+
+def with_spots(X: np.ndarray, value: int = 255) -> np.ndarray:
+    spotted = X.copy()
+    spotted[:, 20:23, 30:33] = value
+    return spotted
+
+
+@pytest.mark.parametrize(
+    ("shape", "levels"), [((8, 9, 1), 1), ((28, 28, 1), 1), ((55, 90, 3), 1), ((56, 56, 1), 2), ((300, 224, 3), 4)]
+)
+def test_levels_leave_28_pixels_a_side(shape: tuple[int, ...], levels: int) -> None:
+    assert n_levels(shape) == levels
+    coarsest = energies(torch.zeros(2, math.prod(shape)), shape)[-1].shape
+    assert len(energies(torch.zeros(2, math.prod(shape)), shape)) == levels
+    assert min(coarsest[2:]) >= min(28, *shape[:2])
+
+
+def test_smoothing_is_the_kernel_of_a_quarter_a_half_a_quarter() -> None:
+    image = torch.zeros(1, 1, 7, 6, dtype=torch.float64)
+    image[0, 0, 3, 2] = 1
+    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    expected = torch.zeros_like(image)
+    expected[0, 0, 2:5, 1:4] = torch.outer(kernel, kernel)
+    torch.testing.assert_close(smoothed(image), expected)
+
+
+def test_the_local_score_is_the_largest_heat(model: FittedModel) -> None:
+    rows = model.rows(with_spots(images(30, (60, 58), seed=2)))
+    maps = maps_of(model, rows)
+    assert maps.shape == (30, 60, 58)
+    np.testing.assert_array_equal(-maps.max(axis=(1, 2)), model.score_samples(rows, "local"))
+
+
+def test_a_spot_is_found_where_it_is(model: FittedModel) -> None:
+    X = images(60, (60, 58), seed=3)
+    clean, spotted = model.rows(X), model.rows(with_spots(X))
+    row, column = np.unravel_index(maps_of(model, spotted).reshape(60, -1).argmax(axis=1), (60, 58))
+    hidden = (X[:, 20:23, 30:33] > 100).any(axis=(1, 2))  # under the bar of the image itself
+    assert np.mean((abs(row - 21) <= 2) & (abs(column - 31) <= 2) | hidden) > 0.95
+    assert np.median(model.score_samples(spotted, "local")) < model.score_samples(clean, "local").min()
+    assert np.median(model.score_samples(spotted, "smallest_p")) < np.median(model.score_samples(clean, "smallest_p"))
+
+
+def test_a_defect_does_not_raise_its_own_allowance(model: FittedModel) -> None:
+    X = images(20, (60, 58), seed=4)
+    X[:, 20:23, 30:33] = 0
+    scores = [model.score_samples(model.rows(with_spots(X, value)), "local") for value in (60, 120, 180, 250)]
+    assert (np.diff(np.median(scores, axis=1)) < 0).all()
+
+
+def test_a_normal_image_has_no_heat(model: FittedModel) -> None:
+    """By construction half of the held-out normals have a worst place of less than log 2 nats."""
+    maps = maps_of(model, model.rows(images(100, (60, 58), seed=5)))
+    assert np.mean(maps > 3) < 0.001
+    assert 0 < np.median(maps.max(axis=(1, 2))) < 3
+
+
+def test_the_smallest_p_is_that_of_the_oddest_sign(model: FittedModel) -> None:
+    rows = model.rows(images(30, (60, 58), seed=6))
+    three = signs_of(model, rows)
+    assert three.shape == (30, len(SIGNS))
+    np.testing.assert_array_equal(model.score_samples(rows, "smallest_p"), -three.max(axis=1))
+    assert sum(SHARES) == pytest.approx(1)
+    for sign, score in (("whole", "elbo"), ("place", "local")):  # the same order
+        np.testing.assert_array_equal(
+            three[:, SIGNS.index(sign)].argsort(), (-model.score_samples(rows, score)).argsort()
+        )
+
+
+def test_what_is_more_normal_than_normal_is_flagged(model: FittedModel) -> None:
+    """Images of which everything is as expected cost less than any normal image does."""
+    normal = model.rows(images(50, (60, 58), seed=7))
+    regular = np.clip(model.reconstruct(normal), 0, 255).round().astype(np.uint8)
+    assert (model.score_samples(regular, "elbo") > model.score_samples(normal, "elbo").max()).all()
+    assert (model.score_samples(regular, "smallest_p") < -model.calibrations["smallest_p"].threshold).all()
+    assert (signs_of(model, regular).argmax(axis=1) == SIGNS.index("too regular")).all()
+
+
+def test_images_are_decided_by_the_smallest_p_and_tables_by_the_elbo(table_detector: VAEDetector) -> None:
+    detector = VAEDetector(epochs=1).fit(images())
+    assert detector.get_params()["score_name"] == "auto"
+    assert detector.model_.score == "smallest_p"
+    assert table_detector.model_.score == "elbo"
+    assert "local" not in table_detector.model_.scores
+    with pytest.raises(ValueError, match="this model was not calibrated for the score 'local', but for "):
+        VAEDetector(epochs=1, score_name="local").fit(np.random.default_rng(0).normal(size=(40, 5))).predict([[0] * 5])

@@ -1,0 +1,184 @@
+r"""Scores of images that a small defect cannot hide from: the worst place, and the smallest of three p-values.
+
+The ELBO sums over all pixels, so a defect of a few pixels drowns in the noise of the rest, and an image with more ink
+or edges is allowed more noise by its likelihood. Here a residual is compared with one number for all pixels and images,
+so no defect raises its own allowance.
+
+*Energies.* For the residual :math:`r = x - \hat x` at the posterior mean, the smoothing S with weights 1/4, 1/2, 1/4
+along both axes, and the sum over channels c,
+
+.. math::
+
+    e_0 = S \sum_c (S r_c)^2, \qquad e_l = \text{the same of } r \text{ averaged over blocks of } 2^l \times 2^l ,
+
+for as many levels l as leave 28 pixels a side, so that defects of several sizes stand out (`energies`).
+
+*Tails.* Of held-out normals, a statistic t has the median m and a mean excess b of the values above it. An exponential
+tail, :math:`P(t) = \tfrac12 e^{-(t - m)/b}`, gives any value :math:`-\log P(t) = \log 2 + (t - m)/b`, also beyond all
+that were seen. By the largest energy of an image at each level, the energies of a place become such a number, and the
+largest over the levels is its *heat*: the p-value, in nats, that a normal image whose worst place is this would have.
+
+*Signs.* An image is odd if the whole of it costs too much (the negative ELBO), if one place does (the largest heat), or
+if it costs too little: on textures a changed weave can be *more normal than normal*. ``smallest_p`` is the smallest of
+these three p-values, each divided by the share w of the false alarms that it may cause. Thresholds are set by the same
+score of other held-out normals, so they keep their promise however well the tails fit.
+
+References
+----------
+False discovery control with p-value weighting (Genovese, Roeder & Wasserman, 2006), Biometrika 93
+Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality (Nalisnick et al., 2019),
+https://arxiv.org/abs/1906.02994
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from vae_anomaly.model.scaling import filled
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.model.validity import check_shapes
+from vae_anomaly.registry import SCORES
+from vae_anomaly.scoring.scores import elbo
+
+SIGNS = ("whole", "too regular", "place")
+SHARES = (0.87, 0.03, 0.1)  # of the false alarms, for each sign
+SMALLEST_SIDE = 28  # of the coarsest level
+
+
+class ImageStatistics(nn.Module):
+    """Tails of what is computed of an image among held-out normals; a model file has them under ``images.``.
+
+    Parameters
+    ----------
+    image_shape
+        Height, width and channels.
+    location, tail : Tensor
+        ``(3 + n_levels,)`` each: median and mean excess above it, of the three signs and then of each level's largest
+        energy.
+    """
+
+    shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"location": ("n",), "tail": ("n",)}
+    positive_buffers: ClassVar[frozenset[str]] = frozenset({"tail"})
+
+    def __init__(self, image_shape: tuple[int, ...], *, location: Tensor, tail: Tensor) -> None:
+        super().__init__()
+        self.image_shape = image_shape
+        self.location: Tensor
+        self.tail: Tensor
+        self.register_buffer("location", location)
+        self.register_buffer("tail", tail)
+
+    @classmethod
+    def from_buffers(cls, buffers: dict[str, Tensor], image_shape: tuple[int, ...]) -> ImageStatistics:
+        """The statistics that a model file holds, their names and shapes checked.
+
+        Raises
+        ------
+        ValueError
+            If there are others.
+        """
+        n = len(SIGNS) + n_levels(image_shape)
+        check_shapes(buffers, cls.shapes, "a model's statistics of images", {}, n=n)
+        return cls(image_shape, **buffers)
+
+    def in_nats(self, values: Tensor, which: slice) -> Tensor:
+        """Values ``(..., n)`` of these statistics as the negative logarithms of their p-values, double precision."""
+        location, tail = self.location[which].double(), self.tail[which].double()
+        return (values.double() - location) / tail + math.log(2)
+
+
+def n_levels(image_shape: tuple[int, ...]) -> int:
+    """How many levels `energies` has: one, and one more for each halving that leaves 28 pixels a side."""
+    return max(1, 1 + int(math.log2(max(1, min(image_shape[:2]) / SMALLEST_SIDE))))
+
+
+def smoothed(images: Tensor) -> Tensor:
+    """Images ``(N, C, H, W)`` smoothed by 1/4, 1/2, 1/4 along both axes; pixels beyond the border count as zero."""
+    return avg_pool2d(avg_pool2d(images, 2, stride=1, padding=1), 2, stride=1)
+
+
+def energies(residual: Tensor, image_shape: tuple[int, ...]) -> list[Tensor]:
+    """Smoothed squares of smoothed residuals ``(N, D)``, summed over channels: ``(N, 1, H / 2^l, W / 2^l)`` by level.
+
+    In double precision, where the square of no finite single-precision number overflows.
+    """
+    r = residual.double().reshape(-1, *image_shape).permute(0, 3, 1, 2)
+    levels = [smoothed(smoothed(r).square().sum(dim=1, keepdim=True))]
+    for _ in range(n_levels(image_shape) - 1):
+        r = avg_pool2d(r, 2, ceil_mode=True)
+        levels.append(smoothed(smoothed(r).square().sum(dim=1, keepdim=True)))
+    return levels
+
+
+def residuals(vae: VAE, x: Tensor) -> Tensor:
+    """Scaled rows less what the model expects at their posterior means, ``(N, D)``."""
+    return filled(x - vae.reconstruct(x))
+
+
+def statistics_of(vae: VAE) -> ImageStatistics:
+    """The model's statistics of images.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    statistics = getattr(vae, "images", None)
+    if not isinstance(statistics, ImageStatistics):
+        raise ValueError("this score is for images, and needs statistics of them that this model lacks: fit it to some")
+    return statistics
+
+
+def largest_energies(vae: VAE, x: Tensor, image_shape: tuple[int, ...]) -> Tensor:
+    """The largest energy of each level, ``(N, n_levels)``."""
+    return torch.stack([level.flatten(1).amax(dim=1) for level in energies(residuals(vae, x), image_shape)], dim=-1)
+
+
+def largest_heat(vae: VAE, x: Tensor, statistics: ImageStatistics) -> Tensor:
+    """Heat of the worst place of each image, ``(N,)``, in nats, double precision."""
+    largest = largest_energies(vae, x, statistics.image_shape)
+    return statistics.in_nats(largest, slice(len(SIGNS), None)).amax(dim=-1)
+
+
+def heat_maps(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """Heat of every pixel of scaled rows ``(N, D)``, ``(N, H, W)``, in nats: the module's docstring defines it."""
+    statistics = statistics_of(vae)
+    height, width = statistics.image_shape[:2]
+    heat = torch.full((len(x), height, width), -math.inf, dtype=torch.float64, device=x.device)
+    for level, energy in enumerate(energies(residuals(vae, x), statistics.image_shape)):
+        which = slice(len(SIGNS) + level, len(SIGNS) + level + 1)
+        places = statistics.in_nats(energy[:, 0, ..., None], which)[..., 0]
+        fine = interpolate(places[:, None], scale_factor=2**level, mode="nearest") if level else places[:, None]
+        heat = torch.maximum(heat, fine[:, 0, :height, :width])
+    return (heat,)
+
+
+def raw_signs(vae: VAE, x: Tensor, noise: Tensor, statistics: ImageStatistics) -> Tensor:
+    """Cost of the whole in nats, its negative, and the largest heat, ``(N, 3)``: higher is odder."""
+    cost = -elbo(vae, x, noise)
+    return torch.stack([cost, -cost, largest_heat(vae, x, statistics)], dim=-1)
+
+
+def signs(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
+    """How odd each sign of `SIGNS` is, ``(N, 3)``, in nats: minus the logarithm of its p-value over its share."""
+    statistics = statistics_of(vae)
+    nats = statistics.in_nats(raw_signs(vae, x, noise, statistics), slice(len(SIGNS)))
+    return (nats + torch.tensor(SHARES, dtype=torch.float64, device=x.device).log(),)
+
+
+@SCORES.register("local", needs_images=True)
+def local(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    """The worst place of an image: minus its heat, the p-value in nats that a normal's worst place has."""
+    return -largest_heat(vae, x, statistics_of(vae))
+
+
+@SCORES.register("smallest_p", needs_images=True)
+def smallest_p(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
+    """The smallest of three p-values, in nats: of the whole image, of its worst place, and of costing too little."""
+    return -signs(vae, x, noise)[0].amax(dim=-1)
