@@ -37,7 +37,7 @@ PREPARATION = blocks(EXTENDING, "python")[0]
 
 
 def test_the_python_examples_run_and_are_right(own_folder: Path) -> None:
-    example, of_images, of_pipelines = blocks(README, "python")
+    example, of_pipelines, of_images = blocks(README, "python")
     names: dict[str, object] = {}
     exec(example, names)  # the project's own text
     np.testing.assert_array_equal(names["detector"].predict(names["X_new"]), [1, -1])
