@@ -138,6 +138,12 @@ def evaluate_pixels(maps: ArrayLike, masks: ArrayLike) -> PixelEvaluation:
     )
 
 
+def pixel_figures(maps: ArrayLike, masks: ArrayLike) -> tuple[float, float, float]:
+    """ROC-AUC, average precision and PRO of maps, as `evaluate_pixels` has them, without intervals."""
+    pixels = OrderedPixels(*checked(maps, masks))
+    return pixels.figures(np.ones(pixels.n_images))
+
+
 def checked(maps: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Maps as numbers and masks as bool, ``(N, H, W)`` each; `evaluate_pixels` says what is refused."""
     maps, masks = np.asarray(maps), np.asarray(masks)
