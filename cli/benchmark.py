@@ -13,10 +13,12 @@ from vae_anomaly import __version__
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.benchmark_environment import command_line, environment
 from vae_anomaly.cli.benchmark_plan import (
+    DEFECT_PROTOCOL,
     PROTOCOLS,
     TABLE_PROTOCOLS,
     Plan,
     TableOptions,
+    plan_defects,
     plan_images,
     plan_tables,
     table_files,
@@ -50,6 +52,7 @@ QUICK_CASES = 2
 )
 @click.option("--kinds", type=click_types.NameList(), help="For planted: kinds of errors.  [default: all that apply]")
 @click.option("--errors", type=click.IntRange(1), help="For planted: rows with an error.  [default: 10]")
+@click.option("--side", type=click.IntRange(1), help="For defects: pixels along a side of the cloth.  [default: 64]")
 @click.option("--normal", type=click_types.NameList(), help="For multi: classes that are normal.  [default: 0,1,2]")
 @click.option(
     "--methods",
@@ -88,6 +91,7 @@ def benchmark(
     only_numbers: bool,
     kinds: tuple[str, ...] | None,
     errors: int | None,
+    side: int | None,
     normal: tuple[str, ...] | None,
     methods: tuple[str, ...],
     scores: tuple[str, ...],
@@ -105,6 +109,7 @@ def benchmark(
     multi          several classes normal (--normal 0,1,2)
     leave-one-out  all classes normal but one
     ood            a data set against the others on disk and against synthetic images, both directions
+    defects        cloth, texture and digits with small changes of known place, and a camera that moves
     tabular        every table of --data: train on half of the normals, test on the rest and all anomalies
     contaminated   every table of --data: train on all rows, without labels, and judge the same rows
     planted        every table of --data: errors of known place in ten rows, one kind at a time; train on all rows
@@ -121,11 +126,13 @@ def benchmark(
     read = data_inputs(given) if data is None else {path.name: path for path in table_files(data).values()}
     check_outputs(read, *(Output("--output's", output / name) for name in file_names(protocol)))
     check_benchmark_folder(output, protocol)
-    normal, errors = normal or ("0", "1", "2"), errors or 10
+    normal, errors, side = normal or ("0", "1", "2"), errors or 10, side or 64
     seeds = seeds or (1 if quick else 5 if data is not None else 3)
     if data is not None:
         tables = TableOptions(data, label_column, only_numbers, kinds, errors)
         plan = plan_tables(protocol, tables, seeds)
+    elif protocol == DEFECT_PROTOCOL:
+        plan = plan_defects(dataset, data_dir, side, seeds)
     else:
         plan = plan_images(protocol, dataset, data_dir, normal)
     if cases is not None:
@@ -142,6 +149,7 @@ def benchmark(
     settings |= {"label_column": label_column} if label_column is not None else {}
     settings |= {"only_numbers": True} if only_numbers else {}
     settings |= {"errors": errors} if protocol == "planted" else {}
+    settings |= {"side": side} if protocol == DEFECT_PROTOCOL else {}
     make_folder(output)
     log = RecordLog(output / f"{protocol}.records.jsonl", settings, fresh=fresh)
     run_missing(log, plan, chosen, named, seeds, settings)
@@ -163,6 +171,7 @@ def check_usage() -> None:
         "only_numbers": ("contaminated", "planted"),
         "kinds": ("planted",),
         "errors": ("planted",),
+        "side": (DEFECT_PROTOCOL,),
     }
     for name, protocols in goes_with.items():
         if given[name] not in (None, False) and protocol not in protocols:

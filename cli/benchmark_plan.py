@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 IMAGE_PROTOCOLS = ("one-class", "multi", "leave-one-out", "ood")
 TABLE_PROTOCOLS = ("tabular", "contaminated", "planted")
-PROTOCOLS = IMAGE_PROTOCOLS + TABLE_PROTOCOLS
+DEFECT_PROTOCOL = "defects"
+PROTOCOLS = (*IMAGE_PROTOCOLS, DEFECT_PROTOCOL, *TABLE_PROTOCOLS)
+DEFECT_DIGITS = ("1", "7")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,42 @@ def plan_images(protocol: str, dataset: str | None, data_dir: Path | None, norma
         return Plan(data, {"+".join(normal): partial(benchmark.multi, *arrays, normal)})
     make = benchmark.one_class if protocol == "one-class" else benchmark.leave_one_out
     return Plan(data, {label: partial(make, *arrays, [label]) for label in np.unique(test.labels).tolist()})
+
+
+def plan_defects(dataset: str | None, data_dir: Path | None, side: int, n_seeds: int) -> Plan:
+    """Cases of images with local defects; only the digits are read, the other images are made."""
+    from vae_anomaly.benchmark import defect_cases
+    from vae_anomaly.storage.rows import fingerprint
+
+    if side < defect_cases.LEAST_SIDE:
+        raise click.BadParameter(f"defects need at least {defect_cases.LEAST_SIDE} pixels", param_hint="--side")
+    name, training, test = load_named_parts(dataset, data_dir)
+    assert training.labels is not None
+    assert test.labels is not None
+    arrays = training.to_array(), training.labels, test.to_array(), test.labels
+    absent = [digit for digit in DEFECT_DIGITS if digit not in training.labels or digit not in test.labels]
+    if absent or arrays[0].ndim != 3:
+        raise DataError(
+            f"{name} has no grey images of the digits {comma_separated(DEFECT_DIGITS)}: give --dataset mnist"
+        )
+    digits = {
+        f"digit-{digit}": partial(
+            defect_cases.digit_case,
+            name=f"digit-{digit}",
+            X_train=arrays[0][arrays[1] == digit],
+            X_test=arrays[2][arrays[3] == digit],
+        )
+        for digit in DEFECT_DIGITS
+    }
+    makers: dict[str, Callable[[int], Case]] = {
+        **digits,
+        "weave": partial(defect_cases.weave_case, side=side),
+        "texture": defect_cases.texture_case,
+        "still-camera": partial(defect_cases.camera_case, side=side, moving=False),
+        "moving-camera": partial(defect_cases.camera_case, side=side, moving=True),
+    }
+    cases = {case: partial(map, make, range(n_seeds)) for case, make in makers.items()}
+    return Plan({name: fingerprint(*arrays)}, cases, n_seeds)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from .plots.distributions import plot_p_values as plot_p_values
 from .plots.distributions import plot_scores as plot_scores
 from .plots.evidence import plot_feature_evidence as plot_feature_evidence
 from .plots.evidence import plot_image_evidence as plot_image_evidence
+from .plots.heat_maps import overlay as overlay
+from .plots.heat_maps import plot_heat_map as plot_heat_map
 from .plots.latents import plot_latent_space as plot_latent_space
 from .plots.latents import plot_latent_units as plot_latent_units
 from .plots.model_plots import plot_history as plot_history

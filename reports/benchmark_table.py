@@ -26,6 +26,15 @@ SHARES = {
     "anomalies_flagged": "Anomalies flagged",
     "others_flagged": "Other rows flagged",
 }
+# of protocols that judge new images by a threshold for 5 % false alarms, and maps of their pixels
+DEFECTS = {
+    "found": "Anomalies found at 5 %",
+    "false_alarms": "False alarms at 5 %",
+    "pixel_roc_auc": "Pixel ROC-AUC",
+    "pixel_average_precision": "Pixel average precision",
+    "region_overlap": "Per-region overlap (PRO)",
+}
+INTERVAL = ("roc_auc_low", "roc_auc_high")
 SECONDS = ["fit_seconds", "score_seconds"]
 METHOD = ["method", "score"]
 TEST = ["case", "test"]
@@ -36,18 +45,19 @@ LARGEST_FILE = 1 << 28
 def record_frame(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a table; missing numbers, such as the metrics of a fit that failed, are NaN."""
     table = pd.DataFrame(list(records))
-    return table.astype(dict.fromkeys([*measures_of(table), *SECONDS], float))
+    ends = [end for end in INTERVAL if end in table.columns]
+    return table.astype(dict.fromkeys([*measures_of(table), *ends, *SECONDS], float))
 
 
 def measures_of(records: pd.DataFrame) -> dict[str, str]:
-    """What these records measure, with its title: the metrics, and shares flagged if their protocol asks for them."""
-    return METRICS | {name: title for name, title in SHARES.items() if name in records.columns}
+    """What these records measure, with its title: the metrics, and what else their protocol asks for."""
+    return METRICS | {name: title for name, title in (SHARES | DEFECTS).items() if name in records.columns}
 
 
 def per_case(records: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, one row for each method, score, case and test, in the order of the records."""
     groups = records.groupby(METHOD + TEST, sort=False)
-    measures = list(measures_of(records))
+    measures = [*measures_of(records), *(end for end in INTERVAL if end in records.columns)]
     numbers = groups[[*measures, *SECONDS]].mean()
     # a mean without the seeds that failed would look better than it is
     failed = groups["error"].count() > 0
@@ -59,7 +69,8 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     """One row for each method and score, the highest mean ROC-AUC first.
 
     Metrics are averaged over seeds, then over cases. If cases have several tests, they are averaged over these instead,
-    without the test of all anomalies together. ``std_over_seeds`` is the standard deviation of the mean ROC-AUC over
+    without the test of all anomalies together; what only some tests have, such as a place of the defect, over those.
+    ``std_over_seeds`` is the standard deviation of the mean ROC-AUC over
     the seeds that have all cases, NaN for fewer than two. A method that failed on any case has no mean.
     """
     several = records["test"].ne("all").any()
@@ -72,7 +83,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
         worst = known[0] if known else None
         rows.append(
             dict(zip(METHOD, method, strict=True))
-            | {measure: part[measure].mean(skipna=False) for measure in measures_of(records)}
+            | {measure: mean_over_tests(part, measure, cases) for measure in measures_of(records)}
             | {
                 "std_over_seeds": over_seeds(own, len(part)),
                 "worst": float("nan") if worst is None else worst["roc_auc"],
@@ -83,6 +94,13 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
             | {second: part[second].mean() for second in SECONDS}
         )
     return pd.DataFrame(rows).sort_values("roc_auc", ascending=False, kind="stable", ignore_index=True)
+
+
+def mean_over_tests(part: pd.DataFrame, measure: str, cases: pd.DataFrame) -> float:
+    """Mean of a method's measure over the tests in which any method has it; NaN if the method lacks one of them."""
+    known = cases.groupby(TEST)[measure].count() > 0
+    values = part.set_index(TEST)[measure]
+    return float(values[known.reindex(values.index).to_numpy() | ~known.any()].mean(skipna=False))
 
 
 def over_seeds(records: pd.DataFrame, n_tests: int) -> float:
@@ -100,10 +118,16 @@ def matrices(records: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
     """Tables of one metric with a row for each method and score, by name.
 
     If no case has several tests there is one table, named "", with a column for each case; else there is one table for
-    each case, with a column for each test.
+    each case, with a column for each test. A metric that only some methods or tests have gets no empty rows or columns.
     """
     cases = per_case(records)
-    order = summary(records)[METHOD].itertuples(index=False, name=None)
+    if metric not in (*METRICS, *INTERVAL):  # not every method has it, nor every test
+        cases = cases[cases.groupby(METHOD)[metric].transform("count").gt(0)]
+        cases = cases[cases.groupby(TEST)[metric].transform("count").gt(0)]
+        if not len(cases):
+            return {}
+    known = set(cases[METHOD].itertuples(index=False, name=None))
+    order = [method for method in summary(records)[METHOD].itertuples(index=False, name=None) if method in known]
     index = pd.MultiIndex.from_tuples(order, names=METHOD)
     if cases["test"].eq("all").all():
         table = cases.pivot(index=METHOD, columns="case", values=metric)[cases["case"].unique()]
@@ -117,11 +141,15 @@ def matrices(records: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 def markdown(title: str, notes: Sequence[str], records: pd.DataFrame) -> str:
     """The whole report as Markdown."""
     parts = [f"# {title}", "\n".join(f"- {note}" for note in notes), "## Summary", summary_table(records)]
-    meaning = "" if {*SHARES} <= {*records.columns} else " normal"  # a case is a table, or the classes that are normal
+    # a case is a table or a kind of image, or the classes that are normal
+    meaning = " normal" if measures_of(records) == METRICS else ""
     for metric, name in measures_of(records).items():
         for case, table in matrices(records, metric).items():
             heading = f"## {name}, {case}{meaning}" if case else f"## {name}"
             rows = [[label(*method), *(number(value, metric) for value in row)] for method, row in rows_of(table)]
+            if metric == "roc_auc" and {*INTERVAL} <= {*records.columns}:
+                heading += " with 95 % interval"
+                rows = with_intervals(rows, *(matrices(records, end)[case] for end in INTERVAL))
             parts += [heading, grid(["method", *map(str, table.columns)], rows)]
     failed = records[records["error"].notna()]
     if len(failed):
@@ -132,6 +160,18 @@ def markdown(title: str, notes: Sequence[str], records: pd.DataFrame) -> str:
         ]
         parts += ["## What failed", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def with_intervals(rows: list[list[str]], low: pd.DataFrame, high: pd.DataFrame) -> list[list[str]]:
+    """Rows of a label and of numbers as text, each number followed by its interval where it is known."""
+    ends = [
+        [f" [{a:.2f}, {b:.2f}]" if not math.isnan(a + b) else "" for a, b in zip(*pair, strict=True)]
+        for pair in zip(low.to_numpy().tolist(), high.to_numpy().tolist(), strict=True)
+    ]
+    return [
+        [name, *(value + end for value, end in zip(values, own, strict=True))]
+        for (name, *values), own in zip(rows, ends, strict=True)
+    ]
 
 
 def rows_of(table: pd.DataFrame) -> list[tuple[tuple[str, str], list[float]]]:

@@ -68,6 +68,25 @@ def test_every_image_protocol_ends_in_three_files(arguments: list[str], cases: l
     assert ("quick look" in text) == ("quick look" in result.stdout) == ("--quick" in arguments)
 
 
+def test_defects_are_in_images_that_are_made_and_in_digits() -> None:
+    arguments = ("--dataset", "digits", "--methods", "pca-30,isolation_forest", "--seeds", 2, "--side", 32)
+    result = command("defects", *arguments, "--cases", "digit-7,weave")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv("benchmark/defects.csv")
+    assert table.groupby("case", sort=False)["test"].unique().map(list).to_dict() == {
+        "digit-7": ["spot", "missing_piece"],
+        "weave": ["blob", "scratch", "missing_thread"],
+    }
+    assert set(table["seed"]) == {0, 1}
+    assert table.loc[table["score"] == "own", "region_overlap"].isna().all()
+    assert table.loc[table["score"] == "largest_of_map", "region_overlap"].between(0, 1).all()
+    text = Path("benchmark/defects.md").read_text()
+    sections = dict(section.split("\n", 1) for section in text.split("\n## ")[1:])
+    assert "isolation_forest" in sections["False alarms at 5 %, weave"]
+    assert "isolation_forest" not in sections["Per-region overlap (PRO), weave"]
+    assert "] |" in sections["ROC-AUC, digit-7 with 95 % interval"]
+
+
 def test_blurred_images_look_more_normal_to_a_likelihood_but_not_to_ours() -> None:
     arguments = ("--dataset", "digits", "--methods", "vae,vae-plain,pca", "--scores", "elbo", "--quick")
     assert command("ood", *arguments).exit_code == 0
@@ -267,6 +286,9 @@ def test_other_settings_in_the_same_folder_are_refused() -> None:
         (["tabular", "--data", ".", "--kinds", "sentinel"], "--kinds goes with planted"),
         (["planted"], "planted need --data"),
         (["contaminated", "--data", ".", "--errors", 3], "--errors goes with planted"),
+        (["defects", *DIGITS, "--side", 20], "defects need at least 32 pixels"),
+        (["one-class", *DIGITS, "--side", 64], "--side goes with defects"),
+        (["defects", "--data", "."], "tabular, contaminated and planted need --data"),
         (["one-class", *DIGITS, "--only-numbers"], "--only-numbers goes with contaminated, planted"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from vae_anomaly.errors import DataError
 from vae_anomaly.reports import check_benchmark_folder, record_frame, summary_table, write_benchmark
-from vae_anomaly.reports.benchmark_table import matrices, summary
+from vae_anomaly.reports.benchmark_table import markdown, matrices, summary
 
 
 def made_records() -> pd.DataFrame:
@@ -63,3 +63,34 @@ def test_only_tables_of_a_benchmark_are_replaced(tmp_path: Path, suffix: str) ->
     with pytest.raises(DataError, match=f"multi{suffix} is of no benchmark: give another --output"):
         check_benchmark_folder(tmp_path, "multi")
     check_benchmark_folder(tmp_path, "ood")
+
+
+def test_what_only_some_tests_and_methods_have_is_averaged_over_those_and_leaves_no_gaps() -> None:
+    """Method a has maps, b has none; the second test has no masks."""
+    shared = {"average_precision": 0.5, "fpr_at_95_tpr": 0.5, "fit_seconds": 1.0, "score_seconds": 2.0, "error": None}
+    records = record_frame(
+        {"protocol": "p", "case": "x", "test": test, "method": method, "score": "own", "seed": seed, "roc_auc": 0.8}
+        | {"roc_auc_low": 0.7 - 0.1 * seed, "roc_auc_high": 0.9, "found": 0.5, "false_alarms": 0.1, **shared}
+        | {"region_overlap": 0.2 + 0.2 * seed if method == "a" and test == "masked" else None}
+        for method in "ab"
+        for test in ("masked", "bare")
+        for seed in (0, 1)
+    )
+    table = summary(records).set_index("method")
+    assert table["region_overlap"].tolist() == pytest.approx([0.3, np.nan], nan_ok=True)
+    (overlap,) = matrices(records, "region_overlap").values()
+    assert (overlap.index.tolist(), overlap.columns.tolist()) == ([("a", "own")], ["masked"])
+    text = markdown("made", [], records)
+    assert "| a      | 0.8000 [0.65, 0.90] | 0.8000 [0.65, 0.90] |" in text
+    assert text.count("Per-region overlap (PRO), x\n") == 1
+    records["region_overlap"] = np.nan
+    assert matrices(records, "region_overlap") == {}
+
+
+def test_a_seed_that_failed_leaves_no_mean_of_what_only_some_tests_have() -> None:
+    records = made_records().assign(region_overlap=0.5)
+    records["error"] = records["error"].astype(object)
+    records.loc[0, ["roc_auc", "region_overlap", "error"]] = [np.nan, np.nan, "Bad: luck"]
+    table = summary(records).set_index("method")["region_overlap"]
+    assert np.isnan(table["a"])
+    assert table["b"] == 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from vae_anomaly.benchmark.fitted import Fitted
 
 ALL_ANOMALIES = "all"
+
+
+class Outcome(NamedTuple):
+    """What a method made of one test.
+
+    ``normal`` and ``anomalous`` are scores of the samples, ``(N,)`` each, higher is more anomalous. ``measures`` is
+    what the case measures besides, by `Case.measure_names`; None where that does not apply.
+    """
+
+    normal: np.ndarray
+    anomalous: np.ndarray
+    measures: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class Case(ABC):
         Samples to learn from, rows or images.
     """
 
-    share_names: ClassVar[tuple[str, ...]] = ()  # of what `shares_flagged` measures
+    measure_names: ClassVar[tuple[str, ...]] = ()  # of what it measures besides the metrics of all cases
+    judges_maps: ClassVar[bool] = False  # whether it has a use for maps of pixels
 
     protocol: str
     name: str
@@ -55,12 +68,8 @@ class Case(ABC):
         """How many anomalies a test has."""
 
     @abstractmethod
-    def anomaly_scores(self, fitted: Fitted, score: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For each test the scores of normals and of anomalies, ``(N,)`` each; higher is more anomalous."""
-
-    @abstractmethod
-    def shares_flagged(self, fitted: Fitted, score: str) -> dict[str, float | None]:
-        """What the detector's own threshold flags, by `share_names`; None where it has no threshold."""
+    def outcomes(self, fitted: Fitted, score: str) -> dict[str, Outcome]:
+        """What a method made of each test."""
 
     @abstractmethod
     def shrunk(self, n: int) -> Self:
@@ -113,7 +122,7 @@ class SplitCase(Case):
     def n_anomalous(self, test: str) -> int:
         return sum(len(self.anomalous[part]) for part in self.tests[test])
 
-    def anomaly_scores(self, fitted: Fitted, score: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def outcomes(self, fitted: Fitted, score: str) -> dict[str, Outcome]:
         """Each part is scored once for all tests, and with the rest of its test where a score depends on that."""
         if fitted.transductive:
             n = len(self.normal)
@@ -122,15 +131,13 @@ class SplitCase(Case):
                 for test, parts in self.tests.items()
             }
             scores = {test: -fitted.score_samples(score, X) for test, X in together.items()}
-            return {test: (values[:n], values[n:]) for test, values in scores.items()}
+            return {test: Outcome(values[:n], values[n:], {}) for test, values in scores.items()}
         normal = -fitted.score_samples(score, self.normal)
         anomalous = {name: -fitted.score_samples(score, X) for name, X in self.anomalous.items()}
         return {
-            test: (normal, np.concatenate([anomalous[part] for part in parts])) for test, parts in self.tests.items()
+            test: Outcome(normal, np.concatenate([anomalous[part] for part in parts]), {})
+            for test, parts in self.tests.items()
         }
-
-    def shares_flagged(self, fitted: Fitted, score: str) -> dict[str, float | None]:
-        return {}
 
     def shrunk(self, n: int) -> Self:
         def some(X: np.ndarray) -> np.ndarray:
@@ -161,7 +168,7 @@ class TrainingRowsCase(Case):
         Name of its test.
     """
 
-    share_names = ("flagged", "anomalies_flagged", "others_flagged")
+    measure_names = ("flagged", "anomalies_flagged", "others_flagged")
 
     is_anomalous: np.ndarray
     seed: int
@@ -182,18 +189,19 @@ class TrainingRowsCase(Case):
     def n_anomalous(self, test: str) -> int:
         return int(self.is_anomalous.sum())
 
-    def anomaly_scores(self, fitted: Fitted, score: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def outcomes(self, fitted: Fitted, score: str) -> dict[str, Outcome]:
         scores = -fitted.training_scores(score)
-        return {self.test: (scores[~self.is_anomalous], scores[self.is_anomalous])}
+        shares = self.shares_flagged(fitted.training_flags(score))
+        return {self.test: Outcome(scores[~self.is_anomalous], scores[self.is_anomalous], shares)}
 
-    def shares_flagged(self, fitted: Fitted, score: str) -> dict[str, float | None]:
-        """Shares of all rows, of the anomalies and of the other rows."""
-        flags = fitted.training_flags(score)
+    def shares_flagged(self, flags: np.ndarray | None) -> dict[str, float | None]:
+        """Shares of all rows, of the anomalies and of the other rows that are flagged; None without a threshold."""
         if flags is None:
-            return dict.fromkeys(self.share_names)
+            return dict.fromkeys(self.measure_names)
         parts = (flags, flags[self.is_anomalous], flags[~self.is_anomalous])
         return {
-            name: float(part.mean()) if len(part) else None for name, part in zip(self.share_names, parts, strict=True)
+            name: float(part.mean()) if len(part) else None
+            for name, part in zip(self.measure_names, parts, strict=True)
         }
 
     def shrunk(self, n: int) -> Self:

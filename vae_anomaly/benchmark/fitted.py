@@ -6,11 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_anomaly.benchmark.maps import maps_of_detector, maps_of_errors
 from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
 from vae_anomaly.detector import VAEDetector
 
@@ -41,6 +42,11 @@ class Fitted:
         fit, in which a sample need not be its own neighbour, or else as any samples are scored.
     training_flags
         From the name of a score to which training samples its own threshold flags, ``(N,)`` bool; None without one.
+    flags
+        From the name of a score and samples to which of them its own threshold for 5 % false alarms flags, ``(N,)``
+        bool; None without such a threshold.
+    pixel_maps
+        From images ``(N, H, W[, C])`` to maps of how anomalous each pixel is, ``(N, H, W)``; None where it has none.
     seconds
         What the fit took.
     transductive
@@ -50,6 +56,8 @@ class Fitted:
     score_samples: Callable[[str, np.ndarray], np.ndarray]
     training_scores: Callable[[str], np.ndarray]
     training_flags: Callable[[str], np.ndarray | None]
+    flags: Callable[[str, np.ndarray], np.ndarray | None]
+    pixel_maps: Callable[[np.ndarray], np.ndarray | None]
     seconds: float
     transductive: bool = False
 
@@ -80,12 +88,15 @@ def fit_detector(X_train: np.ndarray | pd.DataFrame, variant: str, seed: int, de
         kept = getattr(detector, "training_scores_", None) if score == fitted_score else None
         return score_samples(score, X_train) if kept is None else np.asarray(kept)
 
-    def training_flags(score: str) -> np.ndarray:
+    def flags(score: str, X: np.ndarray | pd.DataFrame) -> np.ndarray:
         detector.set_params(score_name=score)
-        flags: np.ndarray = detector.predict(X_train) == -1
-        return flags
+        flagged: np.ndarray = detector.predict(X) == -1
+        return flagged
 
-    return Fitted(score_samples, training_scores, training_flags, seconds)
+    def training_flags(score: str) -> np.ndarray:
+        return flags(score, X_train)
+
+    return Fitted(score_samples, training_scores, training_flags, flags, partial(maps_of_detector, detector), seconds)
 
 
 def fit_peer(X_train: np.ndarray | pd.DataFrame, method: str, seed: int) -> Fitted:
@@ -109,4 +120,12 @@ def fit_peer(X_train: np.ndarray | pd.DataFrame, method: str, seed: int) -> Fitt
         offset = getattr(detector, "offset_", None)
         return None if offset is None else training_scores(score) < offset
 
-    return Fitted(score_samples, training_scores, training_flags, seconds, PEERS[method].transductive)
+    def flags(score: str, X: np.ndarray) -> None:
+        """None: the thresholds of other authors, where there are any, are meant for other rates."""
+
+    def pixel_maps(X: np.ndarray) -> np.ndarray | None:
+        of_features = getattr(detector, "error_of_features", None)
+        return None if of_features is None else maps_of_errors(of_features(rows(X)), X)
+
+    transductive = PEERS[method].transductive
+    return Fitted(score_samples, training_scores, training_flags, flags, pixel_maps, seconds, transductive)

@@ -3,7 +3,8 @@
 A peer has ``fit(X)`` and ``score_samples(X)``, higher is more normal, on flat rows that `scaled_rows` scales the same
 way for all of them. Settings are the defaults of their authors, unless a peer's docstring says otherwise. One that
 scores its training rows otherwise than new ones, as its authors mean it, has ``training_scores_``; one that has a
-threshold of its own has ``offset_``, and a row of a lower score is an anomaly.
+threshold of its own has ``offset_``, and a row of a lower score is an anomaly; one whose score is a sum over features
+has ``error_of_features(X)``.
 
 References
 ----------
@@ -67,12 +68,15 @@ class Peer:
         The optional package that it comes from, or None.
     transductive
         Whether a row's score depends on the rows that it is scored with.
+    has_maps
+        Whether it has ``error_of_features(X)``, of which a map of an image's pixels can be made.
     """
 
     build: Callable[[int], Detector]
     deterministic_up_to: float = math.inf
     requires: str | None = None
     transductive: bool = False
+    has_maps: bool = False
 
     @property
     def available(self) -> bool:
@@ -106,18 +110,33 @@ def scaled_rows(X_train: np.ndarray | pd.DataFrame) -> Callable[[np.ndarray | pd
 
 
 class PrincipalComponents:
-    """Squared reconstruction error of as many principal components as explain 95 % of the variance."""
+    """Squared reconstruction error of principal components.
+
+    Parameters
+    ----------
+    n_components
+        How many, at most as many as rows or features; None: as many as explain 95 % of the variance.
+    """
+
+    def __init__(self, n_components: int | None = None) -> None:
+        self.n_components = n_components
 
     def fit(self, X: np.ndarray) -> Self:
         """Learn the components."""
-        self.pca_ = PCA(0.95).fit(X)
+        # scikit-learn's faster solvers draw random numbers
+        self.pca_ = PCA(0.95 if self.n_components is None else min(self.n_components, *X.shape), svd_solver="full")
+        self.pca_.fit(X)
         return self
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """Negative error."""
+        return -self.error_of_features(X).sum(axis=1)
+
+    def error_of_features(self, X: np.ndarray) -> np.ndarray:
+        """Squared error of each feature, ``(N, D)`` float64."""
         residual = X - self.pca_.inverse_transform(self.pca_.transform(X))
-        error: np.ndarray = np.square(residual, dtype=np.float64).sum(axis=1)
-        return -error
+        error: np.ndarray = np.square(residual, dtype=np.float64)
+        return error
 
 
 class Neighbours:
@@ -128,13 +147,20 @@ class Neighbours:
 
     def fit(self, X: np.ndarray) -> Self:
         """Remember the rows."""
-        self.neighbours_ = NearestNeighbors(n_neighbors=self.k).fit(X)
+        self.rows_, self.neighbours_ = X, NearestNeighbors(n_neighbors=self.k).fit(X)
         return self
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """Negative distance."""
         distance: np.ndarray = self.neighbours_.kneighbors(X)[0].mean(axis=1, dtype=np.float64)
         return -distance
+
+    def error_of_features(self, X: np.ndarray) -> np.ndarray:
+        """Mean squared difference of each feature from those of the neighbours, ``(N, D)`` float64."""
+        error = np.zeros(X.shape)
+        for places in self.neighbours_.kneighbors(X)[1].T:
+            error += np.square(X - self.rows_[places], dtype=np.float64) / self.k
+        return error
 
     @property
     def training_scores_(self) -> np.ndarray:
@@ -242,9 +268,10 @@ def temporary_seed(seed: int) -> Iterator[None]:
 
 
 PEERS: dict[str, Peer] = {
-    "pca": Peer(lambda seed: PrincipalComponents()),
-    "1-nn": Peer(lambda seed: Neighbours(1)),
-    "5-nn": Peer(lambda seed: Neighbours(5)),
+    "pca": Peer(lambda seed: PrincipalComponents(), has_maps=True),
+    "pca-30": Peer(lambda seed: PrincipalComponents(30), has_maps=True),
+    "1-nn": Peer(lambda seed: Neighbours(1), has_maps=True),
+    "5-nn": Peer(lambda seed: Neighbours(5), has_maps=True),
     "isolation_forest": Peer(lambda seed: IsolationForest(random_state=seed), deterministic_up_to=0),
     "one_class_svm": Peer(SupportVectors, deterministic_up_to=SVM_ROWS),
     "lof": Peer(lambda seed: LocalOutliers(novelty=True)),

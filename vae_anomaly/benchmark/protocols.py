@@ -19,6 +19,9 @@ contaminated
 planted
     Errors of known place in a table (`vae_anomaly.benchmark.planted`), one kind at a time; all rows are learnt from and
     judged.
+defects
+    Images with small changes of known place: cloth, texture and digits that `vae_anomaly.benchmark.defects` makes, and
+    a camera that moves; the cases are in `vae_anomaly.benchmark.defect_cases`.
 
 References
 ----------

@@ -14,6 +14,7 @@ import numpy as np
 
 from vae_anomaly.benchmark.cases import Case
 from vae_anomaly.benchmark.fitted import VAE, VARIANTS, Fitted, fit_detector, fit_peer
+from vae_anomaly.benchmark.maps import MAP_SCORE
 from vae_anomaly.benchmark.peers import PEERS
 from vae_anomaly.errors import DataError
 from vae_anomaly.evaluation.bootstrap import OrderedScores, by_label
@@ -88,8 +89,8 @@ def run(
     Yields
     ------
     dict
-        Protocol, case, test, method, score, seed; roc_auc, average_precision, fpr_at_95_tpr, and the shares that the
-        method's own threshold flags, in cases that ask for them; n_train, n_normal, n_anomalous; fit_seconds,
+        Protocol, case, test, method, score, seed; roc_auc, average_precision, fpr_at_95_tpr, and what the case measures
+        besides (`Case.measure_names`); n_train, n_normal, n_anomalous; fit_seconds,
         score_seconds (of all the case's samples); and ``error``: None, or what went wrong, with the metrics None. A
         method that fails does not end the run.
     """
@@ -137,32 +138,34 @@ def missing_records(
     """For each score of a method the records that are still to be made; scores without any are left out."""
     keys = {
         score: [Key(case.name, test, method, score, seed) for test in case.test_names]
-        for score in scores_of(method, scores)
+        for score in scores_of(case, method, scores)
     }
     missing = {score: [key for key in part if key not in done] for score, part in keys.items()}
     return {score: part for score, part in missing.items() if part}
 
 
-def scores_of(method: str, scores: Sequence[str]) -> Sequence[str]:
-    """Names of a method's scores: those asked for if it is ``"vae"``, otherwise a single one."""
-    if method == VAE:
-        return scores
-    return ("elbo",) if method in VARIANTS else (PEER_SCORE,)
+def scores_of(case: Case, method: str, scores: Sequence[str]) -> Sequence[str]:
+    """Names of a method's scores: those asked for if it is ``"vae"``, otherwise a single one, and that of its maps."""
+    own: Sequence[str] = (PEER_SCORE,)
+    if method in VARIANTS:
+        own = scores if method == VAE else ("elbo",)
+    has_maps = method in VARIANTS or PEERS[method].has_maps
+    return (*own, MAP_SCORE) if case.judges_maps and has_maps else own
 
 
 def score_records(case: Case, fitted: Fitted, keys: Sequence[Key]) -> Iterator[Record]:
     """Records of one score of a fitted method."""
     started = time.perf_counter()
     try:
-        scores = case.anomaly_scores(fitted, keys[0].score)
-        shares = case.shares_flagged(fitted, keys[0].score)
+        outcomes = case.outcomes(fitted, keys[0].score)
     except Exception as error:
         yield from (record(case, key, fit_seconds=fitted.seconds, error=one_line(error)) for key in keys)
         return
     seconds = {"fit_seconds": fitted.seconds, "score_seconds": time.perf_counter() - started}
     for key in keys:
         try:
-            results: Record = metrics(*scores[key.test]) | shares
+            normal, anomalous, measures = outcomes[key.test]
+            results: Record = {**metrics(normal, anomalous), **measures}
         except DataError as error:
             results = {"error": one_line(error)}
         yield record(case, key, **seconds, **results)
@@ -173,7 +176,7 @@ def record(case: Case, key: Key, **results: Any) -> Record:
     return {
         "protocol": case.protocol,
         **key._asdict(),
-        **dict.fromkeys(("roc_auc", "average_precision", "fpr_at_95_tpr", *case.share_names)),
+        **dict.fromkeys(("roc_auc", "average_precision", "fpr_at_95_tpr", *case.measure_names)),
         "n_train": len(case.X_train),
         "n_normal": case.n_normal,
         "n_anomalous": case.n_anomalous(key.test),

@@ -4,7 +4,9 @@ from vae_anomaly.evaluation.bands import Band, p_value_band, precision_recall_ba
 from vae_anomaly.evaluation.comparison import compare
 from vae_anomaly.evaluation.drift import Drift, measure_drift
 from vae_anomaly.evaluation.metrics import evaluate
+from vae_anomaly.evaluation.pixels import PixelEstimate, PixelEvaluation, evaluate_pixels
 from vae_anomaly.evaluation.prevalence import at_prevalence
+from vae_anomaly.evaluation.regions import Box, boxes_of
 from vae_anomaly.evaluation.result import (
     AtPrevalence,
     Comparison,
@@ -21,6 +23,7 @@ from vae_anomaly.evaluation.sequential import SequentialRate, sequential_rate
 __all__ = [
     "AtPrevalence",
     "Band",
+    "Box",
     "Comparison",
     "Curve",
     "Decisions",
@@ -28,11 +31,15 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "PValueCheck",
+    "PixelEstimate",
+    "PixelEvaluation",
     "RocAuc",
     "SequentialRate",
     "at_prevalence",
+    "boxes_of",
     "compare",
     "evaluate",
+    "evaluate_pixels",
     "measure_drift",
     "p_value_band",
     "precision_recall_band",

@@ -18,7 +18,7 @@ from vae_anomaly import reports
 from vae_anomaly.evaluation import Curve
 from vae_anomaly.reports.plots import style
 
-OF_EVIDENCE = {"plot_feature_evidence", "plot_image_evidence"}  # whole figures, which take no axes
+OF_EVIDENCE = {"plot_feature_evidence", "plot_heat_map", "plot_image_evidence"}  # whole figures, which take no axes
 every_plot = pytest.mark.parametrize("plot", PLOTS.values(), ids=list(PLOTS))
 
 
