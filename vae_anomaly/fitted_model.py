@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from vae_anomaly.scoring.attribution import ElboTerms, Explanation, posterior_me
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.gaps import RowFunction, leaving_out_gaps
 from vae_anomaly.scoring.support import check_support
+from vae_anomaly.scoring.together import together
 from vae_anomaly.storage.checks import checked, flat_rows
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 from vae_anomaly.tables.encoding import codes_of_samples, numbers_of_table, warn_about_names
@@ -201,12 +203,13 @@ class FittedModel:
 
     def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:
         """The score of each row, ``(N,)`` float64: the one in use, or another by name."""
-        function = SCORES[score or self.score]
+        return self.scores_of(rows, [name := score or self.score])[name]
 
-        def score_alone(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
-            return (function(vae, x, noise),)
-
-        return self.by_block(rows, score_alone)[0].astype(np.float64)
+    def scores_of(self, rows: np.ndarray | Rows, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Several scores of each row in one pass, ``(N,)`` float64 by name; each has the bits that it has alone."""
+        functions = {name: SCORES[name] for name in names}
+        arrays = self.by_block(rows, together(*functions.values())) if functions else ()
+        return {name: array.astype(np.float64) for name, array in zip(functions, arrays, strict=True)}
 
     def elbo_terms(self, rows: np.ndarray | Rows) -> ElboTerms:
         """Reconstruction term and KL term of each row's ELBO, each ``(N,)`` float64, in nats."""
@@ -287,7 +290,7 @@ class FittedModel:
         return self.score_table_of(self.rows(X, source, first_row))
 
     def score_table_of(self, rows: np.ndarray | Rows) -> dict[str, np.ndarray]:
-        """What a score table says of rows, ``(N,)`` by column; where the ELBO is the score it is computed once.
+        """What a score table says of rows, ``(N,)`` by column; what the score and the ELBO share is computed once.
 
         Returns
         -------
@@ -296,14 +299,13 @@ class FittedModel:
             reconstruction and kl in nats; of a table with more than plain numbers ``missing``: how many of the
             modelled cells of the row are gaps.
         """
-        terms = self.elbo_terms(rows)
-        anomaly_score = terms.kl - terms.reconstruction if self.score == "elbo" else -self.score_samples(rows)
+        parts = self.by_block(rows, together(elbo_terms, SCORES[self.score]))
+        *terms, scores = (part.astype(np.float64) for part in parts)
         table = {
-            "anomaly_score": anomaly_score,
-            "decision": (anomaly_score > self.calibration.threshold).astype(int),
-            "p_value": self.p_values_of(-anomaly_score),
-            "reconstruction": terms.reconstruction,
-            "kl": terms.kl,
+            "anomaly_score": -scores,
+            "decision": (-scores > self.calibration.threshold).astype(int),
+            "p_value": self.p_values_of(scores),
+            **dict(zip(ElboTerms._fields, terms, strict=True)),
         }
         if self.columns is not None:
             chunks = [rows] if isinstance(rows, np.ndarray) else rows.chunks()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,14 @@ from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.normal_statistics import fit_normal_statistics
+from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import LIKELIHOODS, SCORES, Registry, first_paragraph
 from vae_anomaly.scoring import BLOCK_ROWS
-from vae_anomaly.scoring.blocks import by_block
+from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.scoring.scores import antithetic_noise, components
+from vae_anomaly.scoring.together import together
 from vae_anomaly.storage.rows import RowsInMemory
 
 SLOW_SCORES = SCORES.where(slow=True)
@@ -83,6 +86,45 @@ def test_scores_do_not_depend_on_neighbours_position_or_number(
     check_rows_are_independent(score, vae, latent_dim, seed)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "likelihood", "shape", "prior"),
+    [
+        ("mlp", "gaussian", (6,), "exemplars"),
+        ("mlp", "bernoulli", (28, 28, 1), "normal"),
+        ("mlp", "correlated_gaussian", (28, 28, 1), "mixture"),
+        ("article", "squared_error", (13,), "mixture"),
+        ("conv", "correlated_gaussian", (9, 11, 1), "exemplars"),
+    ],
+)
+def test_scores_have_the_same_bits_alone_and_together(
+    architecture: str, likelihood: str, shape: tuple[int, ...], prior: str
+) -> None:
+    vae, noise = vae_with_statistics(architecture, likelihood, shape, torch.float32, 4, prior), fixed_noise(3, 4)
+    X, noise = np.random.default_rng(0).random((19, math.prod(shape)), dtype=np.float32), noise.float()
+    names = sorted(SCORES, reverse=True)
+    functions = together(*(SCORES[name] for name in names), elbo_terms)
+    results = by_block(vae, X, lambda x: functions(vae, x, noise), 16)
+    alone = [by_block(vae, X, lambda x: (SCORES[name](vae, x, noise),), 16)[0] for name in names]  # noqa: B023 - at once
+    alone += by_block(vae, X, lambda x: elbo_terms(vae, x, noise), 16)
+    for name, result, expected in zip([*names, "reconstruction", "kl"], results, alone, strict=True):
+        np.testing.assert_array_equal(result, expected, err_msg=name)
+
+
+def test_scores_of_rows_encode_and_decode_them_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae, counts = vae_with_statistics("mlp", "gaussian", (6,), torch.float64, 4, "normal"), {"encode": 0, "decode": 0}
+    for name, network in (("encode", vae.encoder), ("decode", vae.decoder)):
+        compute = network.forward
+
+        def counted(x: Tensor, name: str = name, compute: Callable[[Tensor], Any] = compute) -> Any:
+            counts[name] += 1
+            return compute(x)
+
+        monkeypatch.setattr(network, "forward", counted)
+    functions, noise = together(*(SCORES[name] for name in sorted(SCORES.keys() - SLOW_SCORES))), fixed_noise(3, 4)
+    by_block(vae, np.zeros((5, 6)), lambda x: functions(vae, x, noise))
+    assert counts == {"encode": 1, "decode": 4}  # three draws and the mean
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("architecture", "shape", "latent_dim"),
@@ -94,6 +136,17 @@ def test_slow_scores_do_not_either(
 ) -> None:
     vae = vae_with_statistics(architecture, "gaussian", shape, dtype, latent_dim)
     check_rows_are_independent(score, vae, latent_dim, 0)
+
+
+@pytest.mark.parametrize(("side", "block"), [(64, 32), (96, 16)])
+def test_rows_of_small_blocks_are_independent_too(side: int, block: int) -> None:
+    vae = random_vae((side, side, 3), dtype=torch.float32, likelihood="correlated_gaussian")
+    X = np.random.default_rng(0).random((2 * block + 1, side * side * 3), dtype=np.float32)
+    assert rows_of_block(vae, X.shape[1], 2) == block
+    noise = fixed_noise(2, 3, torch.float32)
+    together = score_rows("elbo", vae, X, noise)
+    for first in (1, block - 1, 2 * block):
+        np.testing.assert_array_equal(score_rows("elbo", vae, X[first:], noise), together[first:])
 
 
 def check_rows_are_independent(score: str, vae: VAE, latent_dim: int, seed: int) -> None:

@@ -26,12 +26,12 @@ Inference Suboptimality in Variational Autoencoders (Cremer et al., 2018), https
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vae_anomaly.fitting.gaussian_mixture import fit_gaussians
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.prior_fit import FittingRows, PriorFit
 from vae_anomaly.model.networks.base import Posterior
@@ -59,14 +59,16 @@ class MixtureFit(PriorFit):
         mu, sigma = by_block(vae, training, lambda x: vae.encode(x)[:2])
         held_out = by_block(vae, rows.preferred, lambda x: (vae.encode(x).mu,))[0]
         loc = vae.scaling.loc
-        vae.prior = self.prior = fit_mixture(mu, held_out, sigma, seed).to(loc.device, loc.dtype)
+        vae.prior = self.prior = fit_mixture(mu, held_out, sigma, seed, loc.device).to(loc.dtype)
 
     def after_likelihood(self, vae: VAE, rows: FittingRows, x: Tensor) -> None:
         if rows.has_enough_held_out:
             fit_spread(vae, self.prior, x, rows.generator)
 
 
-def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed: int) -> Mixture:
+def fit_mixture(
+    mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed: int, device: torch.device | str = "cpu"
+) -> Mixture:
     """The mixture with the number of components that makes held-out latent means likeliest.
 
     Parameters
@@ -78,34 +80,29 @@ def fit_mixture(mu: np.ndarray, mu_held_out: np.ndarray, sigma: np.ndarray, seed
         Posterior standard deviations ``(N, latent_dim)``.
     seed
         Of the initialisation.
+    device
+        Where to fit, and where the mixture is then.
 
     Raises
     ------
     ValueError
         If the latent means are not finite.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture  # takes a third of a second, which scoring does without
-
-    mu = mu[:MIXTURE_ROWS].astype(np.float64)
-    spread = np.sqrt(np.mean(np.square(sigma, dtype=np.float64), axis=0))
-    best, best_score = None, -math.inf
-    for n in COMPONENTS:
-        if n > 1 and n * ROWS_PER_COMPONENT > len(mu):
-            break
-        mixture = GaussianMixture(n, reg_covar=1e-2, max_iter=50, tol=5e-2, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            mixture.fit(mu if len(mu) > 1 else np.repeat(mu, 2, axis=0))
-        score = mixture.score(mu_held_out.astype(np.float64))
-        if score <= best_score:
-            break
-        best, best_score = mixture, score
-    if best is None:
+    z, z_held_out = (torch.from_numpy(part.astype(np.float64)).to(device) for part in (mu[:MIXTURE_ROWS], mu_held_out))
+    if not (z.isfinite().all() and z_held_out.isfinite().all()):
         raise ValueError("the latent means are not finite")
-    whitening = np.ascontiguousarray(best.precisions_cholesky_.swapaxes(1, 2))
-    tensors = (np.log(best.weights_), best.means_, whitening, spread)
-    return Mixture(*(torch.from_numpy(np.asarray(tensor)) for tensor in tensors))
+    generator, best, best_density = torch.Generator().manual_seed(seed), None, -math.inf
+    for n in COMPONENTS:
+        if n > 1 and n * ROWS_PER_COMPONENT > len(z):
+            break
+        gaussians = fit_gaussians(z, n, generator)
+        density = gaussians.mean_log_density(z_held_out)
+        if density <= best_density:
+            break
+        best, best_density = gaussians, density
+    assert best is not None, "one component has a finite density"
+    spread = np.sqrt(np.mean(np.square(sigma, dtype=np.float64), axis=0))
+    return Mixture(*best, torch.from_numpy(spread).to(device))
 
 
 def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) -> None:

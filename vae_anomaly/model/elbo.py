@@ -27,10 +27,12 @@ from functools import partial
 
 from torch import Tensor
 
+from vae_anomaly.model.memo import remembered
 from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 
 
+@remembered("likelihood", "prior")
 def elbo_terms(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The two terms of the ELBO, each ``(N,)``: reconstruction and KL; the ELBO is their difference."""
     return vae.prior.elbo_terms(vae, x, noise)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vae_anomaly.model.likelihoods.base import Likelihood
+from vae_anomaly.model.memo import Memo, remembered
 from vae_anomaly.model.networks.base import Encoder, Posterior
 from vae_anomaly.model.priors.base import Prior
 from vae_anomaly.model.priors.standard_normal import StandardNormal
@@ -49,6 +50,8 @@ class VAE(nn.Module):
         (`vae_anomaly.scoring.normal_statistics`).
     images
         None until such statistics of images are fitted (`vae_anomaly.scoring.local`), if rows are images.
+    memo
+        Results that scores of the same rows share (`vae_anomaly.model.memo`); None: nothing is remembered.
 
     Notes
     -----
@@ -64,6 +67,7 @@ class VAE(nn.Module):
         self.prior: Prior = StandardNormal()
         self.register_module("normals", None)
         self.register_module("images", None)
+        self.memo: Memo | None = None
 
     def with_likelihood(self, likelihood: Likelihood) -> VAE:
         """The same modules, nothing copied, with another likelihood of the decoder's output."""
@@ -72,19 +76,33 @@ class VAE(nn.Module):
         other.likelihood = likelihood
         return other
 
+    def remembering(self) -> VAE:
+        """The same modules, nothing copied, with a memo that is empty."""
+        other = copy.copy(self)
+        other.memo = Memo()
+        return other
+
+    @remembered()
     def encode(self, x: Tensor) -> Posterior:
         """Posterior of each row; fields ``(N, latent_dim)``. Gaps count as the normals' mean."""
         posterior: Posterior = self.encoder(filled(x))
         return posterior
 
+    @remembered()
     def decode(self, z: Tensor) -> Tensor:
         """The likelihood's parameters, ``(N, D)``."""
         decoded: Tensor = self.decoder(z)
         return decoded.to(z.dtype)
 
+    @remembered()
     def rsample(self, posterior: Posterior, noise: Tensor) -> Tensor:
         """Latents mu + sigma * noise; ``noise`` is standard normal and broadcasts to ``(N, latent_dim)``."""
         return torch.addcmul(posterior.mu, posterior.sigma, noise)
+
+    @remembered("likelihood")
+    def bind(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """``likelihood.bind(x)``: log p(x|z) as a function of the decoder's output."""
+        return self.likelihood.bind(x)
 
     def expected_log_prob(self, log_prob: Callable[[Tensor], Tensor], posterior: Posterior, noise: Tensor) -> Tensor:
         """E_q[log p(x|z)] as the mean over K draws, ``(N,)``, in nats.

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_anomaly.model.memo import remembered
 from vae_anomaly.model.networks.base import Encoder
 from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
@@ -30,6 +31,7 @@ from vae_anomaly.model.vae import VAE
 MAX_COLUMNS = 1_024
 
 
+@remembered("likelihood")
 def path_difference(vae: VAE, x: Tensor) -> Tensor:
     """Hidden activations of scaled rows ``(N, D)`` minus those of their reconstructions, ``(N, C)``."""
     return hidden_activations(vae.encoder, filled(x)) - hidden_activations(vae.encoder, vae.reconstruct(x))

@@ -22,7 +22,7 @@ from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
 
 BLOCK_VALUES = 1 << 26  # held for a block; the gradients of some scores take a few times as many
-INPUT_VALUES = 1 << 23  # of them in the block itself: 512 rows of up to 16,384 features
+INPUT_VALUES = 1 << 19  # of them in the block itself: 512 rows of up to 1,024 features, 32 of 64 x 64 x 3 pixels
 
 
 def rows_of_block(vae: VAE, n_features: int, n_draws: int = 1) -> int:

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from vae_anomaly.model.affine import affine
+from vae_anomaly.model.memo import remembered
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_shapes
+from vae_anomaly.scoring.activations import path_difference
 
 BANK_ROWS = 5_000
 NEIGHBOURS = 5
@@ -112,6 +114,18 @@ class NormalStatistics(nn.Module):
         """Length of whitened activation differences, ``(N,)``."""
         centred = difference.double() - self.path_mean.double()
         return affine(centred, self.path_whitening.double()).square().sum(dim=-1).sqrt()
+
+
+@remembered("likelihood")
+def path_distance(vae: VAE, statistics: NormalStatistics, x: Tensor) -> Tensor:
+    """`NormalStatistics.path_distance` of scaled rows ``(N, D)``."""
+    return statistics.path_distance(path_difference(vae, x))
+
+
+@remembered()
+def neighbour_distance(vae: VAE, statistics: NormalStatistics, x: Tensor) -> Tensor:
+    """`NormalStatistics.neighbour_distance` of scaled rows ``(N, D)``."""
+    return statistics.neighbour_distance(vae.encode(x).mu)
 
 
 def checked_statistics(

@@ -2,7 +2,8 @@
 
 A score is a function of its row alone: ``x`` holds scaled rows ``(N, D)``, ``noise`` one fixed set of latent draws
 ``(K, 1, L)``, which is stored with the model and shared by all rows. None needs anomalies, and choosing another never
-trains anything again.
+trains anything again. Several scores of the same rows share what they begin with (`vae_anomaly.model.memo`), so none
+changes a tensor that it did not make.
 
 Some compare a row with statistics of normal rows, which are fitted after training; they are registered with
 ``needs_statistics=True``. Those that optimise for every row are registered with ``slow=True``. Those that a training
@@ -23,7 +24,7 @@ from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.activations import path_difference
-from vae_anomaly.scoring.normal_statistics import NormalStatistics, statistics_of
+from vae_anomaly.scoring.normal_statistics import NormalStatistics, neighbour_distance, path_distance, statistics_of
 from vae_anomaly.scoring.regret import elbo_before_and_after
 
 Score: TypeAlias = Callable[[VAE, Tensor, Tensor], Tensor]
@@ -109,7 +110,7 @@ def activation_path(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     RaPP: Novelty Detection with Reconstruction along Projection Pathway (Kim et al., ICLR 2020),
     https://openreview.net/forum?id=HkgeGeBYDB
     """
-    return -statistics_of(vae).path_distance(path_difference(vae, x))
+    return -path_distance(vae, statistics_of(vae), x)
 
 
 @SCORES.register("activation_path_sum")
@@ -144,7 +145,7 @@ def latent_neighbours(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     ----------
     Out-of-Distribution Detection with Deep Nearest Neighbors (Sun et al., 2022), https://arxiv.org/abs/2204.06507
     """
-    return -statistics_of(vae).neighbour_distance(vae.encode(x).mu)
+    return -neighbour_distance(vae, statistics_of(vae), x)
 
 
 @SCORES.register("likelihood_regret", slow=True)
@@ -187,8 +188,7 @@ def combined(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 def components(vae: VAE, statistics: NormalStatistics, x: Tensor, noise: Tensor) -> Tensor:
     """ELBO, negative activation-path distance and negative neighbour distance, ``(N, 3)``: higher is more normal."""
-    path = statistics.path_distance(path_difference(vae, x))
-    neighbours = statistics.neighbour_distance(vae.encode(x).mu)
+    path, neighbours = path_distance(vae, statistics, x), neighbour_distance(vae, statistics, x)
     return torch.stack([elbo(vae, x, noise), -path, -neighbours], dim=-1)
 
 

@@ -54,6 +54,8 @@ class Model(Protocol):
 
     def decode(self, z: Tensor) -> Tensor: ...
 
+    def bind(self, x: Tensor) -> Callable[[Tensor], Tensor]: ...
+
     def rsample(self, posterior: Posterior, noise: Tensor) -> Tensor: ...
 
     def expected_log_prob(
@@ -181,14 +183,14 @@ class DensityPrior(Prior):
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         posterior = self.posterior(vae.encode(x))
-        return vae.expected_log_prob(vae.likelihood.bind(x), posterior, noise), self.kl(posterior)
+        return vae.expected_log_prob(vae.bind(x), posterior, noise), self.kl(posterior)
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
         posterior = self.posterior(vae.encode(x))
         latents = [vae.rsample(posterior, eps) for eps in noise]
         log_q = [-0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1) for eps in noise]
         log_w = torch.stack([self.log_prob(z) for z in latents]) - torch.stack(log_q)
-        log_w = log_w + torch.stack(list(map(vae.likelihood.bind(x), map(vae.decode, latents))))
+        log_w = log_w + torch.stack(list(map(vae.bind(x), map(vae.decode, latents))))
         return torch.logsumexp(log_w, dim=0) - math.log(len(noise))
 
     def parts(self, vae: Model, x: Tensor, noise: Tensor) -> Parts:

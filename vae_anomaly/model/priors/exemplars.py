@@ -52,6 +52,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vae_anomaly.model.likelihoods.base import Likelihood
+from vae_anomaly.model.memo import remembered
 from vae_anomaly.model.priors.base import Model, Parts, Prior
 from vae_anomaly.registry import PRIORS
 
@@ -262,11 +263,7 @@ class Exemplars(Prior):
 
     def sets(self, vae: Model, x: Tensor) -> tuple[Sets, Sets | None]:
         """The large set and the small ones, if there are some, for scaled rows ``(N, D)``."""
-        own = self.own_exemplars(vae.encode(x).mu)
-        (rows,) = torch.nonzero(own >= 0, as_tuple=True)
-        everyone = torch.arange(len(self.latents), device=x.device)[None]
-        large = Sets.under(vae.likelihood, self.decoded, x, everyone, (rows, torch.zeros_like(rows), own[rows]))
-        return large, None if self.members is None else self.small_sets(vae.likelihood, x, own)
+        return sets_of(vae, self, x)
 
     def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
         """The small sets, of scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)``, or none at -1."""
@@ -291,6 +288,16 @@ class Exemplars(Prior):
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
+
+
+@remembered("likelihood")
+def sets_of(vae: Model, prior: Exemplars, x: Tensor) -> tuple[Sets, Sets | None]:
+    """`Exemplars.sets`."""
+    own = prior.own_exemplars(vae.encode(x).mu)
+    (rows,) = torch.nonzero(own >= 0, as_tuple=True)
+    everyone = torch.arange(len(prior.latents), device=x.device)[None]
+    large = Sets.under(vae.likelihood, prior.decoded, x, everyone, (rows, torch.zeros_like(rows), own[rows]))
+    return large, None if prior.members is None else prior.small_sets(vae.likelihood, x, own)
 
 
 def median_of_sets(small: Sets) -> tuple[Tensor, Tensor]:
