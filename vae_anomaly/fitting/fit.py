@@ -36,6 +36,7 @@ from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
+from vae_anomaly.fitting.architecture import chosen_architecture
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
@@ -43,13 +44,14 @@ from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
+from vae_anomaly.fitting.subject import subject_of
 from vae_anomaly.fitting.training import train
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
-from vae_anomaly.registry import PREPROCESSING, SCORES
+from vae_anomaly.registry import ARCHITECTURES, PREPROCESSING, SCORES
 from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.scoring.support import check_support
 from vae_anomaly.storage.model_schema import MAX_FEATURES
@@ -99,7 +101,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     refuse_forked_threads()
     check_parameters(parameters)
     sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
-    choices = Choices(parameters, sample_shape, rows.columns)
+    parameters, choices, why = resolved(parameters, sample_shape, rows)
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
     if groups is None:
@@ -114,17 +116,17 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
 
     vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
-    noise = antithetic_noise(int(parameters["n_draws"]), choices.latent_dim, generator)
+    noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
+    subject = subject_of(vae, parts.training, parts.validation, choices.grid, generator)
     history = train(
-        vae,
-        parts.training,
-        parts.validation.values,
-        recipe_for(parameters, choices, vae.scaling, parts.training, stored["precision"]),
+        *subject,
+        recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
         noise[:2].to(device, dtype),
         torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
         progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
         checkpoints=checkpoints,
     )
+    noise = noise.repeat(1, 1, choices.n_places)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out else None
     fit_after_training(
@@ -132,6 +134,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         may_be_anomalies=parameters["contamination"] != "auto",
     )
     model = uncalibrated(vae, noise, X, choices, stored, history)
+    model.metadata |= {"architecture": why} if why else {}
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     score_held_out(model, parts.calibration)
     if parameters["contamination"] != "auto":
@@ -142,6 +145,18 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     calibrate_scores(model)
     model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
     return model
+
+
+def resolved(
+    parameters: Mapping[str, Any], sample_shape: tuple[int, ...], rows: Rows
+) -> tuple[Mapping[str, Any], Choices, str]:
+    """The parameters with an architecture, what they leave open, and why "auto" chose the architecture, or ""."""
+    choices, why = Choices(parameters, sample_shape, rows.columns), ""
+    if parameters["architecture"] == "auto":
+        name, why = chosen_architecture(parameters, choices, rows)
+        parameters = {**parameters, "architecture": name}
+        choices = Choices(parameters, sample_shape, rows.columns)
+    return parameters, choices, why
 
 
 def split(
@@ -281,9 +296,10 @@ def uncalibrated(
 def score_held_out(model: FittedModel, calibration: Rows) -> None:
     """Fill ``model.held_out_scores``: each score of the calibration rows, slow ones of at most 1,000 of them."""
     some = calibration[:: math.ceil(len(calibration) / MAX_ROWS_FOR_SLOW_SCORES)]
-    slow = SCORES.where(slow=True)
-    model.held_out_scores |= scores_of(model, calibration, [name for name in SCORES if name not in slow])
-    model.held_out_scores |= scores_of(model, some, slow)
+    left_out = ARCHITECTURES.entry(model.parameters["architecture"]).facts.get("scores_left_out", ())
+    offered, slow = [name for name in SCORES if name not in left_out], SCORES.where(slow=True)
+    model.held_out_scores |= scores_of(model, calibration, [name for name in offered if name not in slow])
+    model.held_out_scores |= scores_of(model, some, [name for name in offered if name in slow])
 
 
 def scores_of(model: FittedModel, rows: np.ndarray | Rows, names: Iterable[str]) -> dict[str, np.ndarray]:
