@@ -60,12 +60,8 @@ def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling
         learning_rate = LEARNING_RATE * math.sqrt(batch_size / BATCH_SIZE)
     epochs = parameters["epochs"]
     if epochs is None:
-        of_patches = choices.grid is not None
-        epochs = (
-            min(MAX_EPOCHS, math.ceil(PATCHES_TO_TAKE / len(rows)))
-            if of_patches
-            else default_epochs(rows, int(batch_size))
-        )
+        of_patches = min(MAX_EPOCHS, math.ceil(PATCHES_TO_TAKE / len(rows)))
+        epochs = default_epochs(rows, int(batch_size)) if choices.grid is None else of_patches
     patience = parameters["patience"]
     return Recipe(
         epochs=int(epochs),
