@@ -105,7 +105,7 @@ def run_fit(
         if team.rank:
             return None  # the first one has the same model, and writes it
         about = describe_data(data.name, data.training.rows, given.normal)
-        detector.metadata_ = {"data": about}
+        detector.metadata_ = {**detector.metadata_, "data": about}
         detector.save(outputs.model)
         files, evaluation = {"model": str(outputs.model)}, None
         if data.test is not None or outputs.report is not None:

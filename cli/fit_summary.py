@@ -34,11 +34,13 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
     groups = None if fitted_on is None else fitted_on.n_groups
     best = history[best_epoch(history) - 1]
     return {
-        "architecture": detector.architecture,
+        "architecture": detector.architecture_,
         "likelihood": detector.likelihood_,
         "prior": detector.prior_,
         "score": detector.model_.score,
+        "architecture_chosen_because": detector.metadata_.get("architecture"),
         "latent_dim": detector.noise_.shape[-1],
+        "n_places": detector.vae_.encoder.n_places,
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
         "n_features": detector.n_features_in_,
         "image_shape": detector.image_shape_,
@@ -101,20 +103,25 @@ def division_lines(model: dict[str, Any]) -> list[str]:
 
 
 def model_lines(model: dict[str, Any]) -> list[str]:
+    n_places = model["n_places"]
+    at_places = "" if n_places == 1 else f" at {n_places:,} places"
     lines = [
         f"{model['architecture']}, {model['likelihood']} likelihood, {model['prior']} prior, "
-        f"{model['latent_dim']} latents, {model['n_parameters']:,} weights"
+        f"{model['latent_dim'] // n_places} latents{at_places}, {model['n_parameters']:,} weights"
     ]
+    if model["architecture_chosen_because"]:
+        lines.append(f"{model['architecture']}, since {model['architecture_chosen_because']}")
     if not LIKELIHOODS.entry(model["likelihood"]).facts.get("normalised", True):
         lines.append("scores are energies in nats, to be compared within this model; log_density bounds log p(x)")
     return lines
 
 
 def training_lines(model: dict[str, Any]) -> list[str]:
+    of_what = "" if model["n_places"] == 1 else " of a patch"
     products = " with bfloat16 products" if model["precision"] == "bfloat16" else ""
     return [
         f"{model['epochs']} epochs in {model['seconds']:.1f} s on {model['device']}{products}, "
         f"best epoch {model['best_epoch']}, seed {model['seed']}",
-        f"validation ELBO in training {model['validation_elbo']:.1f} nats = reconstruction "
+        f"validation ELBO{of_what} in training {model['validation_elbo']:.1f} nats = reconstruction "
         f"{model['validation_reconstruction']:.1f} - KL {model['validation_kl']:.1f}",
     ]

@@ -40,11 +40,18 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         *titled("fitted on", fitted_lines(config.get("fitted_on"))),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
         *titled("columns", inspected_lines(config.get("columns"))),
+        *titled("network", architecture_lines(config["metadata"], config["parameters"])),
         f"training   {len(config['history'])} epochs",
         *titled("threshold", describe_calibration(options.calibration_in(config))),
         "parameters " + ", ".join(f"{name}={value}" for name, value in parameters.items()),
         "versions   " + ", ".join(f"{name} {version}" for name, version in config["versions"].items()),
     ]
+
+
+def architecture_lines(metadata: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
+    """Which architecture the program chose, and why, if it did."""
+    why = metadata.get("architecture")
+    return [f"{parameters['architecture']}, since {why}"] if isinstance(why, str) else []
 
 
 def fitted_lines(fitted_on: dict[str, Any] | None) -> list[str]:

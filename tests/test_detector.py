@@ -237,7 +237,7 @@ def test_clone_refits_to_the_same_scores(make_table: Make) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"architecture": "resnet"}, "architecture must be one of 'article', 'conv', 'mlp', got 'resnet'"),
+        ({"architecture": "resnet"}, "architecture must be one of 'auto', 'article', 'conv', 'mlp', 'patches', got"),
         ({"latent_dim": 0}, "latent_dim must be an int of at least 1, or None, got 0"),
         ({"likelihood": "poisson"}, "likelihood must be one of"),
         ({"preprocessing": None}, "preprocessing must be one of"),
@@ -258,6 +258,9 @@ def test_clone_refits_to_the_same_scores(make_table: Make) -> None:
         ({"device": "cuda:99"}, "device='cuda:99' cannot be used"),
         ({"device": "toaster"}, "device='toaster' cannot be used"),
         ({"architecture": "conv"}, "needs images of at least 8 x 8 pixels with 1 or 3 channels, got rows of 6"),
+        ({"architecture": "patches"}, "architecture='patches' needs images: pass them as"),
+        ({"architecture": "patches", "prior": "mixture"}, "brings its own prior: leave prior='auto'"),
+        ({"architecture": "patches", "score_name": "likelihood_regret"}, "has no score 'likelihood_regret'"),
     ],
 )
 def test_bad_parameters_are_refused_in_fit(make_table: Make, parameters: dict[str, object], message: str) -> None:

@@ -38,11 +38,16 @@ class VAEDetector(
 
     Parameters
     ----------
-    architecture : {"mlp", "conv", "article"}
-        Encoder and decoder. "conv" needs images of at least 8 x 8 with 1 or 3 channels. "article" is the network and
-        the loss of an introductory article, for comparison; it brings its own likelihood.
+    architecture : {"auto", "mlp", "conv", "patches", "article"}
+        Encoder and decoder. "patches" is for textures and large images: a small network of 16 x 16 patches at all
+        places, with latents for each; it brings its own likelihood and prior. "conv" needs images of at least 8 x 8
+        with 1 or 3 channels. "article" is the network and the loss of an introductory article, for comparison; it
+        brings its own likelihood. "auto": "patches" for images of more than 24,576 numbers, and for those of at least
+        32 x 32 whose pixels have no place, by a rule that looks at the normals given to ``fit`` alone
+        (`vae_anomaly.fitting.architecture`); otherwise "mlp".
     latent_dim : int or None
-        Size of the latent space. None: 10 for "article", otherwise 16, but at most half the features.
+        Size of the latent space; for "patches" of each place's. None: 10 for "article", otherwise 16, but at most half
+        the features.
     likelihood : {"auto", "gaussian", "correlated_gaussian", "bernoulli", "continuous_bernoulli"}
         p(x|z). "correlated_gaussian" is for images; the last two need data in [0, 1] after preprocessing. "auto":
         "correlated_gaussian" for images, "gaussian" for tables.
@@ -130,7 +135,7 @@ class VAEDetector(
     training_scores_ : ndarray of shape (n_samples,)
         ``score_samples`` of up to 20,000 rows of a table given to ``fit``, each left out of its own, in an order that
         stands anomalies among them (`fitting.training_scores`); of images there are none.
-    likelihood_, prior_, precision_ : str
+    architecture_, likelihood_, prior_, precision_ : str
         The values of these parameters that the fit used, such as "gaussian" for "auto".
     model_ : FittedModel
         The model with the score in use. ``FittedModel.load`` reads it from a file without scikit-learn.
@@ -162,7 +167,7 @@ class VAEDetector(
     def __init__(
         self,
         *,
-        architecture: str = "mlp",
+        architecture: str = "auto",
         latent_dim: int | None = None,
         likelihood: str = "auto",
         prior: str = "auto",

@@ -120,6 +120,13 @@ class FittedAttributes:
         return scores
 
     @property
+    def architecture_(self) -> str:
+        """The architecture that the fit used."""
+        check_is_fitted(self)
+        name: str = self._fitted.parameters["architecture"]
+        return name
+
+    @property
     def likelihood_(self) -> str:
         """The likelihood that the fit used."""
         check_is_fitted(self)

@@ -79,13 +79,16 @@ class Selectable:
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
-        name="architecture", default="mlp", constraint=OneOf(Selectable(ARCHITECTURES)), help="Encoder and decoder."
+        name="architecture",
+        default="auto",
+        constraint=OneOf(Selectable(ARCHITECTURES), auto=True),
+        help="Encoder and decoder; auto: patches for images of textures and large ones, otherwise mlp.",
     ),
     Parameter(
         name="latent_dim",
         default=None,
         constraint=Optional(Integer()),
-        help="Size of the latent space.",
+        help="Size of the latent space; of each place's for patches.",
         shown_default="16, less for few features",
     ),
     Parameter(
@@ -262,7 +265,13 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         if not parameter.constraint.allows(value):
             raise ValueError(f"{parameter.name} must be {parameter.constraint}, got {value!r}")
     architecture = parameters["architecture"]
-    brought = ARCHITECTURES.entry(architecture).facts.get("brings", {})
+    facts = {} if architecture == "auto" else ARCHITECTURES.entry(architecture).facts
+    if parameters["score_name"] in facts.get("scores_left_out", ()):
+        raise ValueError(
+            f"architecture={architecture!r} has no score {parameters['score_name']!r}, which would take seconds an "
+            "image: choose another score, or architecture='mlp'"
+        )
+    brought = facts.get("brings", {})
     for name, registry in (("likelihood", LIKELIHOODS), ("prior", PRIORS)):
         if name in brought:
             stands_for = registry.entry(brought[name]).facts.get("stands_for", brought[name])

@@ -230,7 +230,7 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
         n_parameters = vae.likelihood.exemplar_parameters or choices.n_units
         vae.prior = PRIORS[choices.prior].from_buffers(prior, choices.latent_dim, n_parameters)
         n_columns = n_path_columns(vae.encoder, choices.n_units)
-        vae.normals = checked_statistics(normals, choices.latent_dim, choices.n_units, n_columns)
+        vae.normals = checked_statistics(normals, choices.latents_of_place, choices.n_units, n_columns)
         if images and choices.image_shape is not None:  # files of earlier versions have none
             vae.images = ImageStatistics.from_buffers(images, choices.image_shape)
     return vae

@@ -238,6 +238,7 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
         ({"architecture": "conv"}, fit, "fit_after_training", 1),
         ({"architecture": "article", "contamination": 0.1}, fit, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
+        ({"architecture": "patches"}, Run, "step", 2),
     ],
 )
 def test_a_fit_killed_anywhere_and_resumed_saves_the_same_file(

@@ -36,6 +36,7 @@ from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
+from vae_anomaly.fitting.architecture import chosen_architecture
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
@@ -44,13 +45,14 @@ from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
+from vae_anomaly.fitting.subject import subject_of
 from vae_anomaly.fitting.training import train
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
-from vae_anomaly.registry import PREPROCESSING, SCORES
+from vae_anomaly.registry import ARCHITECTURES, PREPROCESSING, SCORES
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.scoring.support import check_support
@@ -101,7 +103,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     refuse_forked_threads()
     check_parameters(parameters)
     sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
-    choices = Choices(parameters, sample_shape, rows.columns)
+    parameters, choices, why = resolved(parameters, sample_shape, rows)
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
     if groups is None:
@@ -116,17 +118,17 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
 
     vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
-    noise = antithetic_noise(int(parameters["n_draws"]), choices.latent_dim, generator)
+    noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
+    subject = subject_of(vae, parts.training, parts.validation, choices.grid, generator)
     history = train(
-        vae,
-        parts.training,
-        parts.validation.values,
-        recipe_for(parameters, choices, vae.scaling, parts.training, stored["precision"]),
+        *subject,
+        recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
         noise[:2].to(device, dtype),
         torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
         progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
         checkpoints=checkpoints,
     )
+    noise = noise.repeat(1, 1, choices.n_places)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out else None
     fit_after_training(
@@ -136,6 +138,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     if choices.image_shape is not None:
         fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
     model = uncalibrated(vae, noise, X, choices, stored, history)
+    model.metadata |= {"architecture": why} if why else {}
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     if parameters["contamination"] != "auto":
         score_held_out(model, parts.calibration)
@@ -146,6 +149,18 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     calibrate_scores(model)
     model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
     return model
+
+
+def resolved(
+    parameters: Mapping[str, Any], sample_shape: tuple[int, ...], rows: Rows
+) -> tuple[Mapping[str, Any], Choices, str]:
+    """The parameters with an architecture, what they leave open, and why "auto" chose the architecture, or ""."""
+    choices, why = Choices(parameters, sample_shape, rows.columns), ""
+    if parameters["architecture"] == "auto":
+        name, why = chosen_architecture(parameters, choices, rows)
+        parameters = {**parameters, "architecture": name}
+        choices = Choices(parameters, sample_shape, rows.columns)
+    return parameters, choices, why
 
 
 def split(
@@ -299,7 +314,9 @@ def score_held_out(
 
 def offered_scores(model: FittedModel) -> list[str]:
     """The scores that such a model can have."""
-    return [name for name in SCORES if model.image_shape is not None or name not in SCORES.where(needs_images=True)]
+    left_out = ARCHITECTURES.entry(model.parameters["architecture"]).facts.get("scores_left_out", ())
+    needing_images = () if model.image_shape is not None else SCORES.where(needs_images=True)
+    return [name for name in SCORES if name not in {*left_out, *needing_images}]
 
 
 def some_of(rows: Rows) -> np.ndarray:

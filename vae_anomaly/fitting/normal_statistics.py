@@ -65,7 +65,7 @@ def fit_normal_statistics(
         Scaled rows ``(M, D)`` that no weight was fitted to: statistics in nats and in units of the data are fitted to
         these.
     noise
-        Latent draws ``(K, 1, L)`` of the scores.
+        Latent draws ``(K, 1, latent_dim)`` of the scores.
     generator
         Picks the rows; on any device.
 
@@ -77,10 +77,10 @@ def fit_normal_statistics(
     chosen = torch.randperm(len(x), generator=generator, device=generator.device)[:MAX_ROWS]
     x = x[chosen.to(x.device)]
     blocks = [
-        (vae.encode(rows).mu.double(), path_difference(vae, rows).double()) for rows in torch.split(x, BLOCK_ROWS)
+        (vae.codes(rows).double(), path_difference(vae, rows).double()) for rows in torch.split(x, rows_at_a_time(vae))
     ]
     mu, difference = (torch.cat(parts).cpu() for parts in zip(*blocks, strict=True))
-    activations = hidden_activations(vae.encoder, filled(x[:BLOCK_ROWS])).double()
+    activations = hidden_activations(vae.encoder, filled(x[: rows_at_a_time(vae)])).double()
     rounding = 1e-6 * float(activations.square().mean().sqrt())
     latent_mean, latent_whitening = mu.mean(dim=0), shrunk_whitening(mu)
     statistics = NormalStatistics(
@@ -99,10 +99,15 @@ def fit_normal_statistics(
     return statistics
 
 
+def rows_at_a_time(vae: VAE) -> int:
+    """512, or fewer rows of a map of latents, which hold as much."""
+    return max(1, BLOCK_ROWS // vae.encoder.n_places)
+
+
 def component_moments(vae: VAE, statistics: NormalStatistics, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, ``(3,)`` each, of the combined score's components over about 1,000 scaled rows."""
     some = x[:: math.ceil(len(x) / COMPONENT_ROWS)]
-    values = torch.cat([components(vae, statistics, rows, noise) for rows in torch.split(some, BLOCK_ROWS)])
+    values = torch.cat([components(vae, statistics, rows, noise) for rows in torch.split(some, rows_at_a_time(vae))])
     mean = values.mean(dim=0)
     # one row has no spread: its own size replaces it, or rounding errors would decide the scores of similar rows
     std = values.std(dim=0) if len(values) > 1 else mean.abs()
@@ -148,7 +153,7 @@ def path_whitening(difference: Tensor, rounding: float) -> Tensor:
 def residual_variance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     """Mean squared error of each feature of generated rows, moved towards their average: ``(D,)``, double precision."""
     total = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    for rows in torch.split(x, BLOCK_ROWS):
+    for rows in torch.split(x, rows_at_a_time(vae)):
         posterior = vae.encode(rows)
         for eps in noise:
             residual = filled(rows - vae.generate(vae.rsample(posterior, eps)))

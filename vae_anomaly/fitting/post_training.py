@@ -12,7 +12,8 @@ weight was fitted to:
 4. spreads and neighbours of the normals, which further scores compare a row with.
 
 Steps 2 and 3 take held-out rows if there are 100 of them (exemplars in step 3: ten), else training rows; without them a
-mixture keeps the spread that it has, and its ELBO may be hundreds of nats lower than it could be.
+mixture keeps the spread that it has, and its ELBO may be hundreds of nats lower than it could be. Of maps of latents
+five held-out images are enough, 16 fit the likelihood, and 128 the rest: each has hundreds of patches.
 
 References
 ----------
@@ -25,12 +26,20 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.fitting.normal_statistics import MAX_ROWS, fit_normal_statistics
-from vae_anomaly.fitting.prior_fit import LIKELIHOOD_ROWS, FittingRows, PriorFit, row_budget
+from vae_anomaly.fitting.prior_fit import (
+    ENOUGH_MAPS,
+    ENOUGH_ROWS,
+    LIKELIHOOD_ROWS,
+    FittingRows,
+    PriorFit,
+    row_budget,
+)
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
 LIKELIHOOD_VALUES = 10_000_000
+MAP_ROWS, MAP_ROWS_FOR_LIKELIHOOD = 128, 16  # of maps of latents, each of which has hundreds of patches
 
 
 def fit_after_training(
@@ -63,14 +72,20 @@ def fit_after_training(
     may_be_anomalies
         Whether some rows are expected to be anomalies.
     """
-    rows = FittingRows(X, X_held_out, vae.scaling, generator, others, may_be_anomalies)
+    enough = ENOUGH_ROWS if vae.encoder.n_places == 1 else ENOUGH_MAPS
+    rows = FittingRows(X, X_held_out, vae.scaling, generator, others, may_be_anomalies, enough)
     fit: PriorFit = PRIOR_FITS[prior_fit]()
     fit.before_likelihood(vae, rows)
-    x = rows.scaled_sample(rows.preferred, row_budget(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES, rows.n_features))
-    fit_likelihood(vae, x, noise[0])
+    if vae.encoder.n_places == 1:
+        n = n_for_likelihood = row_budget(LIKELIHOOD_ROWS, LIKELIHOOD_VALUES, rows.n_features)
+        n_normals = MAX_ROWS
+    else:
+        n, n_for_likelihood, n_normals = MAP_ROWS, MAP_ROWS_FOR_LIKELIHOOD, MAP_ROWS
+    x = rows.scaled_sample(rows.preferred, n)
+    fit_likelihood(vae, x[:n_for_likelihood], noise[0])
     fit.after_likelihood(vae, rows, x)
     with torch.no_grad():
-        vae.normals = fit_normal_statistics(vae, rows.scaled_sample(X, MAX_ROWS), x, noise, generator)
+        vae.normals = fit_normal_statistics(vae, rows.scaled_sample(X, n_normals), x, noise, generator)
 
 
 @torch.no_grad()

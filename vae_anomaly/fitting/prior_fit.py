@@ -18,7 +18,7 @@ from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-ENOUGH_ROWS = 100  # held out, to fit a likelihood to them
+ENOUGH_ROWS, ENOUGH_MAPS = 100, 5  # held out, to fit a likelihood to them; of maps of latents
 LIKELIHOOD_ROWS = 1_000
 MORE_ROWS = 5_000
 MAX_VALUES = 50_000_000  # in one array, however large a row is
@@ -42,6 +42,8 @@ class FittingRows:
         More rows ``(K, D)`` that may be exemplars, of few rows that all are used; nothing else is fitted to them.
     may_be_anomalies
         Whether some of all these rows are expected to be anomalies.
+    enough
+        How many held-out rows are enough.
     """
 
     training: Rows
@@ -50,11 +52,12 @@ class FittingRows:
     generator: torch.Generator
     others: RowsInMemory | None = None
     may_be_anomalies: bool = False
+    enough: int = ENOUGH_ROWS
 
     @property
     def has_enough_held_out(self) -> bool:
-        """Whether 100 rows are held out."""
-        return len(self.held_out) >= ENOUGH_ROWS
+        """Whether 100 rows are held out, or as many as are enough."""
+        return len(self.held_out) >= self.enough
 
     @property
     def preferred(self) -> Rows:

@@ -2,9 +2,10 @@ r"""How to train, where the parameters leave it to the program: numbers that fol
 
 For ``n`` training rows:
 
-- batch size: 128; 256 for many rows, which are 25,000 of a table or 2,500 images;
+- batch size: 128; 256 for many rows, which are 25,000 of a table or 2,500 images, and for patches;
 - learning rate: :math:`0.001 \sqrt{b / 128}` for a batch of b rows (the square-root rule of adaptive optimisers);
-- epochs: as many as take 256,000 rows, but at least 30 and at most 200; for rows on disk at most 100,000 steps;
+- epochs: as many as take 256,000 rows, but at least 30 and at most 200; for rows on disk at most 100,000 steps; for
+  patches as many as take 768,000 of them, 3,000 steps, at most 200;
 - patience: a third of the epochs;
 - input noise: a multiple, given by the kind of samples, of the scaled rows' root mean square deviation.
 
@@ -31,10 +32,11 @@ LEARNING_RATE = 1e-3  # of a batch of 128 rows
 ROWS_TO_TAKE = 256_000
 MIN_EPOCHS, MAX_EPOCHS = 30, 200
 MAX_STEPS_FROM_DISK = 100_000
+PATCHES_TO_TAKE = 768_000
 
 
 def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling, rows: Rows, precision: str) -> Recipe:
-    """The recipe for training rows ``(n, D)``: what the parameters say, and for the rest the module's rules.
+    """The recipe for training rows ``(n, D)`` or patches: what the parameters say, else the module's rules.
 
     Parameters
     ----------
@@ -52,18 +54,21 @@ def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling
     batch_size = parameters["batch_size"]
     if batch_size is None:
         many = len(rows) >= (MANY_ROWS if choices.image_shape is None else MANY_IMAGES)
-        batch_size = BATCH_SIZE_FOR_MANY if many else BATCH_SIZE
+        batch_size = BATCH_SIZE_FOR_MANY if many or choices.grid is not None else BATCH_SIZE
     learning_rate = parameters["learning_rate"]
     if learning_rate is None:
         learning_rate = LEARNING_RATE * math.sqrt(batch_size / BATCH_SIZE)
-    epochs = default_epochs(rows, int(batch_size)) if parameters["epochs"] is None else int(parameters["epochs"])
+    epochs = parameters["epochs"]
+    if epochs is None:
+        of_patches = min(MAX_EPOCHS, math.ceil(PATCHES_TO_TAKE / len(rows)))
+        epochs = default_epochs(rows, int(batch_size)) if choices.grid is None else of_patches
     patience = parameters["patience"]
     return Recipe(
-        epochs=epochs,
+        epochs=int(epochs),
         batch_size=int(batch_size),
         learning_rate=float(learning_rate),
         patience=math.ceil(epochs / 3) if patience is None else int(patience),
-        input_noise=choices.input_noise * rms_deviation(scaling, rows),
+        input_noise=choices.input_noise and choices.input_noise * rms_deviation(scaling, rows),
         precision=precision,
     )
 

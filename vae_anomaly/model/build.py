@@ -12,6 +12,7 @@ import torch
 from vae_anomaly.columns import Columns
 from vae_anomaly.errors import DataError
 from vae_anomaly.model.likelihoods.base import Likelihood
+from vae_anomaly.model.places import Grid
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS
@@ -25,7 +26,7 @@ class Choices:
     Parameters
     ----------
     parameters
-        Of `VAEDetector`, by name, already checked.
+        Of `VAEDetector`, by name, already checked; an architecture "auto" that no images have decided on is "mlp".
     sample_shape
         ``(D,)``, ``(H, W)`` or ``(H, W, C)``.
     columns
@@ -37,12 +38,16 @@ class Choices:
         Features of a sample.
     image_shape : tuple of int or None
         Height, width and channels if samples are images, by their shape or by the parameter of that name.
+    architecture : str
+        A key of `ARCHITECTURES`.
+    grid : Grid or None
+        Where an architecture of patches cuts them from the images.
 
     Raises
     ------
     DataError
-        If the parameter ``image_shape`` does not have as many pixels as the samples have features, or a parameter does
-        not suit a table with categories, dates or gaps.
+        If the parameter ``image_shape`` does not have as many pixels as the samples have features, a parameter does
+        not suit a table with categories, dates or gaps, or the architecture cuts patches and samples are not images.
     """
 
     def __init__(
@@ -58,6 +63,15 @@ class Choices:
         self.image_shape = None if shape is None else (*shape, 1)[:3]
         if columns is not None:
             self._check_columns()
+        self.architecture = "mlp" if parameters["architecture"] == "auto" else str(parameters["architecture"])
+        self.grid: Grid | None = None
+        if ARCHITECTURES.entry(self.architecture).facts.get("of_patches"):
+            if self.image_shape is None:
+                raise DataError(
+                    f"architecture={self.architecture!r} needs images: pass them as (N, H, W) or (N, H, W, C), give "
+                    "image_shape=, or use architecture='mlp'"
+                )
+            self.grid = Grid.of(self.image_shape)
 
     def _check_columns(self) -> None:
         for name, possible in (
@@ -76,7 +90,7 @@ class Choices:
     @property
     def of_architecture(self) -> Mapping[str, Any]:
         """Values that come with the architecture, by name."""
-        values: Mapping[str, Any] = ARCHITECTURES.entry(self.parameters["architecture"]).facts.get("brings", {})
+        values: Mapping[str, Any] = ARCHITECTURES.entry(self.architecture).facts.get("brings", {})
         return values
 
     def chosen(self, name: str) -> Any:
@@ -95,7 +109,7 @@ class Choices:
     @property
     def prior(self) -> str:
         """A key of `PRIORS`."""
-        if (given := self.chosen("prior")) is not None:
+        if (given := self.of_architecture.get("prior") or self.chosen("prior")) is not None:
             return str(given)
         if not LIKELIHOODS.entry(self.likelihood).facts.get("gaussian"):
             return "normal"
@@ -113,9 +127,20 @@ class Choices:
         return self.n_features if self.columns is None else len(self.columns.of_units)
 
     @property
+    def latents_of_place(self) -> int:
+        """Latents that are encoded together: of all units, or of one patch."""
+        n_units = self.n_units if self.grid is None else self.grid.n_patch_features
+        return int(self.chosen("latent_dim") or max(1, min(AUTO_LATENT, n_units // 2)))
+
+    @property
+    def n_places(self) -> int:
+        """Places that have latents of their own."""
+        return 1 if self.grid is None else self.grid.n_places
+
+    @property
     def latent_dim(self) -> int:
-        """Size of the latent space."""
-        return int(self.chosen("latent_dim") or max(1, min(AUTO_LATENT, self.n_units // 2)))
+        """Size of the latent space, of all places together."""
+        return self.n_places * self.latents_of_place
 
     @property
     def input_noise(self) -> float:
@@ -165,8 +190,8 @@ class Choices:
             )
         likelihood: Likelihood = LIKELIHOODS[self.likelihood].for_samples(self.image_shape, self.columns)
         with torch.device("meta"):
-            encoder, decoder = ARCHITECTURES[self.parameters["architecture"]](
-                self.image_shape or (self.n_units,), self.latent_dim
+            encoder, decoder = ARCHITECTURES[self.architecture](
+                self.image_shape or (self.n_units,), self.latents_of_place
             )
         vae = VAE(encoder, decoder, likelihood, rows_to_units)
         if not rows_to_units.loc.is_meta:

@@ -35,7 +35,7 @@ class VAE(nn.Module):
     encoder
         Maps scaled rows ``(N, D)`` to a `Posterior` over ``(N, latent_dim)``.
     decoder
-        Maps ``(N, latent_dim)`` to the likelihood's parameters, ``(N, D)``.
+        Maps ``(N, latent_dim)`` to the likelihood's parameters, ``(N, D)``; for patches that overlap they are more.
     likelihood
         Reads the decoder's output as a distribution of rows.
     scaling
@@ -69,11 +69,11 @@ class VAE(nn.Module):
         self.register_module("images", None)
         self.memo: Memo | None = None
 
-    def with_likelihood(self, likelihood: Likelihood) -> VAE:
-        """The same modules, nothing copied, with another likelihood of the decoder's output."""
+    def as_density(self) -> VAE:
+        """The same modules, nothing copied, with a likelihood and a prior that integrate to one."""
         other = copy.copy(self)
         other._modules = dict(self._modules)
-        other.likelihood = likelihood
+        other.likelihood, other.prior = self.likelihood.as_density(), self.prior.as_density()
         return other
 
     def remembering(self) -> VAE:
@@ -87,6 +87,11 @@ class VAE(nn.Module):
         """Posterior of each row; fields ``(N, latent_dim)``. Gaps count as the normals' mean."""
         posterior: Posterior = self.encoder(filled(x))
         return posterior
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Latent means of which distances are taken, ``(N, L)``: of a map of latents their mean over the places."""
+        mu, n_places = self.encode(x).mu, self.encoder.n_places
+        return mu if n_places == 1 else mu.reshape(len(mu), n_places, -1).mean(dim=1)
 
     @remembered()
     def decode(self, z: Tensor) -> Tensor:

@@ -40,8 +40,9 @@ def path_difference(vae: VAE, x: Tensor) -> Tensor:
 def hidden_activations(encoder: Encoder, x: Tensor) -> Tensor:
     """Outputs of the encoder's hidden layers side by side, ``(N, C)``.
 
-    Dense layers are taken whole. The maps of a convolution are averaged over the cells of a grid, the finest that keeps
-    all layers together within 1,024 columns: otherwise whitening them would cost more than the network.
+    Dense layers are taken whole, and averaged over the places if they see a row place by place. The maps of a
+    convolution are averaged over the cells of a grid, the finest that keeps all layers together within 1,024 columns:
+    otherwise whitening them would cost more than the network.
     """
     h, layers = encoder.as_input(x), encoder.hidden_layers
     n_convolutions = sum(isinstance(layer, nn.Conv2d) for layer in layers)
@@ -49,7 +50,7 @@ def hidden_activations(encoder: Encoder, x: Tensor) -> Tensor:
     for layer in layers:
         h = layer(h)
         if isinstance(layer, nn.ReLU):
-            outputs.append(h if h.ndim == 2 else pooled(h, MAX_COLUMNS // n_convolutions))
+            outputs.append(flat(h, MAX_COLUMNS // max(1, n_convolutions)))
     return torch.cat(outputs, dim=-1)
 
 
@@ -71,6 +72,13 @@ def n_path_columns(encoder: Encoder, n_features: int) -> int:
         elif isinstance(layer, nn.ReLU):
             columns += width
     return columns
+
+
+def flat(h: Tensor, max_columns: int) -> Tensor:
+    """Activations as ``(N, C)``: of a dense layer ``(N, C)``, of one at P places ``(N, P, C)``, or maps."""
+    if h.ndim == 4:
+        return pooled(h, max_columns)
+    return h if h.ndim == 2 else h.mean(dim=1)
 
 
 def pooled(maps: Tensor, max_columns: int) -> Tensor:

@@ -22,6 +22,7 @@ from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.storage.rows import Rows
 
 BLOCK_VALUES = 1 << 26  # held for a block; the gradients of some scores take a few times as many
+BLOCK_PLACES = 1 << 10  # of maps of latents: products of so many rows are fast, and one image costs no block of others
 INPUT_VALUES = 1 << 19  # of them in the block itself: 512 rows of up to 1,024 features, 32 of 64 x 64 x 3 pixels
 
 
@@ -30,10 +31,13 @@ def rows_of_block(vae: VAE, n_features: int, n_draws: int = 1) -> int:
 
     For each draw a row needs the decoder's dense layers and its features once more, and once what the prior holds.
     """
-    widths = sum(layer.out_features for layer in vae.decoder.modules() if isinstance(layer, nn.Linear))
+    n_places = vae.encoder.n_places
+    widths = n_places * sum(layer.out_features for layer in vae.decoder.modules() if isinstance(layer, nn.Linear))
     held = n_draws * (n_features + widths) + vae.prior.values_per_row
     rows = BLOCK_ROWS
-    while rows > 1 and (rows * held > BLOCK_VALUES or rows * n_features > INPUT_VALUES):
+    while rows > 1 and (
+        rows * held > BLOCK_VALUES or rows * n_features > INPUT_VALUES or rows * n_places > BLOCK_PLACES
+    ):
         rows //= 2
     return rows
 

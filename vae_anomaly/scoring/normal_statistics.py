@@ -125,7 +125,7 @@ def path_distance(vae: VAE, statistics: NormalStatistics, x: Tensor) -> Tensor:
 @remembered()
 def neighbour_distance(vae: VAE, statistics: NormalStatistics, x: Tensor) -> Tensor:
     """`NormalStatistics.neighbour_distance` of scaled rows ``(N, D)``."""
-    return statistics.neighbour_distance(vae.encode(x).mu)
+    return statistics.neighbour_distance(vae.codes(x))
 
 
 def checked_statistics(

@@ -51,7 +51,7 @@ def log_density(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     It is ``elbo`` if the model's likelihood is normalised. If not, ``elbo`` is the negative of an energy, and this is
     the ELBO with the density that comes nearest to it.
     """
-    return elbo(vae.with_likelihood(vae.likelihood.as_density()), x, noise)
+    return elbo(vae.as_density(), x, noise)
 
 
 @SCORES.register("reconstruction", leaves_out_own_row=True)
@@ -134,7 +134,7 @@ def latent_distance(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
     A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks (Lee et al., 2018),
     https://arxiv.org/abs/1807.03888; here with one class and in the latent space
     """
-    return -statistics_of(vae).latent_distance(vae.encode(x).mu)
+    return -statistics_of(vae).latent_distance(vae.codes(x))
 
 
 @SCORES.register("latent_neighbours", needs_statistics=True, leaves_out_own_row=True)

@@ -58,7 +58,19 @@ class GaussianHead(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Scaled rows ``(N, D)`` to a `Posterior`; its hidden layers can be taken one by one."""
+    """Scaled rows ``(N, D)`` to a `Posterior`; its hidden layers can be taken one by one.
+
+    An encoder that takes a row place by place has a map of latents: those of the first place, then of the next one.
+    """
+
+    @property
+    def n_places(self) -> int:
+        """Places that the networks take one by one; most networks take a row whole."""
+        return 1
+
+    def weights_of_places(self, like: Tensor) -> Tensor:
+        """What each place counts in the ELBO, ``(n_places,)``, in the type and on the device of a tensor."""
+        return like.new_ones(1)
 
     @property
     def hidden_layers(self) -> nn.Sequential:
@@ -66,7 +78,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def as_input(self, x: Tensor) -> Tensor:
-        """What the first hidden layer takes for rows ``(N, D)``: the rows, unless an encoder folds them."""
+        """What the first hidden layer takes for rows ``(N, D)``: the rows, unless an encoder folds or cuts them."""
         return x
 
 

@@ -19,8 +19,9 @@ Laws, in nats:
 5. For a `DensityPrior`, ``log_prob`` integrates to one, ``kl`` is KL(q || p) or an upper bound on it, and
    ``kl_of_latents`` sums to ``kl``.
 
-The fact ``needs_gaussian`` of its entry in the registry says that it needs a Gaussian likelihood. How it is fitted is
-registered under the same name in `vae_anomaly.registry.PRIOR_FITS`.
+The fact ``needs_gaussian`` of its entry in the registry says that it needs a Gaussian likelihood; ``brought_by`` and
+``stands_for`` are as for likelihoods. How it is fitted is registered under the same name in
+`vae_anomaly.registry.PRIOR_FITS`.
 
 References
 ----------
@@ -127,6 +128,10 @@ class Prior(nn.Module):
         check_shapes(buffers, cls.shapes_of(buffers), what, limits, latent_dim=latent_dim, n_parameters=n_parameters)
         return cls(**buffers)
 
+    def as_density(self) -> Prior:
+        """The prior that goes with a likelihood's ``as_density``: itself, unless it weighs latents."""
+        return self
+
     def posterior(self, encoded: Posterior) -> Posterior:
         """The Gaussian q(z|x) that goes with this prior, from the encoder's; the likelihood is fitted with it."""
         return encoded
@@ -181,6 +186,10 @@ class DensityPrior(Prior):
         """Each latent's share of ``kl``, ``(N, latent_dim)``, in nats."""
         raise NotImplementedError
 
+    def log_posterior(self, noise: Tensor, posterior: Posterior) -> Tensor:
+        """Log q(z|x) at the latents of this noise, ``(N,)``, in nats."""
+        return -0.5 * (noise.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1)
+
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         posterior = self.posterior(vae.encode(x))
         return vae.expected_log_prob(vae.bind(x), posterior, noise), self.kl(posterior)
@@ -188,7 +197,7 @@ class DensityPrior(Prior):
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
         posterior = self.posterior(vae.encode(x))
         latents = [vae.rsample(posterior, eps) for eps in noise]
-        log_q = [-0.5 * (eps.square() + posterior.log_var + math.log(2 * math.pi)).sum(dim=-1) for eps in noise]
+        log_q = [self.log_posterior(eps, posterior) for eps in noise]
         log_w = torch.stack([self.log_prob(z) for z in latents]) - torch.stack(log_q)
         log_w = log_w + torch.stack(list(map(vae.bind(x), map(vae.decode, latents))))
         return torch.logsumexp(log_w, dim=0) - math.log(len(noise))
