@@ -82,7 +82,7 @@ REFUSED = {
     "complex columns", "no value at all", "only identifiers", "names that are one text", "a lazy frame",
 }  # fmt: skip
 
-pytestmark = pytest.mark.usefixtures("own_folder", "calibrated_for_elbo_alone")
+pytestmark = pytest.mark.usefixtures("own_folder", "calibrated_for_one_score")
 Fit = Callable[[VAEDetector, Any], VAEDetector]
 
 

@@ -40,7 +40,7 @@ def test_tags_say_what_is_taken() -> None:
         assert tags.allow_nan == (missing != "refuse")
 
 
-@pytest.mark.usefixtures("calibrated_for_elbo_alone")
+@pytest.mark.usefixtures("calibrated_for_one_score")
 class TestWithMixedColumns:
     def test_a_clone_of_a_fitted_detector_is_fitted_to_the_same_bits(self, frame: pd.DataFrame) -> None:
         detector = VAEDetector(epochs=1, columns={"x": "category"}, missing="category").fit(frame)

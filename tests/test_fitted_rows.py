@@ -21,7 +21,7 @@ from vae_anomaly.storage import model_file
 from vae_anomaly.storage.rows import RowsInMemory
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
-pytestmark = pytest.mark.usefixtures("calibrated_for_elbo_alone")
+pytestmark = pytest.mark.usefixtures("calibrated_for_one_score")
 
 
 def fitted_on(*parts: np.ndarray, dtype: np.dtype = DOUBLE) -> FittedRows:

@@ -21,7 +21,7 @@ from vae_anomaly import FittedModel, VAEDetector
 from vae_anomaly.cli import main
 from vae_anomaly.errors import ColumnsError, DataError
 
-pytestmark = pytest.mark.usefixtures("calibrated_for_elbo_alone")
+pytestmark = pytest.mark.usefixtures("calibrated_for_one_score")
 N = 70
 
 

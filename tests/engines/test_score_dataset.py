@@ -460,7 +460,7 @@ def test_workers_and_commands_die_and_no_row_is_lost(make_table, table_detector,
         print(f"\n2 workers and 2 commands ended: {len(X) - len(parts())} rows lost or doubled")
 
 
-@pytest.mark.usefixtures("in_process", "calibrated_for_elbo_alone")
+@pytest.mark.usefixtures("in_process", "calibrated_for_one_score")
 def test_tables_of_mixed_columns_have_the_scores_of_one_machine() -> None:
     frame = make_frame(1_500)
     detector = VAEDetector(epochs=1).fit(frame[:300])
@@ -474,7 +474,7 @@ def test_tables_of_mixed_columns_have_the_scores_of_one_machine() -> None:
     assert "wrong.parquet: row 0, column 'size' is 'many', and it was a number in training" in str(result.failures[0])
 
 
-@pytest.mark.usefixtures("calibrated_for_elbo_alone")
+@pytest.mark.usefixtures("calibrated_for_one_score")
 def test_workers_of_ray_score_tables_of_mixed_columns_as_one_machine_does() -> None:
     frame = make_frame(1_100)
     detector = VAEDetector(epochs=1).fit(frame[:300])

@@ -24,7 +24,7 @@ from vae_anomaly.fitting.out_of_fold import fit_out_of_fold
 from vae_anomaly.parameters import DEFAULTS
 from vae_anomaly.storage.rows import Rows, RowsInMemory
 
-elbo_alone = pytest.mark.usefixtures("calibrated_for_elbo_alone")
+one_score = pytest.mark.usefixtures("calibrated_for_one_score")
 
 names = st.lists(st.integers(0, 12), min_size=3, max_size=80).filter(lambda found: len(set(found)) >= 3)
 shares = st.sampled_from([0.05, 0.1, 0.2, 0.3])
@@ -124,7 +124,7 @@ def test_a_group_that_memory_does_not_hold_is_refused(monkeypatch: pytest.Monkey
         parts_of(Groups.of(60, np.arange(60) // 20, None, time_ordered=False))
 
 
-@elbo_alone
+@one_score
 def test_names_of_groups_and_the_way_in_do_not_count(make_table: Make, tmp_path: Path) -> None:
     X, machines = make_table(90), np.arange(90) // 6
     np.save(tmp_path / "X.npy", X)
@@ -144,7 +144,7 @@ def test_names_of_groups_and_the_way_in_do_not_count(make_table: Make, tmp_path:
     assert (VAEDetector(epochs=1).fit(X).score_samples(X) != fits[0].score_samples(X)).any()
 
 
-@elbo_alone
+@one_score
 def test_time_ordered_is_kept_and_time_may_be_dates(make_table: Make, tmp_path: Path) -> None:
     X = make_table(50)
     days = np.datetime64("2020-01-01") + np.arange(50)
@@ -162,7 +162,7 @@ def test_time_ordered_is_kept_and_time_may_be_dates(make_table: Make, tmp_path: 
         VAEDetector(time_ordered=1).fit(X)
 
 
-@elbo_alone
+@one_score
 def test_checkpoints_of_other_groups_are_refused(
     make_table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +190,7 @@ def sessions(rng: np.random.Generator, n: int, rows: int = 5) -> tuple[np.ndarra
     return rng.normal(size=(n, 4))[groups] + 0.01 * rng.normal(size=(n * rows, 4)), groups
 
 
-@elbo_alone
+@one_score
 def test_the_promise_holds_for_new_groups_and_a_division_by_rows_breaks_it() -> None:
     by_groups, by_rows = [], []
     for seed in range(4):

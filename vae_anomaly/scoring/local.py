@@ -48,6 +48,7 @@ from vae_anomaly.scoring.scores import elbo
 
 SIGNS = ("whole", "too regular", "place")
 SHARES = (0.87, 0.03, 0.1)  # of the false alarms, for each sign
+SHARES_OF_PATCHES = (0.3, 0.3, 0.4)  # of patches the sum over all, high or low, says no more than the worst
 SMALLEST_SIDE = 28  # of the coarsest level
 
 
@@ -169,7 +170,8 @@ def signs(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
     """How odd each sign of `SIGNS` is, ``(N, 3)``, in nats: minus the logarithm of its p-value over its share."""
     statistics = statistics_of(vae)
     nats = statistics.in_nats(raw_signs(vae, x, noise, statistics), slice(len(SIGNS)))
-    return (nats + torch.tensor(SHARES, dtype=torch.float64, device=x.device).log(),)
+    shares = SHARES if vae.encoder.n_places == 1 else SHARES_OF_PATCHES
+    return (nats + torch.tensor(shares, dtype=torch.float64, device=x.device).log(),)
 
 
 @SCORES.register("local", needs_images=True)
