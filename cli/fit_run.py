@@ -13,13 +13,13 @@ from vae_anomaly.cli.column_text import note_sentinels
 from vae_anomaly.cli.data import (
     DataOptions,
     Samples,
-    is_normal,
     load_data_to_fit,
     load_named_parts,
     samples_to_fit,
 )
 from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
+from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
 from vae_anomaly.storage.outputs import Output
