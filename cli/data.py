@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from vae_anomaly.cli.divided import divided_by, dividing_columns
-from vae_anomaly.datasets.reading import INFERRED, Reading
+from vae_anomaly.datasets.reading import INFERRED, ImageReading, Reading
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ class Samples:
         Each sample's number in its source, ``(N,)`` int64.
     ids
         What else names the samples: text ``(N,)`` by column.
+    parts
+        "train" or "test" for each sample ``(N,)``, where the data say which are which.
+    masks
+        For each sample the file that shows where its defect is, or None; for `vae_anomaly.datasets.load_masks`.
+    normal
+        The classes that are normal, where the data say it.
     groups, times
         The group of each sample, text ``(N,)``, and when it was, ``(N,)`` float64, where columns of these were named.
     """
@@ -89,6 +95,9 @@ class Samples:
     labels: np.ndarray | None = None
     row_names: tuple[str, ...] | None = None
     ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parts: np.ndarray | None = None
+    masks: tuple[Path | None, ...] | None = None
+    normal: tuple[str, ...] | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
 
@@ -122,12 +131,14 @@ class Samples:
         return in_columns(values, self.rows.feature_names)
 
     def _known_of(self, indices: np.ndarray) -> dict[str, Any]:
-        labels, names = self.labels, self.row_names
+        labels, names, masks = self.labels, self.row_names, self.masks
         return {
             "table": None if self.table is None else self.table.iloc[indices].reset_index(drop=True),
             "labels": None if labels is None else labels[indices],
             "row_names": None if names is None else tuple(names[i] for i in indices),
             "row_numbers": self.row_numbers[indices],
+            "parts": None if self.parts is None else self.parts[indices],
+            "masks": None if masks is None else tuple(masks[i] for i in indices),
             "ids": {name: texts[indices] for name, texts in self.ids.items()},
             "groups": None if self.groups is None else self.groups[indices],
             "times": None if self.times is None else self.times[indices],
@@ -170,6 +181,9 @@ def samples_of(data: Dataset, rows: Rows, id_columns: tuple[str, ...]) -> Sample
         table=None if isinstance(data.X, np.ndarray) else data.X,
         labels=data.labels,
         row_names=data.row_names,
+        parts=data.parts,
+        masks=data.masks,
+        normal=data.normal,
         ids=ids_of(data.X, rows.columns, id_columns, data.source),
     )
 
@@ -196,8 +210,9 @@ def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Data
 
 
 def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
-    """How to read a table for a model: its columns decide, where they have names."""
+    """How to read data for a model: its columns decide, where they have names, and of images what it was fitted on."""
     fitted: FittedModel = getattr(model, "model_", model)
+    reading = replace(reading, images=images_for(fitted, reading.images))
     if fitted.feature_names is None:
         return reading
     if fitted.columns is None:
@@ -206,11 +221,26 @@ def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
     return replace(reading, columns={name: AS_TEXT.get(kind, kind) for name, kind in kinds.items()})
 
 
+def images_for(fitted: FittedModel, reading: ImageReading) -> ImageReading:
+    """How image files become samples of a model: as those that it was fitted on."""
+    shape, known = fitted.image_shape, fitted.images
+    if shape is None:
+        return reading
+    if known is not None and (known.resize or known.crop):
+        reading = replace(reading, resize=known.resize, crop=known.crop)
+    return replace(reading, size=(shape[0], shape[1]), channels=shape[2])
+
+
 def load_own_data(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Dataset:
-    """A user's data with its labels, from the data itself or from a file of their own."""
+    """A user's data with its labels, from the data itself or from a file of their own; of parts, the one to test."""
+    import numpy as np
+
     from vae_anomaly.datasets import load_file
 
     data = load_file(path, label_column, reading)
+    if data.parts is not None:
+        n, data = len(data), data.take(np.asarray(data.parts == "test"))
+        click.echo(f"note: {path}: the {len(data):,} samples of its part test are taken, of {n:,}", err=True)
     return replace(data, labels=labels_of(path, len(data), data.labels, labels))
 
 
@@ -238,7 +268,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
 
     from vae_anomaly.cli.kept_table import KeptTable
     from vae_anomaly.datasets import STDIN, chunks, facts_of
-    from vae_anomaly.datasets.files import check_label_column
+    from vae_anomaly.datasets.files import check_image_options, check_label_column, known_of
     from vae_anomaly.fitting.samples import spooled_to_fit
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
@@ -247,6 +277,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     path, label_column = given.data, given.label_column
     assert path is not None
     facts = facts_of(path)
+    check_image_options(path, given.reading.images)
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
         data = load_own_data(path, given.labels, label_column, given.reading)
@@ -270,14 +301,12 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     source = "standard input" if path == STDIN else str(path)
     opened = open_rows(path) if stays_on_disk else spooled_to_fit(batches(), parameters, source)
     rows = click.get_current_context().with_resource(opened).loaded()
-    found = [part.labels for part in parts if part.labels is not None]
-    files = tuple(name for part in parts for name in part.row_names or ())
+    known = known_of(parts)
     return Samples(
         rows=rows,
         row_numbers=np.arange(len(rows)),
         table=kept.table(),
-        labels=labels_of(path, len(rows), np.concatenate(found) if found else None, given.labels),
-        row_names=files or None,
+        **known | {"labels": labels_of(path, len(rows), known["labels"], given.labels)},
         ids=kept.ids(rows.columns),
         **kept.divided_by(),
     )

@@ -56,21 +56,23 @@ def usual_normal(counts: dict[str, int], source: str) -> str:
         if classes <= {normal, anomalous}:
             return normal
     named = [f"{name} ({n:,})" for name, n in sorted(counts.items(), key=lambda item: -item[1])]
+    likely = likely_normal(counts)
+    how = "with --normal" if likely is None else f"such as --normal {shlex.quote(quoted(likely))}"
     raise DataError(
-        f"{source} has the classes {comma_separated(named)}: name the normal ones, such as --normal "
-        f"{shlex.quote(quoted(likely_normal(counts)))} (without --normal, labels must be 0 = normal and 1 = anomaly, "
-        "or 1 = normal and -1 = anomaly)"
+        f"{source} has the classes {comma_separated(named)}: name the normal ones, {how} (without --normal, labels "
+        "must be 0 = normal and 1 = anomaly, or 1 = normal and -1 = anomaly)"
     )
 
 
-def likely_normal(counts: dict[str, int]) -> str:
-    """The class that is most likely normal by its name, or else the most frequent that is not named as an anomaly."""
+def likely_normal(counts: dict[str, int]) -> str | None:
+    """The class that is normal by its name, or else the only one that is not named as an anomaly; None: who knows."""
     by_count = sorted(counts, key=lambda name: -counts[name])
     for usual in NORMAL_NAMES:
         for name in by_count:
             if name.lower() == usual:
                 return name
-    return next((name for name in by_count if name.lower() not in ANOMALY_NAMES), by_count[0])
+    others = [name for name in by_count if name.lower() not in ANOMALY_NAMES]
+    return others[0] if len(others) == 1 and len(by_count) > 1 else None
 
 
 def quoted(name: str) -> str:

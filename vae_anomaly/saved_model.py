@@ -24,6 +24,7 @@ from torch import Tensor
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.columns import Columns
 from vae_anomaly.errors import ModelFileError
+from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_rows import MAX_DIGESTS, PARTS, FittedRows
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
@@ -60,6 +61,7 @@ def write(fields: Mapping[str, Any], path: Path) -> str:
         "history": fields["history"],
         "metadata": fields["metadata"],
         "fitted_on": None if fields["fitted_on"] is None else fields["fitted_on"].to_json(),
+        "images": None if fields["images"] is None else fields["images"].to_json(),
     }
     tensors = {f"vae.{name}": value for name, value in fields["vae"].state_dict().items()}
     tensors |= {f"held_out.{name}": torch.from_numpy(scores) for name, scores in fields["held_out_scores"].items()}
@@ -181,7 +183,7 @@ class Described:
         for name, of_score in weights.items():
             check_weights(of_score, self.calibrations[name], name)
         names = self.config["feature_names"]
-        fitted_on = None
+        fitted_on, images = None, self.config.get("images")
         if self.config.get("fitted_on"):
             digests, counts = (tensors[f"fitted_on.{name}"].numpy() for name in ("digests", "counts"))
             dtype = np.dtype(self.config["dtype"])
@@ -200,6 +202,7 @@ class Described:
             "history": self.config["history"],
             "metadata": self.config["metadata"],
             "fitted_on": fitted_on,
+            "images": None if images is None else FittedImages.from_json(images, self.image_shape),
             "held_out_weights": weights,
         }
 
