@@ -26,7 +26,7 @@ def printing_notes() -> Iterator[None]:
         click.echo(f"note: {printable(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
-        for category in (CheckpointWarning, PartWarning, TableNote, ImageNote):
+        for category in (CheckpointWarning, PartWarning, TableNote, ImageNote, UnlikeTrainingWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield

@@ -12,8 +12,8 @@ Images count as inverted, or as having red and blue exchanged, if as they are th
 training images as 99 % of these are, and turned back no farther than these, and at most a third as far as before.
 Anomalies that are darker, brighter or of another colour seldom match so well after such a change. Values count as of
 another range if most images exceed by a factor of 8 whatever training images had, or what 8 bits hold where these had 8
-bits; if they are negative where those never were; or if they lie in [0, 1], and would be like those of the training
-if they were multiplied by 255 or 65,535.
+bits; if they are negative where those never were; or if they are fractions in [0, 1] where those were whole numbers, or
+would be like those of the training if they were multiplied by the largest of these.
 
 References
 ----------
@@ -34,9 +34,9 @@ from vae_anomaly.errors import UnlikeTrainingWarning
 BINS = 32
 MAX_IMAGES, MAX_PIXELS = 256, 4_096  # that are looked at, at equal distances
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65_535.0))
-FAR, NEAR, CERTAINLY, CLOSE = 2.0, 1 / 3, 0.02, 0.1
+FAR, NEAR, CERTAINLY, CLOSE = 2.0, 1 / 3, 0.02, 0.15
 LARGER, SMALLER, NEGATIVE, OUTSIDE = 8.0, 1 / 50, 0.1, 0.2
-MATCHING = (0.4, 1.2)  # of the usual largest value, after a conversion
+MATCHING = (0.25, 2.0)  # of the usual largest value, after a conversion
 MIN_VALUES = 8  # different ones, below which a conversion is no explanation
 
 
@@ -136,14 +136,16 @@ class FittedImages:
             is_usual = got in RANGES and self._range in RANGES and got[0] == self._range[0]
             return f"{known}; divide by {factor:,.0f} first" if is_usual and factor > 1 else known
         if 0 < high < SMALLER * self.usual_high and self._is_shrunk(values, high):
-            return f"{known}; multiply by {self._range[1]:,.0f} first"
+            return f"{known}; multiply by {self._range[1]:,.0f} first" if self._range in RANGES else known
         return None
 
     def _is_shrunk(self, values: np.ndarray, high: float) -> bool:
-        """Whether values in [0, 1] are like those of the training once they are brought to the range of these."""
-        is_usual = self._range in RANGES and self._range[0] == 0 and values.min() >= 0 and values.max() <= 1
-        if not is_usual or len(np.unique(values[:8])) < MIN_VALUES:
+        """Whether values in [0, 1] are those of the training, divided by the largest that there can be."""
+        is_unit = self._range[0] >= 0 and values.min() >= 0 and values.max() <= 1
+        if not is_unit or len(np.unique(values[:8])) < MIN_VALUES:
             return False
+        if np.dtype(self.dtype).kind in "ui":
+            return True  # fractions, where whole numbers were
         found = histograms(values * self._range[1], *self._range).mean(axis=0)
         is_near = distance(found, self._mean) <= max(FAR * self.spread, CLOSE)
         return is_near and MATCHING[0] < high * self._range[1] / self.usual_high < MATCHING[1]
