@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vae_anomaly.cli.data import is_normal, load_named_parts
+from vae_anomaly.cli.data import load_named_parts
+from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.text import comma_separated
 from vae_anomaly.errors import DataError
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
+from vae_anomaly.cli.data import load_own_data, reading_for
+from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import beside_output, check_outputs
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 from vae_anomaly.cli.unseen import Unseen, all_rows_option, unseen

@@ -12,6 +12,7 @@ import click
 from vae_anomaly.constraints import AutoOr
 
 Parameter: TypeAlias = click.Parameter | None
+MAX_SIDE = 1 << 14
 Context: TypeAlias = click.Context | None
 
 
@@ -57,6 +58,23 @@ class ImageShapeType(click.ParamType):  # type: ignore[type-arg]
         if len(sizes) not in (2, 3) or not all(size.isdigit() and int(size) for size in sizes):
             self.fail(f"{value!r} is not a shape such as 28x28 or 32x32x3", param, ctx)
         return tuple(map(int, sizes))
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """Height x width."""
+
+    name = "size"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "HxW"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sizes = value.lower().split("x")
+        if len(sizes) != 2 or not all(size.isdecimal() and 0 < int(size) <= MAX_SIDE for size in sizes):
+            self.fail(f"{value!r} is not a height and a width of up to {MAX_SIDE:,} pixels, such as 64x64", param, ctx)
+        return int(sizes[0]), int(sizes[1])
 
 
 class AutoOrType(click.ParamType):  # type: ignore[type-arg]

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import is_normal, load_own_data, reading_for
+from vae_anomaly.cli.data import load_own_data, reading_for
+from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen
 from vae_anomaly.datasets.reading import Reading

@@ -1,8 +1,7 @@
-"""The data that a command's options name: which samples, and which of them are normal."""
+"""The data that a command's options name."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from vae_anomaly.cli.divided import divided_by, dividing_columns
-from vae_anomaly.cli.options import training_data_of
-from vae_anomaly.cli.text import comma_separated
-from vae_anomaly.datasets.reading import INFERRED, Reading
+from vae_anomaly.datasets.reading import INFERRED, ImageReading, Reading
 from vae_anomaly.errors import DataError, DataUnavailableError
 
 if TYPE_CHECKING:
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
 
 SPOOLED_ROWS = 4_096  # at a time
 AS_TEXT = {"constant": "category"}  # kinds that are read as others: a constant was one text, or none
-TRUTH_VALUES = (("False", "True"), ("false", "true"), ("FALSE", "TRUE"))
-NORMAL_NAMES = ("normal", "good", "no", "ok", "benign", "healthy", "inlier", "negative", "false", "0", "n", "f")
-ANOMALY_NAMES = {"anomaly", "anomalous", "abnormal", "outlier", "bad", "yes", "y", "fraud", "attack", "malignant"}
-ANOMALY_NAMES |= {"positive", "true", "t", "defect", "defective", "faulty", "-1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +79,12 @@ class Samples:
         Each sample's number in its source, ``(N,)`` int64.
     ids
         What else names the samples: text ``(N,)`` by column.
+    parts
+        "train" or "test" for each sample ``(N,)``, where the data say which are which.
+    masks
+        For each sample the file that shows where its defect is, or None; for `vae_anomaly.datasets.load_masks`.
+    normal
+        The classes that are normal, where the data say it.
     groups, times
         The group of each sample, text ``(N,)``, and when it was, ``(N,)`` float64, where columns of these were named.
     """
@@ -96,6 +95,9 @@ class Samples:
     labels: np.ndarray | None = None
     row_names: tuple[str, ...] | None = None
     ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    parts: np.ndarray | None = None
+    masks: tuple[Path | None, ...] | None = None
+    normal: tuple[str, ...] | None = None
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
 
@@ -129,12 +131,14 @@ class Samples:
         return in_columns(values, self.rows.feature_names)
 
     def _known_of(self, indices: np.ndarray) -> dict[str, Any]:
-        labels, names = self.labels, self.row_names
+        labels, names, masks = self.labels, self.row_names, self.masks
         return {
             "table": None if self.table is None else self.table.iloc[indices].reset_index(drop=True),
             "labels": None if labels is None else labels[indices],
             "row_names": None if names is None else tuple(names[i] for i in indices),
             "row_numbers": self.row_numbers[indices],
+            "parts": None if self.parts is None else self.parts[indices],
+            "masks": None if masks is None else tuple(masks[i] for i in indices),
             "ids": {name: texts[indices] for name, texts in self.ids.items()},
             "groups": None if self.groups is None else self.groups[indices],
             "times": None if self.times is None else self.times[indices],
@@ -177,6 +181,9 @@ def samples_of(data: Dataset, rows: Rows, id_columns: tuple[str, ...]) -> Sample
         table=None if isinstance(data.X, np.ndarray) else data.X,
         labels=data.labels,
         row_names=data.row_names,
+        parts=data.parts,
+        masks=data.masks,
+        normal=data.normal,
         ids=ids_of(data.X, rows.columns, id_columns, data.source),
     )
 
@@ -203,8 +210,9 @@ def load_named_parts(name: str | None, data_dir: Path | None) -> tuple[str, Data
 
 
 def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
-    """How to read a table for a model: its columns decide, where they have names."""
+    """How to read data for a model: its columns decide, where they have names, and of images what it was fitted on."""
     fitted: FittedModel = getattr(model, "model_", model)
+    reading = replace(reading, images=images_for(fitted, reading.images))
     if fitted.feature_names is None:
         return reading
     if fitted.columns is None:
@@ -213,11 +221,26 @@ def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
     return replace(reading, columns={name: AS_TEXT.get(kind, kind) for name, kind in kinds.items()})
 
 
+def images_for(fitted: FittedModel, reading: ImageReading) -> ImageReading:
+    """How image files become samples of a model: as those that it was fitted on."""
+    shape, known = fitted.image_shape, fitted.images
+    if shape is None:
+        return reading
+    if known is not None and (known.resize or known.crop):
+        reading = replace(reading, resize=known.resize, crop=known.crop)
+    return replace(reading, size=(shape[0], shape[1]), channels=shape[2])
+
+
 def load_own_data(path: Path, labels: Path | None, label_column: str | None, reading: Reading) -> Dataset:
-    """A user's data with its labels, from the data itself or from a file of their own."""
+    """A user's data with its labels, from the data itself or from a file of their own; of parts, the one to test."""
+    import numpy as np
+
     from vae_anomaly.datasets import load_file
 
     data = load_file(path, label_column, reading)
+    if data.parts is not None:
+        n, data = len(data), data.take(np.asarray(data.parts == "test"))
+        click.echo(f"note: {path}: the {len(data):,} samples of its part test are taken, of {n:,}", err=True)
     return replace(data, labels=labels_of(path, len(data), data.labels, labels))
 
 
@@ -245,7 +268,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
 
     from vae_anomaly.cli.kept_table import KeptTable
     from vae_anomaly.datasets import STDIN, chunks, facts_of
-    from vae_anomaly.datasets.files import check_label_column
+    from vae_anomaly.datasets.files import check_image_options, check_label_column, known_of
     from vae_anomaly.fitting.samples import spooled_to_fit
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
@@ -254,6 +277,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     path, label_column = given.data, given.label_column
     assert path is not None
     facts = facts_of(path)
+    check_image_options(path, given.reading.images)
     stays_on_disk = facts.get("stays_on_disk", False)
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
         data = load_own_data(path, given.labels, label_column, given.reading)
@@ -277,14 +301,12 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
     source = "standard input" if path == STDIN else str(path)
     opened = open_rows(path) if stays_on_disk else spooled_to_fit(batches(), parameters, source)
     rows = click.get_current_context().with_resource(opened).loaded()
-    found = [part.labels for part in parts if part.labels is not None]
-    files = tuple(name for part in parts for name in part.row_names or ())
+    known = known_of(parts)
     return Samples(
         rows=rows,
         row_numbers=np.arange(len(rows)),
         table=kept.table(),
-        labels=labels_of(path, len(rows), np.concatenate(found) if found else None, given.labels),
-        row_names=files or None,
+        **known | {"labels": labels_of(path, len(rows), known["labels"], given.labels)},
         ids=kept.ids(rows.columns),
         **kept.divided_by(),
     )
@@ -305,63 +327,6 @@ def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
     return progress_bar(what, count_rows(path), done=first_row)
 
 
-def is_normal(labels: np.ndarray, normal: tuple[str, ...] | None, source: str) -> np.ndarray:
-    """Which samples are normal, ``(N,)`` bool: those of the classes in ``normal`` (None: `usual_normal`)."""
-    import numpy as np
-
-    found, counts = np.unique(labels, return_counts=True)
-    classes = found.tolist()
-    if normal is None:
-        normal = (usual_normal(dict(zip(classes, counts.tolist(), strict=True)), source),)
-        return np.asarray(labels == normal[0])
-    unknown = [name for name in normal if name not in classes]
-    if unknown:
-        raise DataError(
-            f"{source} has no samples of class {comma_separated(unknown)}; its classes are {comma_separated(classes)}"
-        )
-    return np.isin(labels, normal)
-
-
-def usual_normal(counts: dict[str, int], source: str) -> str:
-    """The normal class where none is named: 0 of 0 and 1, 1 of 1 and -1, False of False and True.
-
-    Raises
-    ------
-    DataError
-        If the classes are others, or all are 1; with their counts, and the option that may be meant.
-    """
-    classes = set(counts)
-    if classes == {"1"}:
-        raise DataError(
-            f"{source}: all labels are 1, which is an anomaly beside 0 and a normal beside -1: say --normal 1 if all "
-            "samples are normal"
-        )
-    for normal, anomalous in (("0", "1"), ("1", "-1"), *TRUTH_VALUES):
-        if classes <= {normal, anomalous}:
-            return normal
-    named = [f"{name} ({n:,})" for name, n in sorted(counts.items(), key=lambda item: -item[1])]
-    raise DataError(
-        f"{source} has the classes {comma_separated(named)}: name the normal ones, such as --normal "
-        f"{shlex.quote(quoted(likely_normal(counts)))} (without --normal, labels must be 0 = normal and 1 = anomaly, "
-        "or 1 = normal and -1 = anomaly)"
-    )
-
-
-def likely_normal(counts: dict[str, int]) -> str:
-    """The class that is most likely normal by its name, or else the most frequent that is not named as an anomaly."""
-    by_count = sorted(counts, key=lambda name: -counts[name])
-    for usual in NORMAL_NAMES:
-        for name in by_count:
-            if name.lower() == usual:
-                return name
-    return next((name for name in by_count if name.lower() not in ANOMALY_NAMES), by_count[0])
-
-
-def quoted(name: str) -> str:
-    """A name as --normal takes it."""
-    return name if "," not in name and '"' not in name else '"' + name.replace('"', '""') + '"'
-
-
 def check_one_source(given: DataOptions) -> None:
     """Refuse options that name no data, or two."""
     if (given.data is None) == (given.dataset is None):
@@ -373,16 +338,3 @@ def load_samples(given: DataOptions, model: VAEDetector) -> Dataset:
     if given.data is None:
         return load_named_parts(given.dataset, given.data_dir)[2]
     return load_own_data(given.data, given.labels, given.label_column, reading_for(model, given.reading))
-
-
-def normal_classes(given: DataOptions, samples: Dataset | Samples, metadata: dict[str, Any]) -> tuple[str, ...] | None:
-    """The normal classes: those given, or those in the metadata of a model; None if labels are 0 and 1."""
-    _, trained_on = training_data_of(metadata)
-    if given.normal is not None or trained_on is None:
-        return given.normal
-    if given.dataset is None and samples.labels is not None and set(samples.labels) <= {"0", "1"}:
-        raise DataError(
-            f"labels 0 and 1 could be classes (the model's normal ones are {comma_separated(trained_on)}) or "
-            "1 = anomaly: say which are normal with --normal"
-        )
-    return trained_on

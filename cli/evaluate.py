@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, check_one_source, is_normal, load_samples, normal_classes
+from vae_anomaly.cli.data import DataOptions, check_one_source, load_samples
+from vae_anomaly.cli.normal_classes import is_normal, normal_classes
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen

@@ -22,7 +22,9 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
 @click.command()
 @click.argument("model", type=click_types.existing_file)
 @click.argument("data", type=click_types.data_path)
-@click.option("--row", type=click.IntRange(0), required=True, help="Which sample of DATA, counted from 0.")
+@click.option(
+    "--row", type=click.IntRange(0), help="Which sample of DATA, counted from 0; needed where it has more than one."
+)
 @click.option(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="How many features and latents to show."
 )
@@ -36,7 +38,7 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
 def explain(
     model: Path,
     data: Path,
-    row: int,
+    row: int | None,
     top: int,
     output: Path | None,
     label_column: str | None,
@@ -62,6 +64,7 @@ def explain(
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")
     detector = options.load_detector(model, device, score_name)
     sample = load_sample(data, row, label_column, detector, reading)
+    row = int(sample.row_numbers[0])
     evidence, parts = collect_evidence(detector, sample, row, id_columns)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)
     text = evidence_text(evidence, parts, top, detector.vae_.prior.shares_of)

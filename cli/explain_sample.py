@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from vae_anomaly.scoring.attribution import Explanation
 
 
-def load_sample(data: Path, row: int, label_column: str | None, detector: VAEDetector, reading: Reading) -> Dataset:
-    """The sample with this number, read in constant memory."""
+def load_sample(
+    data: Path, row: int | None, label_column: str | None, detector: VAEDetector, reading: Reading
+) -> Dataset:
+    """The sample with this number, or the only one, read in constant memory."""
+    import click
     import numpy as np
 
     from vae_anomaly.datasets import chunks
@@ -28,9 +31,15 @@ def load_sample(data: Path, row: int, label_column: str | None, detector: VAEDet
     n_read = 0
     n_rows, known = rows_per_chunk(detector.n_features_in_), reading_for(detector, reading)
     for part in chunks(data, n_rows, label_column, reading=known):
-        if row < n_read + len(part):
-            return part.take(np.array([row - n_read]))
+        if row is None and n_read + len(part) > 1:
+            raise click.UsageError(f"{part.source} has more than one sample: say which with --row, counted from 0")
+        if (row or 0) < n_read + len(part):
+            found = part.take(np.array([(row or 0) - n_read]))
+            if row is not None:
+                return found
         n_read += len(part)
+    if row is None:
+        return found
     raise DataError(f"{part.source} has {n_read:,} samples, numbered 0 to {n_read - 1}: there is no row {row}")
 
 
@@ -64,7 +73,7 @@ def collect_evidence(
         "features": {"name": list(parts.names)} | features_of(parts),
         detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
-    if detector.vae_.images is not None:
+    if detector.vae_.tails is not None:
         evidence["signs"] = signs_of(detector, sample.X)
     return evidence, parts
 

@@ -49,6 +49,8 @@ def chosen_parameters(command: Any) -> Any:
     help="Write a report: the folder OUTPUT with .report in place of .csv.",
 )
 @options.missing_columns_option
+@options.resize_option
+@options.crop_option
 @options.table_options
 @options.column_options
 @options.id_column_option

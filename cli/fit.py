@@ -29,6 +29,8 @@ from vae_anomaly.datasets.reading import Reading
 @options.data_dir_option
 @click.option("--data", type=click_types.data_path, help=f"Your own data: {suffixes_help()}.")
 @options.labels_option
+@options.resize_option
+@options.crop_option
 @options.table_options
 @options.column_options
 @options.id_column_option

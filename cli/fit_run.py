@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,16 @@ from vae_anomaly.cli.column_text import note_sentinels
 from vae_anomaly.cli.data import (
     DataOptions,
     Samples,
-    is_normal,
     load_data_to_fit,
     load_named_parts,
     samples_to_fit,
 )
 from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
+from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
+from vae_anomaly.datasets.reading import ImageReading
 from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -83,11 +84,14 @@ class FitData:
         Normal samples.
     test
         Labelled samples that the model is not fitted on; None where there are no labels or no anomalies.
+    normal
+        The classes that are normal; None where labels say it by themselves.
     """
 
     name: str
     training: Samples
     test: Samples | None
+    normal: tuple[str, ...] | None
 
 
 def run_fit(
@@ -100,16 +104,17 @@ def run_fit(
     with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
         data = load_fit_data(given, test_fraction, parameters)
         started = time.perf_counter()
-        detector = train(data.training.rows, parameters, groups_of(data.training, parameters))
+        groups = groups_of(data.training, parameters)
+        detector = train(data.training.rows, parameters, groups, given.reading.images)
         seconds = time.perf_counter() - started
         if team.rank:
             return None  # the first one has the same model, and writes it
-        about = describe_data(data.name, data.training.rows, given.normal)
+        about = describe_data(data.name, data.training.rows, data.normal)
         detector.metadata_ = {**detector.metadata_, "data": about}
         detector.save(outputs.model)
         files, evaluation = {"model": str(outputs.model)}, None
         if data.test is not None or outputs.report is not None:
-            report = report_on_fit(detector, data, given.normal, outputs.model)
+            report = report_on_fit(detector, data, outputs.model)
             files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
             if report.evaluation is not None:
                 evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
@@ -123,14 +128,19 @@ def run_fit(
     }
 
 
-def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None) -> VAEDetector:
-    """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay."""
+def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None, images: ImageReading) -> VAEDetector:
+    """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay.
+
+    It keeps how image files became its samples.
+    """
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitting.fit import fit_model
     from vae_anomaly.parameters import DEFAULTS
 
     note_sentinels(rows)
     model = fit_model(rows, DEFAULTS | parameters | {"verbose": True}, groups)
+    if model.images is not None:
+        model.images = replace(model.images, resize=images.resize, crop=images.crop)
     return VAEDetector.from_model(model, device=parameters["device"])
 
 
@@ -144,17 +154,33 @@ def load_fit_data(given: DataOptions, test_fraction: float, parameters: dict[str
             name=name,
             training=samples_to_fit(training.take(normals), parameters),
             test=samples_to_fit(test, parameters),
+            normal=given.normal,
         )
     samples = load_data_to_fit(given, parameters)
     if samples.labels is not None:
-        normals = is_normal(samples.labels, given.normal, samples.rows.source)
-        return split(str(given.data), samples, normals, test_fraction, parameters)
+        normal = given.normal or samples.normal
+        normals = is_normal(samples.labels, normal, samples.rows.source)
+        of_parts = samples.parts is not None
+        parts = in_parts(samples, normals) if of_parts else split(samples, normals, test_fraction, parameters)
+        return FitData(name=str(given.data), training=parts[0], test=parts[1], normal=normal)
     if given.normal is not None:
         raise click.UsageError("--normal needs labels: give --labels, --label-column or a folder of classes")
-    return FitData(name=str(given.data), training=samples, test=None)
+    return FitData(name=str(given.data), training=samples, test=None, normal=None)
 
 
-def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float, parameters: dict[str, Any]) -> FitData:
+def in_parts(samples: Samples, normal: np.ndarray) -> tuple[Samples, Samples]:
+    """The parts that the data come in: normals to train on, and samples to test."""
+    import numpy as np
+
+    assert samples.parts is not None
+    is_test = samples.parts == "test"
+    tested = np.flatnonzero(is_test)[: samples.rows.max_rows_in_memory()]
+    return samples.without(np.flatnonzero(is_test | ~normal)), samples.take(tested)
+
+
+def split(
+    samples: Samples, normal: np.ndarray, test_fraction: float, parameters: dict[str, Any]
+) -> tuple[Samples, Samples | None]:
     """Set a share of the normals and all anomalies aside for the test: at random, by whole groups, or the last in time.
 
     Of data on disk at most as many of either kind as fit in memory are tested; the other anomalies are left out.
@@ -173,19 +199,19 @@ def split(name: str, samples: Samples, normal: np.ndarray, test_fraction: float,
         normals, n_test = np.concatenate([normals[tested], np.delete(normals, tested)]), len(tested)
     training = samples.without(np.concatenate([normals[:n_test], anomalies]))
     if not n_test:
-        return FitData(name=name, training=training, test=None)
+        return training, None
     tested = np.concatenate([normals[:n_test], rng.permutation(anomalies)[:most]])
-    return FitData(name=name, training=training, test=samples.take(np.sort(tested)))
+    return training, samples.take(np.sort(tested))
 
 
-def report_on_fit(detector: VAEDetector, data: FitData, normal: tuple[str, ...] | None, model: Path) -> Report:
+def report_on_fit(detector: VAEDetector, data: FitData, model: Path) -> Report:
     """The report on the test part, or, without one, on all training samples."""
     from vae_anomaly.cli.report_contents import build_report
 
     training, test = data.training, data.test
     if test is not None:
         assert test.labels is not None
-        return build_report(detector, test, ~is_normal(test.labels, normal, test.rows.source), normal, model)
+        return build_report(detector, test, ~is_normal(test.labels, data.normal, test.rows.source), data.normal, model)
     note = (
         f"There is no test part: these are all {len(training):,} samples given, most of which the model was trained "
         "on. Those flagged may be anomalies among them."

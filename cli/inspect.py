@@ -12,6 +12,8 @@ from vae_anomaly.cli import options
 from vae_anomaly.cli.column_text import inspected_lines
 from vae_anomaly.cli.text import describe_calibration, print_lines, titled
 
+SIZED = {"resize": "resized", "crop": "cropped"}
+
 
 @click.command()
 @options.model_argument
@@ -39,6 +41,7 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         f"trained on {source or 'not recorded'}" + (f", normal: {', '.join(normal)}" if normal else ""),
         *titled("fitted on", fitted_lines(config.get("fitted_on"))),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
+        *titled("images", image_lines(config.get("images"))),
         *titled("columns", inspected_lines(config.get("columns"))),
         *titled("network", architecture_lines(config["metadata"], config["parameters"])),
         f"training   {len(config['history'])} epochs",
@@ -52,6 +55,15 @@ def architecture_lines(metadata: dict[str, Any], parameters: dict[str, Any]) -> 
     """Which architecture the program chose, and why, if it did."""
     why = metadata.get("architecture")
     return [f"{parameters['architecture']}, since {why}"] if isinstance(why, str) else []
+
+
+def image_lines(images: dict[str, Any] | None) -> list[str]:
+    """How image files become samples of a model, and what values they had."""
+    if images is None:
+        return []
+    done = [f"{verb} to {'x'.join(map(str, images[name]))}" for name, verb in SIZED.items() if images[name]]
+    values = f"values {images['low']:.4g}..{images['high']:.4g}, {images['dtype']}"
+    return [", ".join([values, *(["files are " + " and ".join(done)] if done else [])])]
 
 
 def fitted_lines(fitted_on: dict[str, Any] | None) -> list[str]:

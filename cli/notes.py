@@ -9,20 +9,24 @@ from typing import Any
 
 import click
 
-from vae_anomaly.datasets.reading import TableNote
-from vae_anomaly.errors import CheckpointWarning, PartWarning
+from vae_anomaly.datasets.reading import ImageNote, TableNote
+from vae_anomaly.errors import CheckpointWarning, PartWarning, UnlikeTrainingWarning
 from vae_anomaly.storage.safe_reading import printable
 
 
 @contextlib.contextmanager
 def printing_notes() -> Iterator[None]:
     """Print warnings in the ``with`` block as notes; the project's own every time."""
+    said: set[type] = set()
 
     def print_note(message: Warning | str, *rest: Any, **named: Any) -> None:
+        if UnlikeTrainingWarning in said and isinstance(message, UnlikeTrainingWarning):
+            return  # the same again, of another chunk
+        said.add(type(message))
         click.echo(f"note: {printable(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
-        for category in (CheckpointWarning, PartWarning, TableNote):
+        for category in (CheckpointWarning, PartWarning, TableNote, ImageNote, UnlikeTrainingWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield

@@ -12,7 +12,7 @@ import click
 from vae_anomaly.cli import click_types
 from vae_anomaly.cli.parameter_options import parameter_option
 from vae_anomaly.datasets import NAMED
-from vae_anomaly.datasets.reading import Reading
+from vae_anomaly.datasets.reading import ImageReading, Reading
 from vae_anomaly.parameters import PARAMETERS
 from vae_anomaly.registry import SCORES
 
@@ -80,6 +80,21 @@ workers_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
+resize_option = click.option(
+    "--resize",
+    type=click_types.SizeType(),
+    help="Bring image files to this height and width; the model does the same with those that it scores.",
+)
+crop_option = click.option(
+    "--crop",
+    type=click_types.SizeType(),
+    help="Keep the middle of image files, of this height and width, after --resize; the model does the same.",
+)
+"""For commands that fit; with --skip-unreadable they become a part of their ``reading``."""
+skip_unreadable_option = click.option(
+    "--skip-unreadable", is_flag=True, help="List image files that cannot be read, and leave them out."
+)
+SAID_OF_IMAGES = ("resize", "crop", "skip_unreadable")
 SAID_OF_TABLES = ("sep", "decimal", "encoding", "header", "skip_rows", "missing_columns")
 missing_columns_option = click.option(
     "--missing-columns",
@@ -92,14 +107,15 @@ missing_columns_option = click.option(
 
 
 def table_options(command: Command) -> Command:
-    """Give a command the options that say how a table is read: --label-column, and what becomes its ``reading``."""
+    """Give a command the options that say how a table or images are read: --label-column, and its ``reading``."""
 
     @functools.wraps(command)
     def with_reading(*args: Any, **given: Any) -> Any:
         said = {name: given.pop(name) for name in SAID_OF_TABLES if name in given}
-        return command(*args, reading=Reading(**said), **given)
+        images = ImageReading(**{name: given.pop(name) for name in SAID_OF_IMAGES if name in given})
+        return command(*args, reading=Reading(**said, images=images), **given)
 
-    for decorate in reversed((label_column_option, *reading_options)):
+    for decorate in reversed((label_column_option, *reading_options, skip_unreadable_option)):
         with_reading = decorate(with_reading)
     return with_reading  # type: ignore[return-value]  # it is called as the command is
 

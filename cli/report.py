@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, check_one_source, is_normal, load_samples, normal_classes, samples_for
+from vae_anomaly.cli.data import DataOptions, check_one_source, load_samples, samples_for
+from vae_anomaly.cli.normal_classes import is_normal, normal_classes
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.report_contents import build_report
 from vae_anomaly.cli.text import print_lines

@@ -144,9 +144,17 @@ def build_report(
         feature_names=fitted.feature_names,
         levels=levels_of(fitted),
         image_shape=detector.image_shape_,
-        notes=notes,
+        notes=(*notes, *notes_on_images(fitted, samples.rows)),
         limits=None if detector.image_shape_ is None else black_and_white(rows),
     )
+
+
+def notes_on_images(model: FittedModel, rows: Rows) -> tuple[str, ...]:
+    """That images are in another form than those of the training, if they seem to be."""
+    if model.images is None or model.image_shape is None:
+        return ()
+    found = model.images.difference(rows.even_sample(), model.image_shape)
+    return () if found is None else (f"{found[0].upper()}{found[1:]}.",)
 
 
 def rows_of(model: FittedModel, samples: Samples) -> Rows:

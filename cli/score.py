@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ class Deciding(NamedTuple):
 
 
 @click.command()
-@click.argument("data", type=click_types.data_path_or_url)
+@click.argument("data", type=click_types.data_path_or_url, nargs=-1, required=True)
 @options.model_option
 @click.option(
     "--output",
@@ -91,7 +92,7 @@ class Deciding(NamedTuple):
 def score(
     ctx: click.Context,
     /,
-    data: Path | str,
+    data: tuple[Path | str, ...],
     model: Path,
     output: Path | None,
     label_column: str | None,
@@ -110,12 +111,13 @@ def score(
 ) -> None:
     """Score samples: higher is more anomalous.
 
-    DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, or - for CSV or .npy on standard input. The
-    output has one row for each sample: row (its number in DATA, from 0), its identifiers, anomaly_score (by default the
-    negative ELBO, in nats), decision (1 = anomaly), p_value (among held-out normals), and the ELBO's two terms; the
-    negative ELBO is kl - reconstruction; of images it is an energy, to be compared within one model. If the model's
-    table has categories, dates or gaps, missing counts the gaps of the row. Memory does not grow with the size of the
-    file, except by 8 bytes a row with --fdr, and for .npz, which is read whole.
+    DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, one or more image files, or - for CSV or
+    .npy on standard input. Image files are brought to the size that the model was fitted on, if it was by --resize or
+    --crop. The output has one row for each sample: row (its number in DATA, from 0), its identifiers, anomaly_score (by
+    default the negative ELBO, in nats), decision (1 = anomaly), p_value (among held-out normals), and the ELBO's two
+    terms; the negative ELBO is kl - reconstruction; of images it is an energy, to be compared within one model. If the
+    model's table has categories, dates or gaps, missing counts the gaps of the row. Memory does not grow with the size
+    of the file, except by 8 bytes a row with --fdr, and for .npz, which is read whole.
 
     With --stream there is level too, what the row's p_value must not exceed for it to be flagged; with --adaptive it is
     recent_p_value, the rank among the latest rows, that must not. DATA are the rows that came after those that STATE
@@ -130,15 +132,18 @@ def score(
             "--skip-rows and --missing-columns"
         )
     deciding = Deciding(fdr, dependence, stream, adaptive, state, resume)
-    check_usage(data, output, deciding, engine_options)
-    check_outputs({"DATA": data, "--model": model}, *outputs_of(output, engine_options["engine"], deciding))
+    first, further = data[0], further_images(data)
+    check_usage(first, output, deciding, engine_options)
+    inputs: dict[str, Path | str | None] = {f"DATA {number}": path for number, path in enumerate(further, 2)}
+    check_outputs({"DATA": first, "--model": model} | inputs, *outputs_of(output, engine_options["engine"], deciding))
     if engine_options["engine"] is not None:
         assert output is not None
-        n_flagged = score_shards(data, model, output, label_column, id_columns, score_name, device, **engine_options)
+        n_flagged = score_shards(first, model, output, label_column, id_columns, score_name, device, **engine_options)
     else:
-        assert isinstance(data, Path)
+        assert isinstance(first, Path)
+        reading = replace(reading, images=replace(reading.images, further=further))
         fitted = options.load_model(model, device, score_name)
-        source = Source(data, label_column, reading_for(fitted, reading), id_columns)
+        source = Source(first, label_column, reading_for(fitted, reading), id_columns)
         if stream:
             from vae_anomaly.cli.score_stream import Wanted, score_stream
 
@@ -150,6 +155,18 @@ def score(
             n_flagged = score_to_table(fitted, source, output or sys.stdout, together)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
+
+
+def further_images(data: tuple[Path | str, ...]) -> tuple[Path, ...]:
+    """The image files that follow the first; nothing else may come in several."""
+    from vae_anomaly.datasets.formats import format_of
+
+    paths = tuple(path for path in data if isinstance(path, Path))
+    if len(data) > 1 and not (
+        len(paths) == len(data) and all(path.is_file() and format_of(path) == "image_file" for path in paths)
+    ):
+        raise click.UsageError("only image files can be given several at a time: give one DATA, such as their folder")
+    return paths[1:]
 
 
 def outputs_of(output: Path | None, engine: str | None, deciding: Deciding) -> list[Output]:

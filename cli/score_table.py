@@ -105,11 +105,11 @@ def identity_of(fitted: FittedModel, source: Source) -> RunIdentity:
     return RunIdentity(
         {
             "model": fitted.file_digest,
-            "data": stamp(str(source.data)),
+            "data": [stamp(str(path)) for path in (source.data, *source.reading.images.further)],
             "score": fitted.score,
             "label column": source.label_column,
             "identifiers": list(source.id_columns),
-            "how it is read": {name: said for name, said in vars(source.reading).items() if name != "columns"},
+            "how it is read": source.reading.to_json(),
             "device": str(fitted.vae.scaling.loc.device),
             "number of threads": torch.get_num_threads(),
             "version": f"{__version__}, torch {torch.__version__}",

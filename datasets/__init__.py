@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets.files import chunks, count_rows, load_file
     from vae_anomaly.datasets.formats import facts_of, open_format, suffixes, suffixes_help
     from vae_anomaly.datasets.formats.base import Extent
+    from vae_anomaly.datasets.images.masks import load_masks
     from vae_anomaly.datasets.labels import load_labels
     from vae_anomaly.datasets.locations import STDIN, is_url
     from vae_anomaly.datasets.named import DATA_DIR_VARIABLE, load_named, locate
@@ -34,6 +35,7 @@ _HOME = {
     "is_url": "locations",
     "load_file": "files",
     "load_labels": "labels",
+    "load_masks": "images.masks",
     "load_named": "named",
     "locate": "named",
     "open_format": "formats",
@@ -58,6 +60,7 @@ __all__ = [
     "is_url",
     "load_file",
     "load_labels",
+    "load_masks",
     "load_named",
     "locate",
     "open_format",

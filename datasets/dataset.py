@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -37,6 +38,13 @@ class Dataset:
         File names of the samples ``(N,)``, for a folder of images.
     row_numbers
         Each sample's number in its source, ``(N,)`` int64, from 0.  [default: 0, 1, ...]
+    parts
+        "train" or "test" for each sample ``(N,)``, where the source says which are which.
+    masks
+        For each sample ``(N,)`` the file that shows where its defect is, or None; for
+        `vae_anomaly.datasets.load_masks`.
+    normal
+        The classes that are normal, where the source says it.
     """
 
     X: np.ndarray | pd.DataFrame
@@ -44,6 +52,9 @@ class Dataset:
     labels: np.ndarray | None = None
     row_names: tuple[str, ...] | None = None
     row_numbers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    parts: np.ndarray | None = None
+    masks: tuple[Path | None, ...] | None = None
+    normal: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.row_numbers) != len(self.X):
@@ -64,13 +75,15 @@ class Dataset:
     def take(self, rows: np.ndarray) -> Self:
         """The samples with these indices, or where this mask is true."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-        names = self.row_names
+        names, masks = self.row_names, self.masks
         return replace(
             self,
             X=self.X[rows] if isinstance(self.X, np.ndarray) else self.X.iloc[rows].reset_index(drop=True),
             labels=None if self.labels is None else self.labels[rows],
             row_names=None if names is None else tuple(names[i] for i in rows),
             row_numbers=self.row_numbers[rows],
+            parts=None if self.parts is None else self.parts[rows],
+            masks=None if masks is None else tuple(masks[i] for i in rows),
         )
 
 

@@ -10,8 +10,9 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from vae_anomaly.datasets.dataset import Dataset
 from vae_anomaly.datasets.formats import facts_of, open_format, suffixes
 from vae_anomaly.datasets.formats.base import ALL_ROWS
 from vae_anomaly.datasets.locations import STDIN, Location
-from vae_anomaly.datasets.reading import INFERRED, Reading, TableNote
+from vae_anomaly.datasets.reading import INFERRED, ImageReading, Reading, TableNote
 from vae_anomaly.datasets.standard_input import SOURCE, stdin_chunks
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.checks import check_samples
@@ -62,13 +63,22 @@ def load_file(path: Path, label_column: str | None = None, reading: Reading = IN
         n_bytes += bytes_of(part.X)
         if n_bytes > LARGEST:
             raise DataError(f"{path}: takes more than {LARGEST:,} bytes: save it as .npy, which stays on disk")
-    first = parts[0]
-    return Dataset(
-        joined([part.X for part in parts]),
-        str(path),
-        None if first.labels is None else np.concatenate([part.labels for part in parts if part.labels is not None]),
-        None if first.row_names is None else tuple(name for part in parts for name in part.row_names or ()),
+    return Dataset(joined([part.X for part in parts]), str(path), **known_of(parts))
+
+
+def known_of(parts: Sequence[Dataset]) -> dict[str, Any]:
+    """What is known of the samples of chunks beside their values, as fields of one `Dataset`."""
+    labels, of_parts, names, masks = (
+        [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        for name in ("labels", "parts", "row_names", "masks")
     )
+    return {
+        "labels": np.concatenate(labels) if labels else None,
+        "parts": np.concatenate(of_parts) if of_parts else None,
+        "row_names": tuple(chain.from_iterable(names)) if names else None,
+        "masks": tuple(chain.from_iterable(masks)) if masks else None,
+        "normal": parts[0].normal if parts else None,
+    }
 
 
 def chunks(
@@ -161,3 +171,10 @@ def check_label_column(location: Location, label_column: str | None) -> None:
     if label_column is not None and not facts_of(location).get("columns"):
         tables = " and ".join(suffixes(columns=True))
         raise DataError(f"{location} has no columns to take labels from: --label-column is for {tables}")
+
+
+def check_image_options(location: Location, images: ImageReading) -> None:
+    """Raise `DataError` for a size that is said of data that are no image files."""
+    said = [f"--{name}" for name in ("resize", "crop") if getattr(images, name) is not None]
+    if said and not facts_of(location).get("images"):
+        raise DataError(f"{location} holds no image files: {' and '.join(said)} would do nothing")

@@ -1,18 +1,53 @@
-"""How a table's file is to be read, as far as somebody says it; needs no NumPy."""
+"""How a file is to be read, as far as somebody says it; needs no NumPy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
 
 
 class TableNote(UserWarning):
     """What was inferred of a file, or left out of it; commands print it as a note."""
 
 
+class ImageNote(UserWarning):
+    """What was left out of image files, or is not as it is in them; commands print it as a note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReading:
+    """How image files become samples: first turned as the camera was held, then resized, then cropped.
+
+    Parameters
+    ----------
+    resize
+        Height and width that images are brought to, whatever their shape, with the pixels between averaged.
+    crop
+        Height and width of the middle part that is kept.
+    size, channels
+        Height and width, and how many channels, of the images that a model takes; None: as the files have them.
+    skip_unreadable
+        Whether files that cannot be read are left out, and listed, or refused.
+    further
+        Image files that follow the one that is named.
+    """
+
+    resize: Size | None = None
+    crop: Size | None = None
+    size: Size | None = None
+    channels: int | None = None
+    skip_unreadable: bool = False
+    further: tuple[Path, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What is said of a table's file; None where it is to be inferred.
+    """What is said of a file; None where it is to be inferred. All but ``images`` is about tables.
 
     Parameters
     ----------
@@ -32,6 +67,8 @@ class Reading:
         is a header.
     missing_columns
         "as-gaps": columns that the model has and the table lacks are all gaps. "refuse": that is the model's to refuse.
+    images
+        How image files become samples.
     """
 
     sep: str | None = None
@@ -41,6 +78,13 @@ class Reading:
     skip_rows: int | None = None
     columns: Mapping[str, str] | None = None
     missing_columns: str = "refuse"
+    images: ImageReading = ImageReading()
+
+    def to_json(self) -> dict[str, Any]:
+        """What is said, but for the columns, which a model has too."""
+        said = {name: value for name, value in vars(self).items() if name not in ("columns", "images")}
+        images = asdict(self.images) | {"further": [str(path) for path in self.images.further]}
+        return said | {"images": images}
 
 
 INFERRED = Reading()

@@ -35,6 +35,10 @@ class PartWarning(UserWarning):
     """Parts of an engine's folder are not as they were written; they are scored again."""
 
 
+class UnlikeTrainingWarning(UserWarning):
+    """Images in another form than those that a model was fitted on: of another range, inverted, or the like."""
+
+
 class DeviceMemoryError(ValueError):
     """A device whose memory does not hold even one row."""
 

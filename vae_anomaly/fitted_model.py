@@ -24,6 +24,7 @@ from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.columns import Columns
 from vae_anomaly.constraints import is_integer
 from vae_anomaly.errors import DataError
+from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_rows import FittedRows
 from vae_anomaly.model.elbo import elbo_terms
 from vae_anomaly.model.threads import refuse_forked_threads
@@ -78,6 +79,8 @@ class FittedModel:
         SHA-256 of the file that it was loaded from or last saved to: of the bytes that were read or written.
     fitted_on : FittedRows or None
         Digests of the rows that it was fitted on; None for files of earlier versions.
+    images : FittedImages or None
+        What is known of the images that it was fitted on; None for other samples, and files of earlier versions.
     held_out_weights : dict of str to ndarray of shape (n_calibration,) or None
         For scores that `calibrate` weighted for a target: what each held-out normal weighs, of mean 1.
 
@@ -85,12 +88,6 @@ class FittedModel:
     ------
     ValueError
         If there is no such score.
-
-    Examples
-    --------
-    >>> from vae_anomaly import FittedModel
-    >>> model = FittedModel.load("model.vae").using("kl")  # doctest: +SKIP
-    >>> model.score_samples(model.rows(X))  # doctest: +SKIP
     """
 
     vae: VAE
@@ -107,6 +104,7 @@ class FittedModel:
     file_digest: str | None = None
     columns: Columns | None = None
     fitted_on: FittedRows | None = None
+    images: FittedImages | None = None
     held_out_weights: dict[str, np.ndarray | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -199,6 +197,8 @@ class FittedModel:
         """As `rows`, for samples of plain numbers whose values have been checked already."""
         flat = RowsInMemory(flat_rows(samples.computable().values, self.sample_shape, self.image_shape))
         check_support(self.vae, flat)
+        if self.images is not None:
+            self.images.warn_if_unlike(samples.values, self.image_shape, samples.source)
         return flat.values
 
     def score_samples(self, rows: np.ndarray | Rows, score: str | None = None) -> np.ndarray:

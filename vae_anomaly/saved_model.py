@@ -24,6 +24,7 @@ from torch import Tensor
 from vae_anomaly.calibration.result import Calibration
 from vae_anomaly.columns import Columns
 from vae_anomaly.errors import ModelFileError
+from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_rows import MAX_DIGESTS, PARTS, FittedRows
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
@@ -61,6 +62,7 @@ def write(fields: Mapping[str, Any], path: Path) -> str:
         "history": fields["history"],
         "metadata": fields["metadata"],
         "fitted_on": None if fields["fitted_on"] is None else fields["fitted_on"].to_json(),
+        "images": None if fields["images"] is None else fields["images"].to_json(),
     }
     tensors = {f"vae.{name}": value for name, value in fields["vae"].state_dict().items()}
     tensors |= {f"held_out.{name}": torch.from_numpy(scores) for name, scores in fields["held_out_scores"].items()}
@@ -182,7 +184,7 @@ class Described:
         for name, of_score in weights.items():
             check_weights(of_score, self.calibrations[name], name)
         names = self.config["feature_names"]
-        fitted_on = None
+        fitted_on, images = None, self.config.get("images")
         if self.config.get("fitted_on"):
             digests, counts = (tensors[f"fitted_on.{name}"].numpy() for name in ("digests", "counts"))
             dtype = np.dtype(self.config["dtype"])
@@ -201,6 +203,7 @@ class Described:
             "history": self.config["history"],
             "metadata": self.config["metadata"],
             "fitted_on": fitted_on,
+            "images": None if images is None else FittedImages.from_json(images, self.image_shape),
             "held_out_weights": weights,
         }
 
@@ -222,17 +225,17 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
             for name, (_, shape) in layout.items()
             if name.startswith("vae.")
         }
-        scaling, prior, normals, images = (
+        scaling, prior, normals, tails = (
             {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
-            for start in ("scaling.", "prior.", "normals.", "images.")
+            for start in ("scaling.", "prior.", "normals.", "tails.")
         )
         vae = choices.build(scaling_with(scaling, choices))
         n_parameters = vae.likelihood.exemplar_parameters or choices.n_units
         vae.prior = PRIORS[choices.prior].from_buffers(prior, choices.latent_dim, n_parameters)
         n_columns = n_path_columns(vae.encoder, choices.n_units)
         vae.normals = checked_statistics(normals, choices.latents_of_place, choices.n_units, n_columns)
-        if images and choices.image_shape is not None:  # files of earlier versions have none
-            vae.images = ImageStatistics.from_buffers(images, choices.image_shape)
+        if tails and choices.image_shape is not None:  # files of earlier versions have none
+            vae.tails = ImageStatistics.from_buffers(tails, choices.image_shape)
     return vae
 
 

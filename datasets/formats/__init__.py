@@ -10,7 +10,9 @@ messages list what there is at no cost:
 ``holds``
     Of a format without suffixes: the suffix of the files that make a folder its own.
 ``shown``
-    What to call a format without suffixes.
+    What to call a format without suffixes, or with many.
+``images``
+    True if its samples are made from image files, which can be resized and cropped.
 ``compressed``
     True if a suffix such as .gz may follow.
 ``columns``
@@ -50,9 +52,11 @@ def suffixes(**facts: Any) -> tuple[str, ...]:
 
 
 def suffixes_help(**facts: Any) -> str:
-    """The formats that have these facts, for messages and help: suffixes, then those that have none."""
+    """The formats that have these facts, for messages and help: suffixes, then what others are called."""
     others = [shown for name in FORMATS.where(**facts) if (shown := FORMATS.entry(name).facts.get("shown"))]
-    return " or ".join([", ".join(suffixes(**facts)), *others])
+    listed = [name for name in FORMATS.where(**facts) if "shown" not in FORMATS.entry(name).facts]
+    short = [suffix for name in listed for suffix in FORMATS.entry(name).facts["suffixes"]]
+    return " or ".join([", ".join(short), *others])
 
 
 def format_of(location: Location) -> str:

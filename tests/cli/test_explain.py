@@ -167,7 +167,7 @@ def test_mistakes_get_one_message(models: dict[str, Path], make_table: Make, own
         "Error: X.npy has 20 samples, numbered 0 to 19: there is no row 20"
     )
     assert "-1 is not in the range x>=0" in fails(2, "explain", model, "X.npy", "--row", "-1")
-    assert "Missing option '--row'" in fails(2, "explain", model, "X.npy")
+    assert "more than one sample: say which with --row" in fails(2, "explain", model, "X.npy")
     assert "why.pdf is neither .png, .svg, .json nor .txt" in fails(
         2, "explain", model, "X.npy", "--row", 0, "--output", "why.pdf"
     )

@@ -31,6 +31,11 @@ def save_images(path: Path) -> None:
         Image.fromarray(row.reshape(2, 2)).save(path / f"{i:02}.png")
 
 
+def save_pages(path: Path) -> None:
+    pages = [Image.fromarray(row.reshape(2, 2)) for row in X.astype(np.uint8)]
+    pages[0].save(path, format="TIFF", save_all=True, append_images=pages[1:])
+
+
 def save_parts(path: Path) -> None:
     path.mkdir()
     for i in range(0, N, 10):
@@ -40,6 +45,7 @@ def save_parts(path: Path) -> None:
 FRAME = pd.DataFrame(X, columns=list("abcd"))
 WRITERS: dict[str, Callable[[Path], object]] = {
     "csv": lambda path: FRAME.to_csv(path, index=False),
+    "image_file": save_pages,
     "image_folder": save_images,
     "npy": lambda path: np.save(path, X),
     "npz": lambda path: np.savez(path, X=X),
@@ -126,7 +132,7 @@ def test_help_and_messages_list_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load_file(tmp_path / "x.odd")
     shown = " ".join(run("fit", "--help", terminal_width=200).output.split())
-    for text in (*facts["suffixes"], *filter(None, [facts.get("shown")])):
+    for text in [facts["shown"]] if "shown" in facts else facts["suffixes"]:
         assert text in suffixes_help()
         assert text in str(caught.value)
         assert text in shown

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from vae_anomaly.datasets import chunks, idx, load_file, load_labels
-from vae_anomaly.datasets.reading import TableNote
+from vae_anomaly.datasets.reading import ImageNote, TableNote
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.fitting.samples import rows_to_fit
 from vae_anomaly.parameters import DEFAULTS
@@ -239,5 +239,6 @@ def run_one(name: str, data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", TableNote)
+        warnings.simplefilter("ignore", ImageNote)
         with contextlib.suppress(DataError, ModelFileError):
             TARGETS[name].read(data)

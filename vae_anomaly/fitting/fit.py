@@ -34,6 +34,7 @@ from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.errors import DataError
+from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
 from vae_anomaly.fitting.architecture import chosen_architecture
@@ -140,6 +141,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.metadata |= {"architecture": why} if why else {}
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
+    if model.image_shape is not None:
+        model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
     if parameters["contamination"] != "auto":
         score_held_out(model, parts.calibration)
         contaminate_scores(model, rows, float(parameters["contamination"]))

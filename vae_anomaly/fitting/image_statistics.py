@@ -23,7 +23,7 @@ SMALLEST_TAIL = 1e-6
 
 
 def fit_image_statistics(vae: VAE, X: RowsInMemory, noise: Tensor, image_shape: tuple[int, ...]) -> None:
-    """Set ``vae.images``.
+    """Set ``vae.tails``.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def fit_image_statistics(vae: VAE, X: RowsInMemory, noise: Tensor, image_shape: 
 
     set_tails(statistics, len(SIGNS), by_block(vae, rows, energies_of)[0])
     set_tails(statistics, 0, by_block(vae, rows, signs_of)[0])
-    vae.images = statistics
+    vae.tails = statistics
 
 
 def set_tails(statistics: ImageStatistics, start: int, values: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -162,11 +162,36 @@ def tabular(X: Any) -> Any:
         return dense(X)
     if isinstance(X, np.ma.MaskedArray):
         X = with_nan(X)
+    if isinstance(X, list | tuple) and X and all(map(is_image, X)):
+        return stacked(X)
     if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in OF_OBJECTS):
         array = np.asarray(X)
         if array.ndim == 2 and array.size and array.dtype.kind in OF_OBJECTS:
             return frame_of_array(array if array.dtype.kind in "Mm" else np.array(X, dtype=object))
     return X
+
+
+def is_image(sample: Any) -> bool:
+    """Whether a sample is an array of at least two dimensions, or becomes one, as Pillow's images do."""
+    return not is_frame(sample) and len(getattr(sample, "shape", getattr(sample, "size", ()))) > 1
+
+
+def stacked(images: Sequence[Any]) -> np.ndarray:
+    """A list of images, each an array ``(H, W)`` or ``(H, W, C)``, as one array.
+
+    Raises
+    ------
+    DataError
+        If they differ in shape.
+    """
+    arrays = [np.asarray(image) for image in images]
+    odd = next((i for i, array in enumerate(arrays) if array.shape != arrays[0].shape), None)
+    if odd is not None:
+        raise DataError(
+            f"image {odd} has shape {arrays[odd].shape}, and image 0 has {arrays[0].shape}: bring all to one height, "
+            "width and number of channels first"
+        )
+    return np.stack(arrays)
 
 
 def frame_like(batch: Any, source: str) -> Any:

@@ -48,7 +48,7 @@ class VAE(nn.Module):
     normals
         None until the statistics of the normals are fitted that some scores need
         (`vae_anomaly.scoring.normal_statistics`).
-    images
+    tails
         None until such statistics of images are fitted (`vae_anomaly.scoring.local`), if rows are images.
     memo
         Results that scores of the same rows share (`vae_anomaly.model.memo`); None: nothing is remembered.
@@ -66,7 +66,7 @@ class VAE(nn.Module):
         self.scaling = scaling
         self.prior: Prior = StandardNormal()
         self.register_module("normals", None)
-        self.register_module("images", None)
+        self.register_module("tails", None)
         self.memo: Memo | None = None
 
     def as_density(self) -> VAE:

@@ -53,7 +53,7 @@ SMALLEST_SIDE = 28  # of the coarsest level
 
 
 class ImageStatistics(nn.Module):
-    """Tails of what is computed of an image among held-out normals; a model file has them under ``images.``.
+    """Tails of what is computed of an image among held-out normals; a model file has them under ``tails.``.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def statistics_of(vae: VAE) -> ImageStatistics:
     ValueError
         If it has none.
     """
-    statistics = getattr(vae, "images", None)
+    statistics = getattr(vae, "tails", None)
     if not isinstance(statistics, ImageStatistics):
         raise ValueError("this score is for images, and needs statistics of them that this model lacks: fit it to some")
     return statistics

@@ -96,6 +96,11 @@ def check_samples(
         )
     if X.size == 0:
         raise DataError(f"{source}: holds no samples (shape {X.shape})")
+    if has_channels_first(X.shape):
+        raise DataError(
+            f"{source}: {X.shape} looks like images (N, C, H, W), and channels come last here: turn them with "
+            "np.moveaxis(X, 1, -1)"
+        )
     if X.dtype.kind != "f":
         return
     step = max(1, 4_000_000 // (X.size // len(X)))
@@ -110,6 +115,11 @@ def check_samples(
                 f"{source}: row {first_row + start + row}, column {where} is {value}: "
                 "fill in or drop missing and infinite values first"
             )
+
+
+def has_channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether ``(N, a, b, c)`` is (N, C, H, W): images of that few pixels and that many channels are no images."""
+    return len(shape) == 4 and shape[1] in (1, 3, 4) and min(shape[2:]) > 4
 
 
 def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[int, ...] | None) -> np.ndarray:
@@ -129,6 +139,8 @@ def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[i
     """
     shape, n_features = X.shape[1:], math.prod(sample_shape)
     if len(shape) > 1:
+        if X.shape == sample_shape:
+            raise DataError(f"a single sample of shape {X.shape} has to come as a set of one: X[None]")
         if math.prod(shape) != n_features or (shape != sample_shape and (*shape, 1)[:3] != image_shape):
             raise DataError(f"VAEDetector was fitted on samples of shape {sample_shape}, got images of shape {shape}")
         return X.reshape(len(X), -1)

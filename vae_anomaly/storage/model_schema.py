@@ -20,6 +20,9 @@ from vae_anomaly.storage.model_file import Description, read_config
 
 MAX_FEATURES = 1 << 24
 MAX_SEED = 1 << 32
+BINS = 32  # of the histograms of `vae_anomaly.fitted_images`
+FLOAT_TYPES = ("float16", "float32", "float64", "longdouble", "float96", "float128")
+NUMBER_TYPES = ("bool", *FLOAT_TYPES, *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
 class Text(Constraint):
@@ -236,6 +239,52 @@ def is_counts(value: Any) -> bool:
     return is_list(value) and len(value) == 3 and all(is_integer(count) and 0 <= count < 1 << 62 for count in value)
 
 
+def is_images(value: Any) -> bool:
+    """None, or what `vae_anomaly.fitted_images.FittedImages` has."""
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict) and value.keys() == IMAGES.keys() and all(IMAGES[name](value[name]) for name in value)
+    )
+
+
+def is_size(value: Any) -> bool:
+    """None, or height and width."""
+    return value is None or (is_shape(value) and len(value) == 2)
+
+
+def is_number(value: Any) -> bool:
+    """A finite number."""
+    return NUMBER.allows(value)
+
+
+def are_histograms(value: Any) -> bool:
+    """Histograms of as many shares each."""
+    return (
+        is_list(value)
+        and 0 < len(value) <= MAX_FEATURES
+        and all(is_list(one) and len(one) == BINS and all(map(SHARE.allows, one)) for one in value)
+    )
+
+
+def is_number_type(value: Any) -> bool:
+    """The name of a type of numbers."""
+    return value in NUMBER_TYPES
+
+
+IMAGES: dict[str, Callable[[Any], bool]] = {
+    "dtype": is_number_type,
+    "low": is_number,
+    "high": is_number,
+    "usual_high": is_number,
+    "levels": are_histograms,
+    "spread": SHARE.allows,
+    "resize": is_size,
+    "crop": is_size,
+}
+"""The fields of `vae_anomaly.fitted_images.FittedImages`."""
+
+
 CONFIG: dict[str, Callable[[Any], bool]] = {
     "parameters": is_object,
     "sample_shape": is_shape,
@@ -246,6 +295,7 @@ CONFIG: dict[str, Callable[[Any], bool]] = {
     "history": is_list,
     "metadata": is_object,
     "fitted_on": is_fitted_on,
+    "images": is_images,
     "versions": is_versions,
 }
 
@@ -274,7 +324,7 @@ def check_config(config: dict[str, Any]) -> None:
     ValueError
         Naming the first field at fault.
     """
-    config = {"columns": None, "fitted_on": None} | config  # which older files lack
+    config = {"columns": None, "fitted_on": None, "images": None} | config  # which older files lack
     if config.keys() != CONFIG.keys():
         odd = sorted(config.keys() ^ CONFIG.keys())
         raise ValueError(f"its fields {', '.join(odd)[:100]} are missing or unknown")
