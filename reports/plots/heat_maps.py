@@ -66,7 +66,8 @@ def overlay(image: ArrayLike, heat: ArrayLike, vmax: float, *, limits: tuple[flo
     share = np.clip(heat / vmax, 0, 1)
     cover = (MOST_COVER * np.square(share))[..., None]
     colours = 255 * COLOURS[np.rint(share * (len(COLOURS) - 1)).astype(int)]
-    return np.rint(plain + cover * (colours - plain)).astype(np.uint8)
+    mixed: np.ndarray = np.rint(plain + cover * (colours - plain)).astype(np.uint8)
+    return mixed
 
 
 def checked(image: ArrayLike, heat: ArrayLike, vmax: float) -> tuple[np.ndarray, np.ndarray]:

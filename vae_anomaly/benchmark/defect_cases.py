@@ -6,7 +6,7 @@ judged by it; any other gets the conformal one of further normals, which no meth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Self
@@ -218,7 +218,7 @@ def camera_case(seed: int, side: int, *, moving: bool) -> DefectCase:
     anomalies are all defects of the weave under the same conditions.
     """
     rng = np.random.default_rng(seed)
-    conditions = {
+    conditions: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
         "still": weave,
         "jitter": partial(weave, jitter=JITTER),
         "light": partial(weave, light=LIGHT),

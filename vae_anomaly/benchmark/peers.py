@@ -123,14 +123,17 @@ class PrincipalComponents:
 
     def fit(self, X: np.ndarray) -> Self:
         """Learn the components."""
-        # scikit-learn's faster solvers draw random numbers
-        self.pca_ = PCA(0.95 if self.n_components is None else min(self.n_components, *X.shape), svd_solver="full")
+        if self.n_components is None:
+            self.pca_ = PCA(0.95)
+        else:  # for so few scikit-learn would choose a faster solver, which draws random numbers
+            self.pca_ = PCA(min(self.n_components, *X.shape), svd_solver="full")
         self.pca_.fit(X)
         return self
 
     def score_samples(self, X: np.ndarray) -> np.ndarray:
         """Negative error."""
-        return -self.error_of_features(X).sum(axis=1)
+        error: np.ndarray = self.error_of_features(X).sum(axis=1)
+        return -error
 
     def error_of_features(self, X: np.ndarray) -> np.ndarray:
         """Squared error of each feature, ``(N, D)`` float64."""
