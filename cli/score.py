@@ -12,6 +12,7 @@ import click
 from vae_anomaly.cli import click_types, options
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.outputs import check_outputs
+from vae_anomaly.cli.score_maps import check_maps_folder, maps_into
 from vae_anomaly.cli.score_shards import score_shards
 from vae_anomaly.cli.score_table import DEPENDENCE, Source, Together, score_to_table, score_to_table_resumably
 from vae_anomaly.datasets.reading import INFERRED, Reading
@@ -28,6 +29,13 @@ class Deciding(NamedTuple):
     adaptive: float | None
     state: Path | None
     resume: bool
+
+
+class Places(NamedTuple):
+    """What is asked of the places of images, as the options ``--maps`` and ``--boxes``."""
+
+    maps: Path | None
+    boxes: bool
 
 
 @click.command()
@@ -73,6 +81,17 @@ class Deciding(NamedTuple):
     is_flag=True,
     help="Keep progress in OUTPUT.partial, and continue an earlier run with this option; .csv and .jsonl only.",
 )
+@click.option(
+    "--maps",
+    type=click.Path(path_type=Path),
+    help="Of images: folder to make, with each one under its heat map as PNG, and the heat map in nats as .npy.",
+)
+@click.option(
+    "--boxes",
+    is_flag=True,
+    help="Of images: a column boxes, JSON [[top, left, bottom, right, peak], ...] of the regions above the threshold "
+    "for places.",
+)
 @click.option("--fail-on-anomaly", is_flag=True, help=f"Exit with {options.ALARM_EXIT_CODE} if a sample is flagged.")
 @click.option(
     "--engine",
@@ -104,6 +123,8 @@ def score(
     adaptive: float | None,
     state: Path | None,
     resume: bool,
+    maps: Path | None,
+    boxes: bool,
     fail_on_anomaly: bool,
     score_name: str | None,
     device: str,
@@ -134,8 +155,13 @@ def score(
     deciding = Deciding(fdr, dependence, stream, adaptive, state, resume)
     first, further = data[0], further_images(data)
     check_usage(first, output, deciding, engine_options)
+    places = Places(maps, boxes)
+    check_places(places, deciding, engine_options["engine"])
     inputs: dict[str, Path | str | None] = {f"DATA {number}": path for number, path in enumerate(further, 2)}
-    check_outputs({"DATA": first, "--model": model} | inputs, *outputs_of(output, engine_options["engine"], deciding))
+    outputs = outputs_of(output, engine_options["engine"], deciding)
+    if maps is not None:
+        outputs.append(Output("--maps", maps, entries="*"))
+    check_outputs({"DATA": first, "--model": model} | inputs, *outputs)
     if engine_options["engine"] is not None:
         assert output is not None
         n_flagged = score_shards(first, model, output, label_column, id_columns, score_name, device, **engine_options)
@@ -152,7 +178,8 @@ def score(
             n_flagged = score_to_table_resumably(fitted, source, output)
         else:
             together = None if fdr is None else Together(fdr, dependence or DEPENDENCE[0])
-            n_flagged = score_to_table(fitted, source, output or sys.stdout, together)
+            with maps_into(fitted, places.maps, boxes=places.boxes) as maker:
+                n_flagged = score_to_table(fitted, source, output or sys.stdout, together, maker)
     if fail_on_anomaly and n_flagged:
         ctx.exit(options.ALARM_EXIT_CODE)
 
@@ -208,6 +235,16 @@ def check_usage(data: Path | str, output: Path | None, deciding: Deciding, engin
     check_stream_usage(deciding, findable=output is not None and not is_stdin)
     if deciding.resume and (output is None or deciding.fdr is not None or is_stdin):
         raise click.UsageError("--resume needs --output and a file or folder, and does not go with --fdr")
+
+
+def check_places(places: Places, deciding: Deciding, engine: str | None) -> None:
+    """Refuse maps and boxes where images are not scored one chunk after the other into one table."""
+    if places.maps is None and not places.boxes:
+        return
+    if engine is not None or deciding.stream or deciding.resume:
+        raise click.UsageError("--maps and --boxes do not go with --engine, --stream or --resume")
+    if places.maps is not None:
+        check_maps_folder(places.maps)
 
 
 def check_stream_usage(deciding: Deciding, *, findable: bool) -> None:

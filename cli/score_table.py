@@ -17,6 +17,7 @@ from vae_anomaly.storage.safe_reading import printable
 if TYPE_CHECKING:
     import numpy as np
 
+    from vae_anomaly.cli.score_maps import Maps
     from vae_anomaly.datasets.reading import Reading
     from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.storage.run_identity import RunIdentity
@@ -62,8 +63,10 @@ class Together(NamedTuple):
     dependence: str
 
 
-def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, together: Together | None) -> int:
-    """Score a file into a table; returns how many samples are flagged.
+def score_to_table(
+    fitted: FittedModel, source: Source, output: Path | TextIO, together: Together | None, maps: Maps | None = None
+) -> int:
+    """Score a file into a table, and perhaps into maps; returns how many samples are flagged.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def score_to_table(fitted: FittedModel, source: Source, output: Path | TextIO, t
             "promises nothing on their p-values (arXiv:2307.09291): add --dependence arbitrary to --fdr"
         )
     with open_score_table(output) as write:
-        chunks = shown_on(output, score_chunks(fitted, source))
+        chunks = shown_on(output, score_chunks(fitted, source, maps=maps))
         if together is None:
             return write_chunks(chunks, write)
         return write_decided_together(chunks, write, fitted, together)
@@ -139,10 +142,12 @@ def score_chunks(
     first_row: int = 0,
     most_rows: int | None = None,
     reserved: Iterable[str] = (),
+    maps: Maps | None = None,
 ) -> Iterator[Columns]:
     """The score table from ``first_row`` on, in chunks of at most ``most_rows`` rows, with progress on stderr.
 
-    Columns of the data do not get the names in ``reserved``, which others will have.
+    Columns of the data do not get the names in ``reserved``, which others will have. ``maps`` has each chunk too, and
+    its columns come last.
     """
     import numpy as np
 
@@ -158,6 +163,7 @@ def score_chunks(
             if fitted.fitted_on is not None:
                 n_twins, n_known = np.add((n_twins, n_known), fitted.fitted_on.count_twins(rows)).tolist()
             scores = fitted.score_table_of(rows)
+            scores |= {} if maps is None else maps.of_chunk(part, rows)
             taken = ["row", "file", *scores, *reserved]
             names = renamed(ids_of(part.X, fitted.columns, source.id_columns, part.source), taken)
             files = {} if part.row_names is None else {"file": np.array(part.row_names)}

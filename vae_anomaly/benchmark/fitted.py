@@ -6,12 +6,12 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vae_anomaly.benchmark.maps import maps_of_detector, maps_of_errors
+from vae_anomaly.benchmark.maps import maps_of_errors
 from vae_anomaly.benchmark.peers import PEERS, Detector, scaled_rows
 from vae_anomaly.detector import VAEDetector
 
@@ -96,7 +96,7 @@ def fit_detector(X_train: np.ndarray | pd.DataFrame, variant: str, seed: int, de
     def training_flags(score: str) -> np.ndarray:
         return flags(score, X_train)
 
-    return Fitted(score_samples, training_scores, training_flags, flags, partial(maps_of_detector, detector), seconds)
+    return Fitted(score_samples, training_scores, training_flags, flags, detector.heat_maps, seconds)
 
 
 def fit_peer(X_train: np.ndarray | pd.DataFrame, method: str, seed: int) -> Fitted:

@@ -1,6 +1,6 @@
-"""Maps of how anomalous each pixel of an image is, of this detector and of its peers, in the same way.
+"""Maps of how anomalous each pixel of an image is, of this detector (`VAEDetector.heat_maps`) and of its peers.
 
-A pixel's value is added up over the channels and smoothed, since a defect is larger than a pixel and noise is not. The
+Of a peer, a pixel's error is added up over the channels and smoothed, since a defect is larger than a pixel and noise is not. The
 largest value of its map is a score of the image, which a defect raises however small it is.
 """
 
@@ -9,15 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from vae_anomaly.detector import VAEDetector
-
 MAP_SCORE = "largest_of_map"
 SMOOTHING = 1.0  # standard deviation of the Gaussian, in pixels
-
-
-def maps_of_detector(detector: VAEDetector, X: np.ndarray) -> np.ndarray:
-    """Maps ``(N, H, W)`` of a fitted detector for images ``(N, H, W[, C])``: nats beyond what the model predicts."""
-    return maps_of_errors(detector.explain(X).excess, X)
 
 
 def maps_of_errors(errors: np.ndarray, X: np.ndarray) -> np.ndarray:

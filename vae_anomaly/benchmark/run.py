@@ -148,7 +148,8 @@ def scores_of(case: Case, method: str, scores: Sequence[str]) -> Sequence[str]:
     """Names of a method's scores: those asked for if it is ``"vae"``, otherwise a single one, and that of its maps."""
     own: Sequence[str] = (PEER_SCORE,)
     if method in VARIANTS:
-        own = scores if method == VAE else ("elbo",)
+        of_images = () if case.X_train.ndim > 2 else SCORES.where(needs_images=True)
+        own = [name for name in scores if name not in of_images] if method == VAE else ("elbo",)
     has_maps = method in VARIANTS or PEERS[method].has_maps
     return (*own, MAP_SCORE) if case.judges_maps and has_maps else own
 
