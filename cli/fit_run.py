@@ -22,6 +22,7 @@ from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
+from vae_anomaly.progress import phase
 from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def run_fit(
         detector.save(outputs.model)
         files, evaluation = {"model": str(outputs.model)}, None
         if data.test is not None or outputs.report is not None:
-            report = report_on_fit(detector, data, given.normal, outputs.model)
-            files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
+            with phase("scoring and explaining"):
+                report = report_on_fit(detector, data, given.normal, outputs.model)
+            with phase("writing the report"):
+                files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
             if report.evaluation is not None:
                 evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
     return {

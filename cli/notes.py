@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vae_anomaly.datasets.reading import TableNote
-from vae_anomaly.errors import CheckpointWarning, PartWarning
+from vae_anomaly.errors import CheckpointWarning, PartWarning, TrainingWarning
 from vae_anomaly.storage.safe_reading import printable
 
 
@@ -22,7 +22,7 @@ def printing_notes() -> Iterator[None]:
         click.echo(f"note: {printable(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
-        for category in (CheckpointWarning, PartWarning, TableNote):
+        for category in (CheckpointWarning, PartWarning, TableNote, TrainingWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from numbers import Integral
@@ -33,7 +34,7 @@ from torch import Tensor
 from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.calibration.result import LEFT_OUT
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import DataError, TrainingWarning
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
@@ -44,11 +45,13 @@ from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.training import train
+from vae_anomaly.fitting.training_notes import notes_on_training
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
+from vae_anomaly.progress import phase
 from vae_anomaly.registry import PREPROCESSING, SCORES
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.scores import antithetic_noise
@@ -112,9 +115,10 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     stored = parameters_to_store(
         {**parameters, "time_ordered": in_order}, precision_of(parameters["precision"], dtype, device)
     )
-    checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
-
-    vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
+    shown = bool(parameters["verbose"]) and current_ranks().rank == 0
+    with phase("preparing", shown=shown):
+        checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
+        vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latent_dim, generator)
     history = train(
         vae,
@@ -123,25 +127,30 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         recipe_for(parameters, choices, vae.scaling, parts.training, stored["precision"]),
         noise[:2].to(device, dtype),
         torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
-        progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
+        progress=shown,
         checkpoints=checkpoints,
     )
+    if current_ranks().rank == 0:
+        for note in notes_on_training(history, choices.n_features):
+            warnings.warn(note, TrainingWarning, stacklevel=2)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out else None
-    fit_after_training(
-        *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
-        may_be_anomalies=parameters["contamination"] != "auto",
-    )
+    with phase("fitting the prior and the likelihood", shown=shown):
+        fit_after_training(
+            *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
+            may_be_anomalies=parameters["contamination"] != "auto",
+        )
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
-    if parameters["contamination"] != "auto":
-        score_held_out(model, parts.calibration)
-        contaminate_scores(model, rows, float(parameters["contamination"]))
-        return model
-    left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and vae.prior.leaves_out_own_row else ()
-    score_held_out(model, parts.calibration, rows, left_out)
-    calibrate_scores(model)
-    model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
+    with phase("calibrating the scores", shown=shown):
+        if parameters["contamination"] != "auto":
+            score_held_out(model, parts.calibration)
+            contaminate_scores(model, rows, float(parameters["contamination"]))
+            return model
+        left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and vae.prior.leaves_out_own_row else ()
+        score_held_out(model, parts.calibration, rows, left_out)
+        calibrate_scores(model)
+        model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
     return model
 
 
