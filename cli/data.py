@@ -16,11 +16,11 @@ from vae_anomaly.errors import DataError, DataUnavailableError
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from tqdm import tqdm
 
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitted_model import FittedModel
+    from vae_anomaly.progress import Progress
     from vae_anomaly.storage.rows import Rows
 
 SPOOLED_ROWS = 4_096  # at a time
@@ -319,8 +319,8 @@ def even_rows(n: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
 
 
-def row_bar(path: Path, what: str, first_row: int = 0) -> tqdm[Any]:
-    """A progress bar on stderr, on a terminal only; with the time left where the file says how many rows it has."""
+def row_bar(path: Path, what: str, first_row: int = 0) -> Progress:
+    """Progress on stderr; with the time left where the file says how many rows it has."""
     from vae_anomaly.datasets import count_rows
     from vae_anomaly.progress import progress_bar
 

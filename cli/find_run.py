@@ -17,6 +17,7 @@ from vae_anomaly.cli.fit_run import write_evaluation
 from vae_anomaly.cli.outputs import check_outputs
 from vae_anomaly.cli.text import print_lines, terminal_text, titled
 from vae_anomaly.cli.unseen import note_seen
+from vae_anomaly.progress import phase
 from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def run_find(
     write_rows(outputs.table, whole_table(table, samples, order))
     files = {"rows": str(outputs.table)}
     if outputs.report is not None:
-        files |= write_evaluation(report_of(found, samples, rows, train), None, outputs.report)
+        with phase("explaining and writing the report"):
+            files |= write_evaluation(report_of(found, samples, rows, train), None, outputs.report)
     print_lines(*titled("wrote", [", ".join(files.values())]))
 
 

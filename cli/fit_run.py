@@ -23,6 +23,7 @@ from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.resuming import keeping_checkpoints
 from vae_anomaly.datasets.reading import ImageReading
+from vae_anomaly.progress import phase
 from vae_anomaly.storage.outputs import Output
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ def run_fit(
         detector.save(outputs.model)
         files, evaluation = {"model": str(outputs.model)}, None
         if data.test is not None or outputs.report is not None:
-            report = report_on_fit(detector, data, outputs.model)
-            files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
+            with phase("scoring and explaining"):
+                report = report_on_fit(detector, data, outputs.model)
+            with phase("writing the report"):
+                files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
             if report.evaluation is not None:
                 evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
     return {

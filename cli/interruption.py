@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -11,6 +12,8 @@ from types import FrameType
 import click
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+SECONDS_TO_ACT = 1.0
 
 
 @contextlib.contextmanager
@@ -28,16 +31,19 @@ def interruptible() -> Iterator[None]:
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        acted.set()
         if not received:
             received.append(number)
             raise KeyboardInterrupt
 
+    acted = threading.Event()
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
-        yield
+        with announcing_delay(acted):
+            yield
     except (KeyboardInterrupt, Exception) as error:
         # an interruption may surface as another error, such as that of an import cut short
         if not received and not isinstance(error, KeyboardInterrupt):
@@ -48,3 +54,30 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if received else handler)
+
+
+@contextlib.contextmanager
+def announcing_delay(acted: threading.Event) -> Iterator[None]:
+    """Say so if a signal that arrives in the block sets ``acted`` only after more than a second.
+
+    Python handles a signal once the computation under way returns to it, which a large matrix product delays. The
+    number of a signal is written to a socket at once, and a thread of its own waits there.
+    """
+    reader, writer = socket.socketpair()
+    writer.settimeout(0)  # as `signal.set_wakeup_fd` asks for
+
+    def watch() -> None:
+        if reader.recv(1) and not acted.wait(SECONDS_TO_ACT):
+            with contextlib.suppress(OSError, ValueError):
+                click.echo("note: interrupted as soon as the computation under way is done", err=True)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    earlier = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(earlier)
+        writer.close()
+        watcher.join()
+        reader.close()

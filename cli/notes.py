@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from vae_anomaly.datasets.reading import ImageNote, TableNote
-from vae_anomaly.errors import CheckpointWarning, PartWarning, UnlikeTrainingWarning
+from vae_anomaly.errors import CheckpointWarning, PartWarning, TrainingWarning, UnlikeTrainingWarning
 from vae_anomaly.storage.safe_reading import printable
 
 
@@ -26,7 +26,7 @@ def printing_notes() -> Iterator[None]:
         click.echo(f"note: {printable(' '.join(str(message).split()))}", err=True)
 
     with warnings.catch_warnings():
-        for category in (CheckpointWarning, PartWarning, TableNote, ImageNote, UnlikeTrainingWarning):
+        for category in (CheckpointWarning, PartWarning, TableNote, ImageNote, TrainingWarning, UnlikeTrainingWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = print_note
         yield

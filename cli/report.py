@@ -14,6 +14,7 @@ from vae_anomaly.cli.outputs import check_outputs, data_inputs
 from vae_anomaly.cli.report_contents import build_report
 from vae_anomaly.cli.text import print_lines
 from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen
+from vae_anomaly.progress import phase
 from vae_anomaly.storage.outputs import Output
 
 
@@ -62,5 +63,8 @@ def report(model: Path, output: Path, all_rows: bool, score_name: str | None, de
         if not found.kept.all():
             anomalous, samples = anomalous[found.kept], samples.take(np.flatnonzero(found.kept))
     notes = () if found.note is None else (f"{found.note}.",)
-    write_report(build_report(detector, samples, anomalous, normal, model, notes), output)
+    with phase("scoring and explaining"):
+        contents = build_report(detector, samples, anomalous, normal, model, notes)
+    with phase("writing the report"):
+        write_report(contents, output)
     print_lines(*(f"note: {note}" for note in notes), f"wrote {output / PAGE}")

@@ -23,6 +23,10 @@ class TrainingError(ValueError):
     """Training that cannot continue: the loss is no longer a number."""
 
 
+class TrainingWarning(UserWarning):
+    """Training ended, but its history shows that the model may be poor."""
+
+
 class CheckpointError(ValueError):
     """Checkpoints that a fit cannot continue from, or would overwrite."""
 

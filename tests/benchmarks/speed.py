@@ -446,7 +446,7 @@ def clocks() -> Iterator[dict[str, float]]:
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
         ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "fit_after_training"),
-        ("calibration of all scores", FittedModel, "score_samples"),
+        ("calibration of all scores", FittedModel, "scores_of"),
         ("calibration of all scores", vae_anomaly.fitting.fit, "calibrate"),
         ("checks and split", vae_anomaly.detector, "samples_of"),
         ("checks and split", vae_anomaly.fitting.fit, "split"),

@@ -124,7 +124,7 @@ def test_other_commands_leave_nothing_behind(
     table_detector.save("model.vae")
     np.save("X.npy", np.zeros((5, 6)))
     before = sorted(own_folder.iterdir())
-    with signalled(number, FittedModel, "elbo_terms"):
+    with signalled(number, FittedModel, "by_block"):
         stopped = run("score", "X.npy", *extra)
     assert (stopped.exit_code, stopped.stdout, stopped.stderr) == (code, "", "interrupted\n")
     assert sorted(own_folder.iterdir()) == before
@@ -303,3 +303,22 @@ def test_twenty_kills_change_no_bit(own_folder: Path, capsys: pytest.CaptureFixt
     survive(process(*command, *kept).wait())
     with capsys.disabled():
         print(f"\n{kills} kills, {len(WRITING)} of them while writing; {finished} fits ended, each in the same bytes")
+
+
+@pytest.mark.parametrize("rounds", [0, 8_000_000])
+def test_a_signal_that_has_to_wait_says_so(rounds: int, tmp_path: Path) -> None:
+    """It waits for a computation that does not return to Python before it is done, here of a digest."""
+    code = (
+        "import hashlib, os, signal, threading, time, click\n"
+        "from vae_anomaly.cli.interruption import interruptible\n"
+        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()\n"
+        "try:\n"
+        "    with interruptible():\n"
+        f"        {rounds} and hashlib.pbkdf2_hmac('sha256', b'', b'', {rounds})\n"
+        "        time.sleep(30)\n"
+        "except click.exceptions.Exit as error:\n"
+        "    raise SystemExit(error.exit_code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    waits = ["note: interrupted as soon as the computation under way is done"] if rounds else []
+    assert (done.returncode, done.stderr.splitlines()) == (143, [*waits, "interrupted"])

@@ -91,7 +91,7 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(
     Path("kept.json").write_bytes(Path("s.json").read_bytes())
     score("day2.npy", *rule, "--state", "kept.json", "--output", "whole.csv")
     words = ("score", "day2.npy", "--model", "m.vae", *rule, "--state", "s.json", "--output", "s.csv")
-    real = FittedModel.elbo_terms
+    real = FittedModel.score_table_of
     n_killed = 0
     while n_killed < 12:
         left = iter(range(2))
@@ -102,7 +102,7 @@ def test_cut_at_any_chunk_it_goes_on_to_the_same_bytes(
             return real(model, X)
 
         with monkeypatch.context() as patch:
-            patch.setattr(FittedModel, "elbo_terms", cut)
+            patch.setattr(FittedModel, "score_table_of", cut)
             try:
                 assert run(*words).exit_code == 0
             except Killed:

@@ -57,7 +57,7 @@ def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypat
     words = ("score", f"X.{kind}", "--model", "m.vae", "--output")
     assert run(*words, f"whole{suffix}").exit_code == 0
     whole = Path(f"whole{suffix}").read_bytes()
-    real = FittedModel.elbo_terms
+    real = FittedModel.score_table_of
     for n_runs in range(1, 12):
         left = iter(range(2))
 
@@ -67,7 +67,7 @@ def test_cut_at_any_chunk_it_continues_to_the_same_bytes(scored: Path, monkeypat
             return real(model, X)
 
         with monkeypatch.context() as patch:
-            patch.setattr(FittedModel, "elbo_terms", cut)
+            patch.setattr(FittedModel, "score_table_of", cut)
             try:
                 assert run(*words, f"s{suffix}", "--resume").exit_code == 0
             except Killed:

@@ -1,7 +1,7 @@
 """Maps of how anomalous each pixel of an image is, of this detector (`VAEDetector.heat_maps`) and of its peers.
 
-Of a peer, a pixel's error is added up over the channels and smoothed, since a defect is larger than a pixel and noise is not. The
-largest value of its map is a score of the image, which a defect raises however small it is.
+Of a peer, a pixel's error is added up over the channels and smoothed, since a defect is larger than a pixel and noise
+is not. The largest value of its map is a score of the image, which a defect raises however small it is.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def score_dataset(
     shard_rows : int, optional
         Most rows a shard; row groups and chunks are never cut. None: a 64th of the data, at most 262,144.
     verbose : bool
-        Show a progress bar on stderr, if that is a terminal.
+        Show progress on stderr.
 
     Returns
     -------

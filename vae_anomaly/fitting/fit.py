@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from numbers import Integral
@@ -33,7 +34,7 @@ from torch import Tensor
 from vae_anomaly.calibration.intervals import clopper_pearson
 from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.calibration.result import LEFT_OUT
-from vae_anomaly.errors import DataError
+from vae_anomaly.errors import DataError, TrainingWarning
 from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
@@ -48,11 +49,13 @@ from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.subject import subject_of
 from vae_anomaly.fitting.training import train
+from vae_anomaly.fitting.training_notes import notes_on_training
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
+from vae_anomaly.progress import phase
 from vae_anomaly.registry import ARCHITECTURES, PREPROCESSING, SCORES
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.scores import antithetic_noise
@@ -116,9 +119,10 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     stored = parameters_to_store(
         {**parameters, "time_ordered": in_order}, precision_of(parameters["precision"], dtype, device)
     )
-    checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
-
-    vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
+    shown = bool(parameters["verbose"]) and current_ranks().rank == 0
+    with phase("preparing", shown=shown):
+        checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
+        vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
     subject = subject_of(vae, parts.training, parts.validation, choices.grid, generator)
     history = train(
@@ -126,31 +130,29 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
         noise[:2].to(device, dtype),
         torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
-        progress=bool(parameters["verbose"]) and current_ranks().rank == 0,
+        progress=shown,
         checkpoints=checkpoints,
     )
     noise = noise.repeat(1, 1, choices.n_places)
+    if current_ranks().rank == 0:
+        for note in notes_on_training(history, subject.training.shape[1]):
+            warnings.warn(note, TrainingWarning, stacklevel=2)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out else None
-    fit_after_training(
-        *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
-        may_be_anomalies=parameters["contamination"] != "auto",
-    )
-    if choices.image_shape is not None:
-        fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
+    with phase("fitting the prior and the likelihood", shown=shown):
+        fit_after_training(
+            *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
+            may_be_anomalies=parameters["contamination"] != "auto",
+        )
+        if choices.image_shape is not None:
+            fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.metadata |= {"architecture": why} if why else {}
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     if model.image_shape is not None:
         model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
-    if parameters["contamination"] != "auto":
-        score_held_out(model, parts.calibration)
-        contaminate_scores(model, rows, float(parameters["contamination"]))
-        return model
-    left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and vae.prior.leaves_out_own_row else ()
-    score_held_out(model, parts.calibration, rows, left_out)
-    calibrate_scores(model)
-    model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
+    with phase("calibrating the scores", shown=shown):
+        set_thresholds(model, parts.calibration, rows, is_left_out=is_left_out)
     return model
 
 
@@ -298,6 +300,22 @@ def uncalibrated(
         history=list(history),
         metadata={},
     )
+
+
+def set_thresholds(model: FittedModel, calibration: Rows, rows: Rows, *, is_left_out: bool) -> None:
+    """A threshold for every score: by the calibration rows or, where each is left out of its own score, by all rows.
+
+    Where some of the rows are expected to be anomalies, by their share.
+    """
+    contamination = model.parameters["contamination"]
+    if contamination != "auto":
+        score_held_out(model, calibration)
+        contaminate_scores(model, rows, float(contamination))
+        return
+    left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and model.vae.prior.leaves_out_own_row else ()
+    score_held_out(model, calibration, rows, left_out)
+    calibrate_scores(model)
+    model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
 
 
 def score_held_out(

@@ -24,8 +24,10 @@ from vae_anomaly.fitting.precision import denormals_flushed
 from vae_anomaly.fitting.run import Recipe, Run
 from vae_anomaly.history import EpochRecord, validation_elbo
 from vae_anomaly.model.vae import VAE
-from vae_anomaly.progress import progress_bar
+from vae_anomaly.progress import phase, progress_bar
 from vae_anomaly.storage.rows import Rows
+
+SECONDS_TO_STOP = 1.0  # after which an interrupted fit says what it waits for
 
 
 def train(
@@ -54,7 +56,7 @@ def train(
     generator
         Source of every random number; lives on the model's device.
     progress
-        Show a bar with the ELBO's two terms on stderr, on a terminal only.
+        Show progress with the ELBO's two terms on stderr.
     checkpoints
         What to continue from, and where to write to: at its interval, at the end, and when interrupted.
 
@@ -121,6 +123,11 @@ def uninterrupted(loop: Callable[[Event], None]) -> None:
         pool.submit(int).result()  # starts the thread: only one that has started is sure to be waited for
         try:
             pool.submit(loop, stop).result()
+        except KeyboardInterrupt:
+            stop.set()
+            with phase("finishing the training step and writing a checkpoint", after=SECONDS_TO_STOP):
+                pool.shutdown()
+            raise
         finally:
             stop.set()
 
