@@ -114,6 +114,7 @@ def build_report(
     evaluation, promised = evaluate_if_labelled(judged, anomalous, samples.labels if normal else None)
     gallery = gallery_rows(anomaly_score, threshold, anomalous)
     codes = fitted.transform(rows[code_rows])
+    of_one_place, at_one_place = latents_to_show(fitted)
     not_flagged = anomaly_score[code_rows] <= threshold
     usual = not_flagged if not_flagged.any() else np.ones_like(not_flagged)
     return Report(
@@ -129,7 +130,7 @@ def build_report(
         calibration=judged.calibration,
         held_out=judged.held_out,
         history=detector.history_,
-        codes=codes,
+        codes=codes[:, of_one_place],
         code_rows=code_rows,
         gallery=gallery,
         evidence=judged.explain(np.unique(np.concatenate(list(gallery.values())))),
@@ -144,7 +145,7 @@ def build_report(
         feature_names=fitted.feature_names,
         levels=levels_of(fitted),
         image_shape=detector.image_shape_,
-        notes=(*notes, *notes_on_images(fitted, samples.rows)),
+        notes=(*notes, *at_one_place, *notes_on_images(fitted, samples.rows)),
         limits=None if detector.image_shape_ is None else black_and_white(rows),
     )
 
@@ -155,6 +156,16 @@ def notes_on_images(model: FittedModel, rows: Rows) -> tuple[str, ...]:
         return ()
     found = model.images.difference(rows.even_sample(), model.image_shape)
     return () if found is None else (f"{found[0].upper()}{found[1:]}.",)
+
+
+def latents_to_show(model: FittedModel) -> tuple[slice, tuple[str, ...]]:
+    """Which latents the report's figures show, and a note where they are not all: those of one place of a map."""
+    n_places = model.vae.encoder.n_places
+    if n_places == 1:
+        return slice(None), ()
+    n_latents, place = model.latent_dim // n_places, n_places // 2
+    note = f"Figures of latents show the {n_latents} of one place of the images, which have {n_places:,} places."
+    return slice(place * n_latents, (place + 1) * n_latents), (note,)
 
 
 def rows_of(model: FittedModel, samples: Samples) -> Rows:

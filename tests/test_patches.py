@@ -49,7 +49,7 @@ def test_textures_get_it_by_default_and_the_model_says_why(detector: VAEDetector
 
 def test_a_small_change_and_another_texture_are_found(detector: VAEDetector) -> None:
     normal, scratched = textures(40, seed=1), textures(40, seed=2)
-    scratched[:, 15:17, 12:22] = 255 - scratched[:, 15:17, 12:22]
+    scratched[:, 15:17, 12:22] = 255
     excess = (detector.explain(images).excess.reshape(-1, *SHAPE) for images in (normal, scratched))
     of_normal, of_scratched = (np.array([gaussian_filter(image, 1).max() for image in images]) for images in excess)
     assert np.mean(of_scratched[:, None] > of_normal) > 0.95

@@ -61,9 +61,9 @@ class Choices:
                 f"image_shape={shape} has {math.prod(shape)} pixels, the samples have {self.n_features} features"
             )
         self.image_shape = None if shape is None else (*shape, 1)[:3]
+        self.architecture = "mlp" if parameters["architecture"] == "auto" else str(parameters["architecture"])
         if columns is not None:
             self._check_columns()
-        self.architecture = "mlp" if parameters["architecture"] == "auto" else str(parameters["architecture"])
         self.grid: Grid | None = None
         if ARCHITECTURES.entry(self.architecture).facts.get("of_patches"):
             if self.image_shape is None:

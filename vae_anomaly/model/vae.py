@@ -128,8 +128,9 @@ class VAE(nn.Module):
         return self.generate(self.encode(x).mu)
 
     def generate(self, z: Tensor) -> Tensor:
-        """Expected rows given latents, ``(N, D)``."""
-        return self.likelihood.mean(self.decode(z))
+        """Expected rows given latents, ``(N, D)``; of a map of latents one by one, since patches are many numbers."""
+        parts = torch.split(z, max(1, len(z)) if self.encoder.n_places == 1 else 1)
+        return torch.cat([self.likelihood.mean(self.decode(part)) for part in parts])
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
