@@ -109,7 +109,7 @@ def of_parts(folder: Path, paths: list[Path], left_out: list[str]) -> FoundFiles
     training = {path.parts[1] for path in paths if path.parts[0] in TRAINING_PARTS and len(path.parts) > 2}
     tested = {path.parts[1] for path in paths if path.parts[0] == TEST and len(path.parts) > 2}
     in_parts = all(path.parts[0] in used and len(path.parts) > 2 for path in paths)
-    if len(training) != 1 or not tested or not in_parts:
+    if len(training) != 1 or not in_parts:
         return None
     masks = {
         (*path.parts[1:-1], path.stem.removesuffix("_mask")): folder / path for path in paths if path.parts[0] == MASKS
@@ -119,7 +119,7 @@ def of_parts(folder: Path, paths: list[Path], left_out: list[str]) -> FoundFiles
             folder,
             path,
             label=path.parts[1],
-            part=TEST if path.parts[0] == TEST else "train",
+            part=None if not tested else TEST if path.parts[0] == TEST else "train",
             mask=masks.pop((*path.parts[1:-1], path.stem), None) if path.parts[0] == TEST else None,
         )
         for path in paths
@@ -144,6 +144,9 @@ def walked(place: Path, root: Path, left_out: list[str]) -> Iterator[Path]:
     outside = root.resolve()
     for path in sorted(place.iterdir()):
         if is_ignored(path.name):
+            continue
+        if path.is_symlink() and not path.exists():
+            left_out.append(f"{name_in(root, path)} (a link that leads nowhere)")
             continue
         if path.is_symlink() and not path.resolve().is_relative_to(outside):
             raise DataError(f"{path} is a link that leads out of {root}: copy what is to be read into the folder")

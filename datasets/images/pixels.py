@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 PILLOW_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 1 << 26
+SHORT = 65_535
 GREY = ("1", "L", "LA", "La")
 COLOUR = ("RGB", "RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr")
 DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 BACKGROUND = "white"
 ORIENTATION = 0x0112  # of EXIF
-WIDTH, HEIGHT = 256, 257  # of TIFF
+WIDTH, HEIGHT, CHANNELS, SAMPLE_FORMAT, SIGNED = 256, 257, 277, 339, 2  # of TIFF
 TURNED = range(5, 9)  # orientations that swap width and height
 
 
@@ -81,6 +82,8 @@ def quietly_parsing(file: Path) -> Iterator[None]:
             yield
         except UnidentifiedImageError as error:  # whose words name a Python object
             why = "cannot identify image file" if file.stat().st_size else "it is empty"
+            if file.suffix.lower() in (".tif", ".tiff") and file.stat().st_size:
+                why += "; of TIFFs with other numbers of channels or bits save .npy"
             raise DataError(f"{file} cannot be read as an image ({why})") from error
 
 
@@ -94,11 +97,10 @@ def kind_of(image: Image.Image, file: Path) -> Kind:
     """
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{file} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+    check_tiff(image, file)
     if image.mode in GREY:
         return Kind(is_colour=False, depth="8-bit")
     if image.mode in COLOUR:
-        if raw_mode(image).startswith("RGBX"):
-            raise DataError(f"{file} has more channels than red, green and blue, which would be lost: save it as .npy")
         return Kind(is_colour=True, depth="8-bit")
     if image.mode not in DEEP_GREY:
         raise DataError(f"{file} has pixels of kind {image.mode}: convert it to grey or RGB first")
@@ -106,6 +108,19 @@ def kind_of(image: Image.Image, file: Path) -> Kind:
         return Kind(is_colour=False, depth="float")
     is_short = image.mode != "I" or image.format in ("PNG", "PPM") or "16" in raw_mode(image)
     return Kind(is_colour=False, depth="16-bit" if is_short else "32-bit")
+
+
+def check_tiff(image: Image.Image, file: Path) -> None:
+    """Refuse what Pillow reads of a TIFF in part, or as other numbers."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    if not isinstance(image, TiffImageFile):
+        return
+    n_channels, n_read = image.tag_v2.get(CHANNELS, 1), len(image.getbands())
+    if n_channels > n_read:
+        raise DataError(f"{file} has {n_channels} channels, of which {n_read} would be read: save it as .npy")
+    if image.mode in ("L", "1") and SIGNED in image.tag_v2.get(SAMPLE_FORMAT, ()):
+        raise DataError(f"{file} has signed numbers of 8 bits, which would be read as unsigned: save it as .npy")
 
 
 def raw_mode(image: Image.Image) -> str:
@@ -122,9 +137,7 @@ def decoder_arguments(image: Image.Image) -> tuple[Any, ...]:
 
 
 def is_reduced(image: Image.Image) -> bool:
-    """Whether the file has more bits than Pillow gives: 16 a channel of colour, or floats of 64."""
-    if image.mode == "F":
-        return "64" in raw_mode(image)
+    """Whether the file has 16 bits a channel of colour, of which Pillow gives 8."""
     largest = next(reversed(decoder_arguments(image)), None)
     is_deep_ppm = image.format == "PPM" and isinstance(largest, int) and largest > 255
     return image.mode not in DEEP_GREY and (";16" in raw_mode(image) or is_deep_ppm)
@@ -173,10 +186,14 @@ def pixels_of(image: Image.Image, file: Path, kind: Kind, reading: ImageReading)
     found = kind_of(image, file)
     if found.depth != kind.depth:
         raise DataError(f"{file} is {found}, but other images are {kind}: bring all images to one kind first")
-    bits = raw_mode(image)  # it is gone once the pixels are there
+    arguments = decoder_arguments(image)  # they are gone once the pixels are there
     with quietly_parsing(file):
         turned = ImageOps.exif_transpose(image)
-        values = shallow(turned, colour=found.is_colour) if found.depth == "8-bit" else deep_grey(turned, bits)
+        values = (
+            shallow(turned, colour=found.is_colour)
+            if found.depth == "8-bit"
+            else deep_grey(turned, found.depth, arguments)
+        )
     if not np.isfinite(values).all():
         raise DataError(f"{file} has pixels that are NaN or infinite: fill them in first")
     if reading.resize:
@@ -202,15 +219,16 @@ def shallow(image: Image.Image, *, colour: bool) -> np.ndarray:
     return np.asarray(image.convert("RGB" if colour else "L"))
 
 
-def deep_grey(image: Image.Image, bits: str) -> np.ndarray:
-    """Grey of more than 8 bits with the values that it has in the file."""
+def deep_grey(image: Image.Image, depth: str, arguments: tuple[Any, ...]) -> np.ndarray:
+    """Grey of more than 8 bits with the values that it has in the file, of what the decoder was given."""
     values = np.asarray(image)
-    if image.mode == "F":
-        return values.astype(np.float32)
-    if image.mode != "I" or "16" in bits or values.dtype.itemsize == 2:
-        return values.astype(np.float32)
-    is_unsigned = bits.startswith("I;32") and not bits.endswith("S")
-    return (values.view(np.uint32) if is_unsigned else values).astype(np.float64)
+    if depth == "32-bit":
+        bits = str(arguments[0]) if arguments else ""
+        is_unsigned = bits.startswith("I;32") and not bits.endswith("S")
+        return (values.view(np.uint32) if is_unsigned else values).astype(np.float64)
+    if depth == "16-bit" and len(arguments) == 2 and isinstance(arguments[1], int):
+        return np.round(values * (arguments[1] / SHORT)).astype(np.float32)  # of PGM, which Pillow spreads to 16 bits
+    return values.astype(np.float32)
 
 
 def cropped(values: np.ndarray, crop: Size | None, file: Path) -> np.ndarray:

@@ -36,7 +36,7 @@ from vae_anomaly.progress import progress_bar
 MAX_PAGES = 1 << 20
 CONVERTED = {
     "alpha": f"an alpha channel: transparent pixels are shown on {BACKGROUND}",
-    "reduced": "more bits than are read: 8 of 16 a channel of colour, or 32 of 64 of a float",
+    "reduced": "16 bits a channel of colour, of which 8 are read",
     "cmyk": "inks (CMYK), which are read as red, green and blue without a colour profile",
 }
 

@@ -100,7 +100,7 @@ def test_any_command_takes_another_score(table_model: Path, own_folder: Path, ma
         (["fit", "--normal", "0", "--scores", "s.xlsx"], "s.xlsx is none of .csv, .jsonl, .npy, .parquet"),
         (["fit", "--normal", "0", "--image-shape", "28"], "not a shape such as 28x28"),
         (["fit", "--normal", "0", "--data-dir", "nowhere"], "'nowhere' does not exist"),
-        (["score"], "Missing argument 'DATA'"),
+        (["score"], "Missing argument 'DATA...'"),
         (["evaluate"], "give either DATA or --dataset"),
         (["sample", "--output", "x.gif"], "neither .png, .npy nor .csv"),
         (["nonsense"], "No such command 'nonsense'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,14 @@ def test_deep_grey_keeps_its_values(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(X[0], DEEP)
 
 
+def test_a_pgm_of_12_bits_keeps_its_values(tmp_path: Path) -> None:
+    values = DEEP // 16
+    (tmp_path / "a.pgm").write_bytes(b"P5 9 6 4095\n" + values.astype(">u2").tobytes())
+    X = load(tmp_path / "a.pgm").X
+    assert X.dtype == np.float32
+    np.testing.assert_array_equal(X[0], values)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int32", "uint8", "bool"])
 def test_values_of_a_tiff_are_those_of_the_file(tmp_path: Path, dtype: str) -> None:
     values = (GREY > 100) if dtype == "bool" else (GREY.astype(dtype) * (1 if dtype == "uint8" else 100_003))
@@ -134,7 +143,7 @@ def test_kinds_of_colour_become_red_green_and_blue(tmp_path: Path) -> None:
     Image.fromarray(COLOUR).quantize(200).save(tmp_path / "palette.png")
     Image.fromarray(COLOUR).convert("CMYK").save(tmp_path / "inks.tif")
     (tmp_path / "deep.ppm").write_bytes(b"P6 9 6 65535\n" + (COLOUR.astype(">u2") * 257).tobytes())
-    with noting("1 of 3 images have more bits than are read", "1 of 3 images have inks"):
+    with noting("1 of 3 images have 16 bits a channel of colour, of which 8 are read", "1 of 3 images have inks"):
         data = load(tmp_path)
     assert data.X.shape == (3, 6, 9, 3)
     np.testing.assert_array_equal(data.X[0], COLOUR)
@@ -204,9 +213,12 @@ def test_what_cannot_be_read_is_refused_or_listed(tmp_path: Path) -> None:
 
 
 def test_what_pillow_would_drop_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "signed.tif", GREY, tiffinfo={339: 2})
+    with pytest.raises(DataError, match="signed numbers of 8 bits"):
+        load(tmp_path / "signed.tif")
     four = np.dstack([COLOUR, GREY])  # the fourth is no transparency
     Image.frombytes("RGBX", (9, 6), four.tobytes()).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="more channels than red, green and blue"):
+    with pytest.raises(DataError, match="a.tif has 4 channels, of which 3 would be read: save it as .npy"):
         load(tmp_path / "a.tif")
 
 
@@ -241,6 +253,10 @@ def test_the_layout_of_mvtec_says_what_is_normal_and_what_is_tested(bottle: Path
     known = {name: mask.name for name, mask in zip(data.row_names or (), data.masks, strict=True) if mask}
     assert known == {"test/crack/0.png": "0_mask.png", "test/crack/1.png": "1_mask.png"}
     assert load(bottle / "train").normal == ("good",)
+    shutil.rmtree(bottle / "test")
+    shutil.rmtree(bottle / "ground_truth")
+    alone = load(bottle)
+    assert (alone.normal, alone.parts, set(alone.labels)) == (("good",), None, {"good"})
 
 
 def test_masks_come_at_the_size_of_the_samples_and_are_not_averaged(bottle: Path) -> None:
