@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from vae_anomaly.cli import click_types, options
-from vae_anomaly.cli.data import DataOptions, check_one_source, load_samples
+from vae_anomaly.cli.data import DataOptions, check_one_source, load_samples, reading_for
 from vae_anomaly.cli.normal_classes import is_normal, normal_classes
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
+from vae_anomaly.cli.pixels import pixel_lines, pixel_results
 from vae_anomaly.cli.text import print_lines, titled
 from vae_anomaly.cli.unseen import all_rows_option, check_both_kinds, unseen
 from vae_anomaly.storage.outputs import Output
@@ -51,6 +52,8 @@ def evaluate(
     Labels are 0 = normal and 1 = anomaly, or class names. Samples that the model was trained on, or that stopped its
     training, are left out, and counted in the output.
     """
+    import numpy as np
+
     from vae_anomaly.calibration.methods import promised_alarms
     from vae_anomaly.evaluation import evaluate as evaluate_scores
     from vae_anomaly.storage.atomic import atomic_write
@@ -79,12 +82,15 @@ def evaluate(
         miss=miss,
         false_alarm=false_alarm,
     )
+    masks = None if samples.masks is None else [samples.masks[i] for i in np.arange(len(rows))[found.kept]]
+    reading = reading_for(detector, given.reading).images
+    pixels = pixel_results(detector.model_, rows[found.kept], masks, anomalous[found.kept], reading)
     about = {"data": samples.source, "model": str(model), "fitted_on": found.facts}
     promised = {"promised_false_alarms": promised_alarms(detector.calibration_, evaluation.roc_auc.n_normal)}
     if output is not None:
         with atomic_write(output, "w", encoding="utf-8") as file:
-            json.dump(about | {"test": evaluation.to_dict(curves=True) | promised}, file)
-    test = evaluation.to_dict() | promised
+            json.dump(about | {"test": evaluation.to_dict(curves=True) | promised | {"pixels": pixels}}, file)
+    test = evaluation.to_dict() | promised | {"pixels": pixels}
     if as_json:
         click.echo(json.dumps(about | {"test": test}, indent=2))
     else:
@@ -120,6 +126,7 @@ def describe_evaluation(test: dict[str, Any]) -> list[str]:
             f"{decisions['true_positives']:,} found, {decisions['false_negatives']:,} missed, "
             f"{decisions['false_positives']:,} false alarms, {decisions['true_negatives']:,} correctly passed"
         )
+    lines += pixel_lines(test.get("pixels"))
     if test["at_prevalence"] is not None:
         lines += describe_prevalence(test["at_prevalence"])
     lines += describe_trust(test)

@@ -74,7 +74,7 @@ def collect_evidence(
         detector.vae_.prior.shares_of: parts.kl[0].tolist(),
     }
     if detector.vae_.tails is not None:
-        evidence["signs"] = signs_of(detector, sample.X)
+        evidence["signs"] = signs_of(detector, np.asarray(sample.X))
     return evidence, parts
 
 

@@ -21,6 +21,7 @@ from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
+from vae_anomaly.cli.pixels import pixel_results
 from vae_anomaly.cli.resuming import keeping_checkpoints
 from vae_anomaly.datasets.reading import ImageReading
 from vae_anomaly.progress import phase
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vae_anomaly.detector import VAEDetector
+    from vae_anomaly.fitted_model import FittedModel
     from vae_anomaly.fitting.groups import Groups
     from vae_anomaly.reports import Report
     from vae_anomaly.storage.rows import Rows
@@ -121,6 +123,7 @@ def run_fit(
                 files |= write_evaluation(report, None if data.test is None else outputs.scores, outputs.report)
             if report.evaluation is not None:
                 evaluation = report.evaluation.to_dict() | {"promised_false_alarms": report.promised}
+                evaluation["pixels"] = pixels_of_test(detector.model_, data.test, report, given.reading.images)
     return {
         "data": about,
         "columns": None if detector.model_.columns is None else detector.model_.columns.to_json(),
@@ -129,6 +132,15 @@ def run_fit(
         "test": evaluation,
         "files": files,
     }
+
+
+def pixels_of_test(
+    model: FittedModel, test: Samples | None, report: Report, images: ImageReading
+) -> dict[str, Any] | None:
+    """How well heat maps find the defects of the test part, where masks show these."""
+    if test is None or report.anomalous is None:
+        return None
+    return pixel_results(model, test.rows, test.masks, report.anomalous, images)
 
 
 def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None, images: ImageReading) -> VAEDetector:

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from vae_anomaly.history import EpochRecord, best_epoch, validation_elbo
 
-COLLAPSED_KL = 0.01  # nats a sample, of all latents together
+COLLAPSED_KL = 1e-3  # nats a sample, of all latents together
 EPOCHS_TO_LEARN = 30  # before which latents may carry nothing yet
 EXPLODED = 10.0  # nats a feature below the best so far; a Gaussian's ELBO is then that of residuals 4 times as large
 
