@@ -140,7 +140,7 @@ def pixels_of_test(
     """How well heat maps find the defects of the test part, where masks show these."""
     if test is None or report.anomalous is None:
         return None
-    return pixel_results(model, test.rows, test.masks, report.anomalous, images)
+    return pixel_results(model, test.rows.computable().flat(), test.masks, report.anomalous, images)
 
 
 def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None, images: ImageReading) -> VAEDetector:
