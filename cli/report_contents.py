@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_anomaly.cli.data import even_rows
 from vae_anomaly.cli.options import training_data_of, typed_arguments
+from vae_anomaly.cli.score_maps import strongest_heat
 from vae_anomaly.cli.text import comma_separated
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def judged_by(detector: VAEDetector, samples: Samples, rows: Rows) -> Judgement:
     model, held_out = detector.model_, detector.held_out_scores_
 
     def explain(places: np.ndarray) -> Evidence:
-        return evidence_of(model.explain(rows[places], samples.take(places).table), places)
+        evidence = evidence_of(model.explain(rows[places], samples.take(places).table), places)
+        return evidence if "local" not in model.scores else with_heat(evidence, model, rows[places])
 
     return Judgement(
         scores=model.score_table_of(rows),
@@ -227,6 +229,14 @@ def evidence_of(explanation: Explanation, rows: np.ndarray) -> Evidence:
         if is_table
         else None,
     )
+
+
+def with_heat(evidence: Evidence, model: FittedModel, rows: np.ndarray) -> Evidence:
+    """The evidence of images, with how odd each of their places is."""
+    from vae_anomaly.scoring.local import heat_maps
+
+    heat, strongest = model.by_block(rows, heat_maps)[0], strongest_heat(model)
+    return replace(evidence, heat=heat, strongest_heat=strongest)
 
 
 def generate_samples(model: FittedModel, rows: np.ndarray, codes: np.ndarray) -> GeneratedSamples:

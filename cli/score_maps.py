@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets import Dataset
     from vae_anomaly.fitted_model import FittedModel
 
-STRONGEST = 2.0  # times the threshold for places: where the colour is the strongest
+STRONGEST = 2.0  # times the threshold for places
 MOST_NAME = 80  # characters of a file's name in that of its map
 
 
@@ -88,10 +88,14 @@ class Maps:
         assert self.fitted.image_shape is not None
         known = self.fitted.images
         limits = None if known is None or row.dtype == np.uint8 else (known.low, known.high)
-        strongest = STRONGEST * max(self.threshold, 1.0)
-        picture = overlay(row.reshape(self.fitted.image_shape), heat, strongest, limits=limits)
+        picture = overlay(row.reshape(self.fitted.image_shape), heat, strongest_heat(self.fitted), limits=limits)
         Image.fromarray(picture).save(path.with_name(f"{path.name}.png"))
         np.save(path.with_name(f"{path.name}.npy"), heat.astype(np.float32))
+
+
+def strongest_heat(fitted: FittedModel) -> float:
+    """Heat from which on the colour of maps is the strongest, by the threshold for places."""
+    return STRONGEST * max(fitted.calibrations["local"].threshold, 1.0)
 
 
 def stem(row: int, name: str | None) -> str:

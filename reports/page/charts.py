@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,6 +13,7 @@ from PIL import Image
 
 from vae_anomaly.evaluation.result import Curve
 from vae_anomaly.reports.plots.distributions import BINS
+from vae_anomaly.reports.plots.heat_maps import overlay
 from vae_anomaly.reports.plots.samples import shades
 from vae_anomaly.reports.plots.style import DIVERGING
 
@@ -114,15 +116,15 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def small(images: np.ndarray, most: int = MAX_SIDE) -> np.ndarray:
-    """Images ``(N, H, W, C)`` averaged over squares of pixels until no side exceeds ``most``."""
+def small(images: np.ndarray, most: int = MAX_SIDE, by: Callable[..., Any] = np.mean) -> np.ndarray:
+    """Images ``(N, H, W, C)`` of which each square of pixels is one, by its mean, so that no side exceeds ``most``."""
     factor = -(-max(images.shape[1:3]) // most)
     if factor == 1:
         return images
     height, width = (side // factor * factor for side in images.shape[1:3])
     squares = images[:, :height, :width].reshape(len(images), height // factor, factor, width // factor, factor, -1)
-    averaged: np.ndarray = squares.mean(axis=(2, 4))
-    return averaged
+    reduced: np.ndarray = by(squares, axis=(2, 4))
+    return reduced
 
 
 def photographs(images: np.ndarray, limits: tuple[float, float]) -> list[str]:
@@ -136,6 +138,14 @@ def residual_maps(residuals: np.ndarray) -> list[str]:
     limit = float(np.quantile(np.abs(mean), 0.995)) or 1.0
     colours = colormaps[DIVERGING](np.clip(0.5 + 0.5 * mean / limit, 0, 1), bytes=True)
     return [png(image[..., :3]) for image in colours]
+
+
+def heat_pictures(
+    images: np.ndarray, heat: np.ndarray, strongest: float, limits: tuple[float, float] | None
+) -> list[str]:
+    """Images ``(N, H, W, C)`` under their heat ``(N, H, W)`` as PNGs, on one scale."""
+    smaller = zip(small(images), small(heat[..., None], by=np.max)[..., 0], strict=True)
+    return [png(overlay(image, hot, strongest, limits=limits)) for image, hot in smaller]
 
 
 def png(pixels: np.ndarray) -> str:

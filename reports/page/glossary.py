@@ -132,4 +132,10 @@ GLOSSARY: dict[str, tuple[str, str]] = {
         "Input minus what the model expects, pixel by pixel: red where the input is brighter than expected, blue "
         "where it is darker. All samples shown have the same scale.",
     ),
+    "heat": (
+        "heat",
+        "How odd each place of an image is: minus the logarithm of the probability that the worst place of a normal "
+        "image is as bad, in nats. The scale is the model's, so that a normal image stays as it is; the colour is "
+        "the strongest at twice the threshold for places.",
+    ),
 }

@@ -24,6 +24,7 @@ from vae_anomaly.reports.page.charts import (
     WIDTH,
     axes,
     data_uri,
+    heat_pictures,
     photographs,
     residual_maps,
     roc_chart,
@@ -233,7 +234,7 @@ def gallery(report: Report) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def image_evidence(report: Report) -> list[dict[str, Any]]:
-    """Input, expected image and signed residual of each sample, as data URIs."""
+    """Input, expected image, signed residual and, where it is known, heat of each sample, as data URIs."""
     assert report.image_shape is not None
     height, width, channels = report.image_shape
     limits = report.limits or (float(report.evidence.observed.min()), float(report.evidence.observed.max()))
@@ -243,9 +244,12 @@ def image_evidence(report: Report) -> list[dict[str, Any]]:
     )
     residuals = residual_maps(observed - expected)
     seen, mean = photographs(displayable(observed), limits), photographs(displayable(expected), limits)
+    heat: list[str | None] = [None] * len(seen)
+    if report.evidence.heat is not None:
+        heat = [*heat_pictures(observed, report.evidence.heat, report.evidence.strongest_heat, limits)]
     return [
-        {"input": a, "expected": b, "residual": c, "width": width, "height": height}
-        for a, b, c in zip(seen, mean, residuals, strict=True)
+        {"input": a, "expected": b, "residual": c, "heat": d, "width": width, "height": height}
+        for a, b, c, d in zip(seen, mean, residuals, heat, strict=True)
     ]
 
 

@@ -32,6 +32,10 @@ class Evidence:
         How much each feature adds to the anomaly score beyond what the model predicts, in nats.
     words
         All features of each sample in words, of a table with more than plain numbers; its categories are codes above.
+    heat
+        Of images: how odd each place is, ``(G, H, W)``, in nats; None where the model does not know.
+    strongest_heat
+        Where the colour of heat is the strongest, the same for all images of a model.
     """
 
     rows: np.ndarray
@@ -40,6 +44,8 @@ class Evidence:
     spread: np.ndarray
     excess: np.ndarray
     words: Sequence[Sequence[FeatureInWords]] | None = None
+    heat: np.ndarray | None = None
+    strongest_heat: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
