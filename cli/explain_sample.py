@@ -47,6 +47,8 @@ def collect_evidence(
     detector: VAEDetector, sample: Dataset, row: int, id_columns: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], Explanation]:
     """All that explains one sample's score, as JSON holds it, and the explanation of its features."""
+    import numpy as np
+
     from vae_anomaly.tables.row_names import ids_of
 
     parts, terms = detector.explain(sample.X), detector.elbo_terms(sample.X)
@@ -82,7 +84,7 @@ def signs_of(detector: VAEDetector, X: np.ndarray) -> dict[str, Any]:
     """How odd the three signs of the score ``smallest_p`` are, and where the worst place of the image is."""
     import numpy as np
 
-    from vae_anomaly.scoring.local import SIGNS, signs
+    from vae_anomaly.scoring.worst_place import SIGNS, signs
 
     model, heat = detector.model_, detector.heat_maps(X)[0]
     row, column = np.unravel_index(heat.argmax(), heat.shape)

@@ -46,7 +46,7 @@ def pixel_results(
 
     from vae_anomaly.datasets import load_masks
     from vae_anomaly.evaluation.pixels import evaluate_pixels
-    from vae_anomaly.scoring.local import heat_maps
+    from vae_anomaly.scoring.worst_place import heat_maps
 
     height, width = model.image_shape[:2]
     known = np.flatnonzero(~anomalous | np.array([mask is not None for mask in masks]))

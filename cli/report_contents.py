@@ -233,7 +233,7 @@ def evidence_of(explanation: Explanation, rows: np.ndarray) -> Evidence:
 
 def with_heat(evidence: Evidence, model: FittedModel, rows: np.ndarray) -> Evidence:
     """The evidence of images, with how odd each of their places is."""
-    from vae_anomaly.scoring.local import heat_maps
+    from vae_anomaly.scoring.worst_place import heat_maps
 
     heat, strongest = model.by_block(rows, heat_maps)[0], strongest_heat(model)
     return replace(evidence, heat=heat, strongest_heat=strongest)

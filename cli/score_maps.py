@@ -66,7 +66,7 @@ class Maps:
         import numpy as np
 
         from vae_anomaly.evaluation.regions import boxes_of
-        from vae_anomaly.scoring.local import heat_maps
+        from vae_anomaly.scoring.worst_place import heat_maps
 
         heat = self.fitted.by_block(rows, heat_maps)[0]
         if self.folder is not None:

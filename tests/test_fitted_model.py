@@ -215,7 +215,7 @@ def clone_of(detector: VAEDetector) -> VAEDetector:
 def test_a_score_unknown_to_this_version_is_kept(few_scores: FittedModel, tmp_path: Path) -> None:
     few_scores.save(tmp_path / "m.vae")
     model = FittedModel.load(tmp_path / "m.vae")
-    with pytest.raises(ValueError, match="score must be one of 'local', .*, got 'forgotten'"):
+    with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'forgotten'"):
         model.using("forgotten")
     model.save(tmp_path / "again.vae")
     assert (tmp_path / "again.vae").read_bytes() == (tmp_path / "m.vae").read_bytes()

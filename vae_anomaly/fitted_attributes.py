@@ -20,7 +20,7 @@ from vae_anomaly.fitting.density_ratio import note_on_common, weighed
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import LIKELIHOODS, PRIORS
-from vae_anomaly.scoring.local import heat_maps, statistics_of
+from vae_anomaly.scoring.worst_place import heat_maps, statistics_of
 from vae_anomaly.tables.frames import as_frame, is_frame
 from vae_anomaly.tables.words import decoded
 
@@ -223,8 +223,8 @@ class FittedAttributes:
         """How odd each place of each image is, ``(N, H, W)`` float64, in nats; higher is more anomalous.
 
         A place has minus the logarithm of the probability that the worst place of a normal image is as bad, by a tail
-        fitted to held-out normals (`vae_anomaly.scoring.local`). The largest of an image is minus its score ``local``,
-        whose threshold is therefore one for places.
+        fitted to held-out normals (`vae_anomaly.scoring.worst_place`). The largest of an image is minus its score
+        ``local``, whose threshold is therefore one for places.
 
         Raises
         ------

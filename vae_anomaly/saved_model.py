@@ -35,8 +35,8 @@ from vae_anomaly.model.validity import check_values
 from vae_anomaly.parameters import parameters_in
 from vae_anomaly.registry import PRIORS
 from vae_anomaly.scoring.activations import n_path_columns
-from vae_anomaly.scoring.local import ImageStatistics
 from vae_anomaly.scoring.normal_statistics import checked_statistics
+from vae_anomaly.scoring.worst_place import ImageStatistics
 from vae_anomaly.storage import model_file
 from vae_anomaly.storage.model_file import Layout
 from vae_anomaly.storage.model_schema import check_config

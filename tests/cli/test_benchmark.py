@@ -123,7 +123,7 @@ def test_the_detector_takes_part_with_its_defaults() -> None:
     assert result.exit_code == 0, result.output
     (record,) = pd.read_csv("benchmark/one-class.csv").to_dict("records")
     training, test = load_named("digits")
-    detector = VAEDetector(random_state=0).fit(training.X[training.labels == "0"])
+    detector = VAEDetector(random_state=0, score_name="elbo").fit(training.X[training.labels == "0"])
     some = np.sort(np.random.default_rng(0).permutation((test.labels != "0").sum())[: benchmark.QUICK_ROWS])
     X = np.concatenate([test.X[test.labels == "0"], test.X[test.labels != "0"][some]])
     y = np.repeat([0, 1], [(test.labels == "0").sum(), len(some)])

@@ -17,6 +17,8 @@ from vae_anomaly.model.vae import VAE
 class Projection(torch.nn.Module):
     """Encodes rows by an orthonormal basis ``(D, L)``, with a small spread; its transpose decodes."""
 
+    n_places = 1
+
     def __init__(self, basis: torch.Tensor) -> None:
         super().__init__()
         self.basis = basis

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Make
+from helpers import TABLE_SCORES, Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting.exemplars import best_variance, fit_exemplars
 from vae_anomaly.fitting.fit import FEW_ROWS
@@ -39,7 +39,7 @@ def test_of_few_rows_all_are_exemplars_and_all_calibrate(make_table: Make) -> No
     assert len(detector.vae_.prior.latents) == 50
     assert (detector.vae_.prior.own_exemplars(torch.from_numpy(detector.transform(X))) >= 0).all()
     np.testing.assert_array_equal(detector.calibration_scores_, detector.score_samples(X))
-    alone = set(SCORES) - set(SCORES.where(leaves_out_own_row=True))
+    alone = set(TABLE_SCORES) - set(SCORES.where(leaves_out_own_row=True))
     assert {len(detector.held_out_scores_[name]) for name in alone} == {5}
 
 

@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers import TABLE_SCORES
 from random_models import fixed_noise, random_vae
+from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.normal_statistics import MAX_ROWS, fit_normal_statistics
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES, LIKELIHOODS, SCORES
 from vae_anomaly.scoring.activations import path_difference
 from vae_anomaly.scoring.normal_statistics import BANK_ROWS, NormalStatistics
 from vae_anomaly.scoring.scores import components
+from vae_anomaly.storage.rows import RowsInMemory
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -81,8 +84,8 @@ def test_few_or_constant_or_huge_rows_leave_everything_finite(
     assert (vae.normals.residual_variance > 0).all()
     assert (vae.normals.component_std > 0).all()
     new = torch.cat([data(rows(2, n_features, dtype)), torch.full((1, n_features), 1e6, dtype=dtype)])
-    for name, score in SCORES.items():
-        assert torch.isfinite(score(vae, new, noise)).all(), name
+    for name in TABLE_SCORES:
+        assert torch.isfinite(SCORES[name](vae, new, noise)).all(), name
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,7 @@ def test_every_architecture_and_likelihood_can_be_fitted(
     x = torch.rand(12, math.prod(shape), generator=torch.Generator().manual_seed(2))
     noise = fixed_noise(4, 4, torch.float32).repeat(1, 1, vae.encoder.n_places)
     vae.normals = fitted(vae, x, x[:3], noise)
+    fit_image_statistics(vae, RowsInMemory(x[:3].numpy()), noise, shape)
     for name in sorted(SCORES):
         score = SCORES[name](vae, x, noise)
         assert score.shape == (12,)

@@ -159,13 +159,13 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
 def resolved(
     parameters: Mapping[str, Any], sample_shape: tuple[int, ...], rows: Rows
 ) -> tuple[Mapping[str, Any], Choices, str]:
-    """The parameters with an architecture, what they leave open, and why "auto" chose the architecture, or ""."""
+    """The parameters with an architecture and a score, what they leave open, and why "auto" chose the former, or ""."""
     choices, why = Choices(parameters, sample_shape, rows.columns), ""
     if parameters["architecture"] == "auto":
         name, why = chosen_architecture(parameters, choices, rows)
         parameters = {**parameters, "architecture": name}
         choices = Choices(parameters, sample_shape, rows.columns)
-    return parameters, choices, why
+    return {**parameters, "score_name": choices.score}, choices, why
 
 
 def split(
@@ -315,7 +315,9 @@ def set_thresholds(model: FittedModel, calibration: Rows, rows: Rows, *, is_left
     left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and model.vae.prior.leaves_out_own_row else ()
     score_held_out(model, calibration, rows, left_out)
     calibrate_scores(model)
-    model.calibrations |= {name: replace(model.calibrations[name], basis=LEFT_OUT) for name in left_out}
+    for name in left_out:
+        if name in model.calibrations:
+            model.calibrations[name] = replace(model.calibrations[name], basis=LEFT_OUT)
 
 
 def score_held_out(

@@ -1,4 +1,4 @@
-"""Fit the statistics of images that `vae_anomaly.scoring.local` compares with, to rows that no weight was fitted to.
+"""Fit what `vae_anomaly.scoring.worst_place` compares images with, to rows that no weight was fitted to.
 
 A statistic's tail is its mean excess above the median of these rows. Where they do not differ, it is a
 hundred-thousandth of the statistic's size, so that no score divides by zero.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.scoring.local import SIGNS, ImageStatistics, largest_energies, n_levels, raw_signs
+from vae_anomaly.scoring.worst_place import SIGNS, ImageStatistics, largest_energies, n_levels, raw_signs
 from vae_anomaly.storage.rows import RowsInMemory
 
 MAX_ROWS = 1_000

@@ -49,7 +49,7 @@ class VAE(nn.Module):
         None until the statistics of the normals are fitted that some scores need
         (`vae_anomaly.scoring.normal_statistics`).
     tails
-        None until such statistics of images are fitted (`vae_anomaly.scoring.local`), if rows are images.
+        None until such statistics of images are fitted (`vae_anomaly.scoring.worst_place`), if rows are images.
     memo
         Results that scores of the same rows share (`vae_anomaly.model.memo`); None: nothing is remembered.
 

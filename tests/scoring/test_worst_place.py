@@ -12,7 +12,7 @@ from helpers import images
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.scoring.local import SHARES, SIGNS, energies, heat_maps, n_levels, signs, smoothed
+from vae_anomaly.scoring.worst_place import SHARES, SIGNS, energies, heat_maps, n_levels, signs, smoothed
 
 
 @pytest.fixture(scope="module")
