@@ -70,10 +70,11 @@ class Mixture(DensityPrior):
 
     def __init__(self, log_weights: Tensor, means: Tensor, whitening: Tensor, sigma: Tensor) -> None:
         super().__init__()
-        self.register_buffer("log_weights", log_weights)
-        self.register_buffer("means", means)
-        self.register_buffer("whitening", whitening)
-        self.register_buffer("sigma", sigma)
+        # in rows, as a file gives them back: products of another layout may be rounded otherwise
+        self.register_buffer("log_weights", log_weights.contiguous())
+        self.register_buffer("means", means.contiguous())
+        self.register_buffer("whitening", whitening.contiguous())
+        self.register_buffer("sigma", sigma.contiguous())
         self.log_weights: Tensor
         self.means: Tensor
         self.whitening: Tensor
