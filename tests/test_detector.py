@@ -371,7 +371,7 @@ def test_the_name_of_a_score_is_a_parameter_and_score_a_method(switched: VAEDete
     assert "score_name='kl'" in repr(detector)
     switched.set_params(score_name="elbo")
     assert switched.score(X) == switched.score_samples(X).mean()
-    with pytest.raises(ValueError, match="score_name must be one of 'elbo', .*, got 'best'"):
+    with pytest.raises(ValueError, match="score_name must be one of 'auto', 'elbo', .*, got 'best'"):
         VAEDetector(score_name="best").fit(X)
     with pytest.raises(ValueError, match="score must be one of 'elbo', .*, got 'best'"):
         copy.deepcopy(switched).set_params(score_name="best").predict(X)
