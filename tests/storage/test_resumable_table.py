@@ -98,10 +98,12 @@ def test_a_folder_of_images_continues_too(tmp_path: Path, monkeypatch, image_det
 
 def begin(words: tuple[str, ...], frame: pd.DataFrame) -> None:
     """Leave what the command would, killed after its first rows."""
+    from vae_anomaly.cli.data import reading_for
     from vae_anomaly.cli.score_table import Source, identity_of
     from vae_anomaly.datasets.reading import INFERRED
 
-    identity = identity_of(FittedModel.load(words[3]), Source(Path(words[1]), None, INFERRED, ()))
+    model = FittedModel.load(words[3])
+    identity = identity_of(model, Source(Path(words[1]), None, reading_for(model, INFERRED), ()))
     with contextlib.suppress(Killed), open_resumable_table(Path("s.csv"), identity) as table:
         table.write(frame)
         raise Killed

@@ -16,11 +16,12 @@ from hypothesis.extra import numpy as hnp
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage import rows as module
 from vae_anomaly.storage import spool as spooling
+from vae_anomaly.storage.checks import has_channels_first
 from vae_anomaly.storage.rows import TYPES
 from vae_anomaly.storage.spool import open_rows, spool
 
 PATCHED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6)
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, max_side=6).filter(lambda shape: not has_channels_first(shape))
 ARRAYS = st.sampled_from(TYPES).flatmap(
     lambda dtype: hnp.arrays(
         dtype, SHAPES, elements={"allow_nan": False, "allow_infinity": False} if dtype.kind == "f" else None
