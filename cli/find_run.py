@@ -215,13 +215,17 @@ def report_of(found: OutOfFold, samples: Samples, rows: Rows, train: Path | None
         parts = [evidence_of(explanation, own) for own, explanation in found.explain(rows, samples.table, places)]
         order = np.argsort(np.concatenate([part.rows for part in parts]))
         words = [words for part in parts for words in part.words or ()]
+        observed, expected, spread, excess = (
+            np.concatenate([getattr(part, name) for part in parts])[order]
+            for name in ("observed", "expected", "spread", "excess")
+        )
         return Evidence(
             rows=places,
+            observed=observed,
+            expected=expected,
+            spread=spread,
+            excess=excess,
             words=[words[i] for i in order] if words else None,
-            **{
-                name: np.concatenate([getattr(part, name) for part in parts])[order]
-                for name in ("observed", "expected", "spread", "excess")
-            },
         )
 
     unseen = np.flatnonzero(found.folds == 0)

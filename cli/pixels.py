@@ -52,7 +52,7 @@ def pixel_results(
     known = np.flatnonzero(~anomalous | np.array([mask is not None for mask in masks]))
     known = known[:: -(-len(known) * height * width // MOST_PIXELS)]
     maps = model.by_block(rows[known], heat_maps)[0].astype(np.float32)
-    return evaluate_pixels(maps, load_masks([masks[i] for i in known], reading, (height, width))).to_dict()
+    return evaluate_pixels(maps, load_masks([masks[i] for i in known.tolist()], reading, (height, width))).to_dict()
 
 
 def pixel_lines(found: dict[str, Any] | None) -> list[str]:
