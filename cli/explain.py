@@ -25,6 +25,7 @@ SUFFIXES = (".png", ".svg", ".json", ".txt")
 @click.option(
     "--row", type=click.IntRange(0), help="Which sample of DATA, counted from 0; needed where it has more than one."
 )
+@click.option("--file", "name", help="Which image of a folder DATA, by its name as in score tables, in place of --row.")
 @click.option(
     "--top", type=click.IntRange(1), default=10, show_default=True, help="How many features and latents to show."
 )
@@ -39,6 +40,7 @@ def explain(
     model: Path,
     data: Path,
     row: int | None,
+    name: str | None,
     top: int,
     output: Path | None,
     label_column: str | None,
@@ -55,6 +57,8 @@ def explain(
     The ELBO is explained, whatever the score. JSON holds all features. In a table, a category shows the likeliest level
     with its probability, and a gap is called missing.
     """
+    if row is not None and name is not None:
+        raise click.UsageError("--row and --file both say which sample: give one of them")
     if output is not None:
         check_outputs({"MODEL": model, "DATA": data}, Output("--output", output))
     from vae_anomaly.reports.plots.style import to_png, to_svg
@@ -63,7 +67,7 @@ def explain(
     if output is not None and output.suffix not in SUFFIXES:
         raise click.BadParameter(f"{output} is neither .png, .svg, .json nor .txt", param_hint="--output")
     detector = options.load_detector(model, device, score_name)
-    sample = load_sample(data, row, label_column, detector, reading)
+    sample = load_sample(data, row if name is None else name, label_column, detector, reading)
     row = int(sample.row_numbers[0])
     evidence, parts = collect_evidence(detector, sample, row, id_columns)
     whole = json.dumps({"model": str(model)} | evidence, indent=2, allow_nan=False)

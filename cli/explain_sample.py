@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cli.data import reading_for
 from vae_anomaly.cli.options import rows_per_chunk
+from vae_anomaly.cli.score_maps import strongest_heat
 from vae_anomaly.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,27 +21,42 @@ if TYPE_CHECKING:
 
 
 def load_sample(
-    data: Path, row: int | None, label_column: str | None, detector: VAEDetector, reading: Reading
+    data: Path, which: int | str | None, label_column: str | None, detector: VAEDetector, reading: Reading
 ) -> Dataset:
-    """The sample with this number, or the only one, read in constant memory."""
+    """The sample with this number or of this file, or with None the only one, read in constant memory."""
     import click
     import numpy as np
 
     from vae_anomaly.datasets import chunks
 
-    n_read = 0
+    n_read, found = 0, None
     n_rows, known = rows_per_chunk(detector.n_features_in_), reading_for(detector, reading)
     for part in chunks(data, n_rows, label_column, reading=known):
-        if row is None and n_read + len(part) > 1:
-            raise click.UsageError(f"{part.source} has more than one sample: say which with --row, counted from 0")
-        if (row or 0) < n_read + len(part):
-            found = part.take(np.array([(row or 0) - n_read]))
-            if row is not None:
+        if which is None and n_read + len(part) > 1:
+            named = "" if part.row_names is None else ", or with --file"
+            raise click.UsageError(
+                f"{part.source} has more than one sample: say which with --row, counted from 0{named}"
+            )
+        place = place_in(part, which, n_read)
+        if place is not None:
+            found = part.take(np.array([place]))
+            if which is not None:
                 return found
         n_read += len(part)
-    if row is None:
+    if found is not None:
         return found
-    raise DataError(f"{part.source} has {n_read:,} samples, numbered 0 to {n_read - 1}: there is no row {row}")
+    if isinstance(which, str):
+        raise DataError(f"{part.source} has no file {which!r} among its {n_read:,} samples: score has their names")
+    raise DataError(f"{part.source} has {n_read:,} samples, numbered 0 to {n_read - 1}: there is no row {which}")
+
+
+def place_in(part: Dataset, which: int | str | None, n_read: int) -> int | None:
+    """Where in a chunk that follows ``n_read`` samples one lies, if it does."""
+    if isinstance(which, str):
+        names = part.row_names or ()
+        return names.index(which) if which in names else None
+    place = (which or 0) - n_read
+    return place if 0 <= place < len(part) else None
 
 
 def collect_evidence(
@@ -90,7 +106,12 @@ def signs_of(detector: VAEDetector, X: np.ndarray) -> dict[str, Any]:
     row, column = np.unravel_index(heat.argmax(), heat.shape)
     nats = model.by_block(model.rows(X), signs)[0][0]
     worst = {"row": int(row), "column": int(column), "nats": float(heat.max())}
-    return {"nats": dict(zip(SIGNS, nats.tolist(), strict=True)), "worst_place": worst}
+    return {
+        "heat": heat.round(3).tolist(),
+        "strongest_heat": strongest_heat(model),
+        "nats": dict(zip(SIGNS, nats.tolist(), strict=True)),
+        "worst_place": worst,
+    }
 
 
 def features_of(parts: Explanation) -> dict[str, list[Any]]:

@@ -45,7 +45,9 @@ def draw(evidence: dict[str, Any], parts: Explanation, top: int) -> Figure:
     if shape is None:
         words = words_of(parts)
         return plot_feature_evidence(parts.names, observed, expected, spread, nats, most=top, title=title, words=words)
-    return plot_image_evidence(*(array.reshape(shape) for array in (observed, expected, nats)), title=title)
+    signs = evidence.get("signs")
+    heat = None if signs is None else (np.array(signs["heat"]), signs["strongest_heat"])
+    return plot_image_evidence(*(array.reshape(shape) for array in (observed, expected, nats)), heat=heat, title=title)
 
 
 def sample_name(evidence: dict[str, Any]) -> str:

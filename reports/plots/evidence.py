@@ -42,9 +42,10 @@ def plot_image_evidence(
     expected: np.ndarray,
     contributions: np.ndarray,
     *,
+    heat: tuple[np.ndarray, float] | None = None,
     title: str = "",
 ) -> Figure:
-    r"""An image, what the model expected, their difference, and the nats that each pixel costs.
+    r"""An image, what the model expected, their difference, and how odd each place is or what each pixel costs.
 
     Parameters
     ----------
@@ -52,6 +53,9 @@ def plot_image_evidence(
         ``(H, W)`` or ``(H, W, C)``, in the same units: colour if there are 3 channels, else the mean of the channels.
     contributions
         In the shape of ``image``, in nats; channels are added up.
+    heat
+        How odd each place is, ``(H, W)`` in nats, and the end of its scale, which is the same for all images of a
+        model; shown in place of ``contributions``.
     title
         Above the figure, lines separated by ``\n``.
 
@@ -78,7 +82,10 @@ def plot_image_evidence(
     draw_map(left, residual, DIVERGING, (-most, most), "input \N{MINUS SIGN} expected", "units of the data")
     nats = contributions.sum(axis=2)
     span = (float(nats.min()), float(nats.max()) if nats.max() > nats.min() else float(nats.min()) + 1)
-    draw_map(right, nats, SEQUENTIAL, span, "cost", "nats more than the best pixel")
+    if heat is None:
+        draw_map(right, nats, SEQUENTIAL, span, "cost", "nats more than the best pixel")
+    else:
+        draw_map(right, heat[0], SEQUENTIAL, (0, heat[1]), "heat", "nats, by the worst place of normals")
     for ax in (top_left, top_right, left, right):
         ax.set_axis_off()
     return figure

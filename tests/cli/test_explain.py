@@ -108,6 +108,12 @@ def test_images_from_a_folder(models: dict[str, Path], make_images: Make) -> Non
     assert evidence.endswith("wrote      why.png\n")
     assert Path("why.png").read_bytes().startswith(b"\x89PNG")
     whole = json.loads(explain(models["images"], "new\x1b", "--row", 4, "--json"))
+    assert json.loads(explain(models["images"], "new\x1b", "--file", "4.png", "--json")) == whole
+    assert "has no file '7.png' among its 5 samples" in fails(
+        1, "explain", models["images"], "new\x1b", "--file", "7.png"
+    )
+    assert "both say which" in fails(2, "explain", models["images"], "new\x1b", "--file", "4.png", "--row", 4)
+    assert np.shape(whole["signs"]["heat"]) == (9, 8)
     assert whole["features"]["name"][9] == "1, 1"
     assert whole["image_shape"] == [9, 8, 1]
     worst = int(np.argmax(whole["features"]["excess"]))
