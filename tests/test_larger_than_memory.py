@@ -372,4 +372,4 @@ def test_rows_on_disk_train_as_good_a_model(
     )
     with capsys.disabled():
         print(f"\nROC-AUC {in_memory:.4f} in memory, {from_disk:.4f} from disk")
-    assert from_disk == pytest.approx(in_memory, abs=0.001)
+    assert from_disk > in_memory - 0.001
