@@ -112,7 +112,7 @@ def model_lines(model: dict[str, Any]) -> list[str]:
     if model["architecture_chosen_because"]:
         lines.append(f"{model['architecture']}, since {model['architecture_chosen_because']}")
     if not LIKELIHOODS.entry(model["likelihood"]).facts.get("normalised", True):
-        lines.append("scores are energies in nats, to be compared within this model; log_density bounds log p(x)")
+        lines.append("the negative ELBO is an energy, to be compared within this model; log_density bounds log p(x)")
     return lines
 
 

@@ -8,7 +8,8 @@ GLOSSARY: dict[str, tuple[str, str]] = {
         "How anomalous a sample is: higher is more anomalous. With the score elbo it is the KL term minus the "
         "reconstruction term, in nats. Under a likelihood that is a density, that is the negative of a lower bound on "
         "the sample's log-density. That of images, correlated_gaussian, is none: its score is an energy, which can be "
-        "compared within one model and nowhere else.",
+        "compared within one model and nowhere else. With smallest_p, the default of images, it is minus the logarithm "
+        "of the smallest of three p-values: of the ELBO, of the worst place, and of an ELBO that is too high.",
     ),
     "reconstruction": (
         "reconstruction term",
@@ -125,7 +126,7 @@ GLOSSARY: dict[str, tuple[str, str]] = {
     ),
     "above_typical": (
         "compared with typical",
-        "By how many nats this term makes the anomaly score higher than it does for the median held-out normal.",
+        "By how many nats this term makes the negative ELBO higher than it does for the median held-out normal.",
     ),
     "residual": (
         "residual",
