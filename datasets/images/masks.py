@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_anomaly.datasets.images.pixels import cropped, described, opened_image, quietly_parsing
+from vae_anomaly.datasets.images.pillow_pages import opened_image, quietly_parsing
+from vae_anomaly.datasets.images.pixels import cropped, described
 from vae_anomaly.datasets.reading import ImageReading, Size
 from vae_anomaly.errors import DataError
 

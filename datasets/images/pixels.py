@@ -1,37 +1,21 @@
-"""One page of an image file as an array: turned, without transparency, at the size and of the kind that is wanted.
+"""What the pixels of an image are, and how it becomes a sample of the size and kind that is wanted.
 
-Grey of up to 8 bits and colours become uint8, 0 to 255. Deeper grey keeps its values: 16 bits in float32, which holds
-them exactly, 32 bits in float64, floats in float32. Transparent pixels are shown on white. A size is reached by
-averaging all pixels that fall on a new one (a triangle as wide as the new pixel, as antialiasing has it).
+Numbers of 8 bits without a sign stay uint8, 0 to 255. Others keep their values: up to 16 bits in float32, which holds
+them exactly, 32 bits in float64, floats in float32 or, if they are double, in float64. A size is reached by averaging
+all pixels that fall on a new one (a triangle as wide as the new pixel, as antialiasing has it).
 """
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from vae_anomaly.datasets.reading import ImageReading, Size
 from vae_anomaly.errors import DataError
-from vae_anomaly.storage.safe_reading import open_data, parsing
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-PILLOW_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 1 << 26
-SHORT = 65_535
-GREY = ("1", "L", "LA", "La")
-COLOUR = ("RGB", "RGBA", "RGBa", "P", "PA", "CMYK", "YCbCr")
-DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
-BACKGROUND = "white"
-ORIENTATION = 0x0112  # of EXIF
-WIDTH, HEIGHT, CHANNELS, SAMPLE_FORMAT, SIGNED = 256, 257, 277, 339, 2  # of TIFF
-TURNED = range(5, 9)  # orientations that swap width and height
 
 
 class Kind(NamedTuple):
@@ -39,128 +23,52 @@ class Kind(NamedTuple):
 
     Parameters
     ----------
-    is_colour
-        Whether there are three channels.
+    channels
+        How many; 1 is grey, 3 are red, green and blue.
     depth
-        "8-bit", "16-bit", "32-bit" or "float".
+        "8-bit", "16-bit", "32-bit" or "float", or the name of another type of numbers.
     """
 
-    is_colour: bool
+    channels: int
     depth: str
 
     def __str__(self) -> str:
-        return f"{self.depth} {'colour' if self.is_colour else 'grey'}"
+        named = {1: "grey", 3: "colour"}
+        return f"{self.depth} {named.get(self.channels, f'with {self.channels} channels')}"
 
 
-@contextlib.contextmanager
-def opened_image(file: Path) -> Iterator[Image.Image]:
-    """A file of a known format, open; what is not read of it yet costs little.
+class Look(NamedTuple):
+    """What the header of a page says.
 
-    Raises
-    ------
-    DataError
-        If it cannot be read.
+    Parameters
+    ----------
+    size
+        Height and width, turned.
+    kind
+        What its pixels are.
+    traits
+        What is read otherwise than it is in the file: keys of `survey.CONVERTED`.
     """
-    from PIL import Image
 
-    with open_data(file) as data:
-        with quietly_parsing(file):
-            # only these: Pillow also knows formats that it hands to other programs
-            image = Image.open(data, formats=PILLOW_FORMATS)
-        with image:
-            yield image
+    size: Size
+    kind: Kind
+    traits: tuple[str, ...] = ()
 
 
-@contextlib.contextmanager
-def quietly_parsing(file: Path) -> Iterator[None]:
-    """What Pillow raises becomes one `DataError`; what it only warns of is left to the result."""
-    from PIL import UnidentifiedImageError
+class Pages(Protocol):
+    """An open image file; a context manager."""
 
-    with parsing(f"{file} cannot be read as an image"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except UnidentifiedImageError as error:  # whose words name a Python object
-            why = "cannot identify image file" if file.stat().st_size else "it is empty"
-            if file.suffix.lower() in (".tif", ".tiff") and file.stat().st_size:
-                why += "; of TIFFs with other numbers of channels or bits save .npy"
-            raise DataError(f"{file} cannot be read as an image ({why})") from error
+    n_pages: int
 
+    def look_at(self, number: int) -> Look:
+        """What the header of a page says, counted from 0."""
 
-def kind_of(image: Image.Image, file: Path) -> Kind:
-    """What the pixels of the current page are.
+    def values(self, number: int) -> np.ndarray:
+        """The pixels of a page, turned: ``(H, W)``, or ``(H, W, C)`` of several channels."""
 
-    Raises
-    ------
-    DataError
-        If they are too many, or of a kind that would be lost.
-    """
-    if image.width * image.height > MAX_PIXELS:
-        raise DataError(f"{file} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-    check_tiff(image, file)
-    if image.mode in GREY:
-        return Kind(is_colour=False, depth="8-bit")
-    if image.mode in COLOUR:
-        return Kind(is_colour=True, depth="8-bit")
-    if image.mode not in DEEP_GREY:
-        raise DataError(f"{file} has pixels of kind {image.mode}: convert it to grey or RGB first")
-    if image.mode == "F":
-        return Kind(is_colour=False, depth="float")
-    is_short = image.mode != "I" or image.format in ("PNG", "PPM") or "16" in raw_mode(image)
-    return Kind(is_colour=False, depth="16-bit" if is_short else "32-bit")
+    def __enter__(self) -> Self: ...
 
-
-def check_tiff(image: Image.Image, file: Path) -> None:
-    """Refuse what Pillow reads of a TIFF in part, or as other numbers."""
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    if not isinstance(image, TiffImageFile):
-        return
-    n_channels, n_read = image.tag_v2.get(CHANNELS, 1), len(image.getbands())
-    if n_channels > n_read:
-        raise DataError(f"{file} has {n_channels} channels, of which {n_read} would be read: save it as .npy")
-    if image.mode in ("L", "1") and SIGNED in image.tag_v2.get(SAMPLE_FORMAT, ()):
-        raise DataError(f"{file} has signed numbers of 8 bits, which would be read as unsigned: save it as .npy")
-
-
-def raw_mode(image: Image.Image) -> str:
-    """How the pixels lie in the file, as Pillow names it; empty where it does not."""
-    first = next(iter(decoder_arguments(image)), "")
-    return first if isinstance(first, str) else ""
-
-
-def decoder_arguments(image: Image.Image) -> tuple[Any, ...]:
-    """What Pillow gives the decoder of the current page, before it is decoded."""
-    tiles = getattr(image, "tile", ())
-    found = tiles[0][3] if tiles else ()
-    return found if isinstance(found, tuple) else (found,)
-
-
-def is_reduced(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel of colour, of which Pillow gives 8."""
-    largest = next(reversed(decoder_arguments(image)), None)
-    is_deep_ppm = image.format == "PPM" and isinstance(largest, int) and largest > 255
-    return image.mode not in DEEP_GREY and (";16" in raw_mode(image) or is_deep_ppm)
-
-
-def has_alpha(image: Image.Image) -> bool:
-    """Whether pixels may be transparent."""
-    return image.mode not in DEEP_GREY and image.has_transparency_data
-
-
-def turned_size(image: Image.Image) -> Size:
-    """Height and width of the current page once it is turned as the camera was held, by its header."""
-    from PIL.TiffImagePlugin import TiffImageFile
-
-    width, height = image.size
-    if isinstance(image, TiffImageFile):  # which is turned by Pillow, or not, depending on its version
-        width, height = image.tag_v2.get(WIDTH, width), image.tag_v2.get(HEIGHT, height)
-        orientation = image.tag_v2.get(ORIENTATION)
-    elif image.format == "PNG" and not {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"} & set(image.info):
-        orientation = None  # Pillow would decode the whole image to find out
-    else:
-        orientation = image.getexif().get(ORIENTATION)
-    return (width, height) if orientation in TURNED else (height, width)
+    def __exit__(self, kind: Any, error: Any, trace: Any, /) -> object: ...
 
 
 def final_size(size: Size, reading: ImageReading) -> Size:
@@ -168,67 +76,51 @@ def final_size(size: Size, reading: ImageReading) -> Size:
     return reading.crop or reading.resize or size
 
 
-def pixels_of(image: Image.Image, file: Path, kind: Kind, reading: ImageReading) -> np.ndarray:
-    """The current page as ``(H, W)`` or, in colour, ``(H, W, 3)``.
+def fitted(values: np.ndarray, found: Kind, wanted: Kind, reading: ImageReading, file: Path) -> np.ndarray:
+    """An image as the samples are: resized, cropped, and of one kind.
 
     Parameters
     ----------
-    kind
-        What is wanted: grey in colour is repeated; colour in grey must be grey in fact.
+    values
+        ``(H, W)``, or ``(H, W, C)`` of several channels.
+    found, wanted
+        What it is, and what the samples are: grey in colour is repeated; colour in grey must be grey in fact.
+
+    Returns
+    -------
+    ndarray
+        ``(H, W)``, or ``(H, W, C)``.
 
     Raises
     ------
     DataError
-        If it cannot be read, is in colour where grey is wanted, smaller than what is cropped, or not finite.
+        If it is of another depth or has other channels, is smaller than what is cropped, or is not finite.
     """
-    from PIL import Image, ImageOps
-
-    found = kind_of(image, file)
-    if found.depth != kind.depth:
-        raise DataError(f"{file} is {found}, but other images are {kind}: bring all images to one kind first")
-    arguments = decoder_arguments(image)  # they are gone once the pixels are there
-    with quietly_parsing(file):
-        turned = ImageOps.exif_transpose(image)
-        values = (
-            shallow(turned, colour=found.is_colour)
-            if found.depth == "8-bit"
-            else deep_grey(turned, found.depth, arguments)
-        )
+    shared = found.channels == wanted.channels or {found.channels, wanted.channels} == {1, 3}
+    if found.depth != wanted.depth or not shared:
+        raise DataError(f"{file} is {found}, but other images are {wanted}: bring all images to one kind first")
     if not np.isfinite(values).all():
         raise DataError(f"{file} has pixels that are NaN or infinite: fill them in first")
     if reading.resize:
-        shown = Image.fromarray(values if found.depth == "8-bit" else values.astype(np.float32))
-        values = np.asarray(shown.resize(reading.resize[::-1], Image.Resampling.BILINEAR))
+        values = resized(values, reading.resize)
     values = cropped(values, reading.crop, file)
-    if values.ndim == 3 and not kind.is_colour:
+    if found.channels == 3 and wanted.channels == 1:
         if (values != values[:, :, :1]).any():
             raise DataError(
                 f"{file} is in colour, and grey images are wanted here: convert it to grey first, as the others were"
             )
-        values = values[:, :, 0]
-    return np.repeat(values[:, :, None], 3, axis=2) if kind.is_colour and values.ndim == 2 else values
+        return values[:, :, 0]
+    return np.repeat(values[:, :, None], 3, axis=2) if found.channels < wanted.channels else values
 
 
-def shallow(image: Image.Image, *, colour: bool) -> np.ndarray:
-    """Grey of up to 8 bits or colour as uint8, without transparency."""
+def resized(values: np.ndarray, size: Size) -> np.ndarray:
+    """An image ``(H, W, ...)`` of another height and width; floats as float32, where the file may have more digits."""
     from PIL import Image
 
-    if has_alpha(image):
-        shown = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", shown.size, BACKGROUND), shown)
-    return np.asarray(image.convert("RGB" if colour else "L"))
-
-
-def deep_grey(image: Image.Image, depth: str, arguments: tuple[Any, ...]) -> np.ndarray:
-    """Grey of more than 8 bits with the values that it has in the file, of what the decoder was given."""
-    values = np.asarray(image)
-    if depth == "32-bit":
-        bits = str(arguments[0]) if arguments else ""
-        is_unsigned = bits.startswith("I;32") and not bits.endswith("S")
-        return (values.view(np.uint32) if is_unsigned else values).astype(np.float64)
-    if depth == "16-bit" and len(arguments) == 2 and isinstance(arguments[1], int):
-        return np.round(values * (arguments[1] / SHORT)).astype(np.float32)  # of PGM, which Pillow spreads to 16 bits
-    return values.astype(np.float32)
+    if (values.ndim == 3 and values.shape[2] != 3) or (values.ndim == 3 and values.dtype != np.uint8):
+        return np.stack([resized(channel, size) for channel in np.moveaxis(values, 2, 0)], axis=2)
+    shown = Image.fromarray(values if values.dtype == np.uint8 else values.astype(np.float32))
+    return np.asarray(shown.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def cropped(values: np.ndarray, crop: Size | None, file: Path) -> np.ndarray:

@@ -17,9 +17,9 @@ CHUNK_BYTES = 1 << 28
 def image_chunks(
     images: ImageSet, source: str, n_rows: int, first_row: int = 0, normal: tuple[str, ...] | None = None
 ) -> Iterator[Dataset]:
-    """The images in order, ``(n, H, W)`` grey or ``(n, H, W, 3)`` colour, with what is known of each."""
+    """The images in order, ``(n, H, W)`` grey or ``(n, H, W, C)`` of several channels, with what is known of each."""
     arrays = images.arrays(first_row)
-    n_values = math.prod(images.size) * (3 if images.kind.is_colour else 1)
+    n_values = math.prod(images.size) * images.kind.channels
     n_rows = max(1, min(n_rows, CHUNK_BYTES // (n_values * (1 if images.kind.depth == "8-bit" else 4))))
     for start in range(first_row, len(images.pages), n_rows):
         pages = images.pages[start : start + n_rows]

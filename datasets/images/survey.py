@@ -16,19 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_anomaly.datasets.images.files import ImageFile, listed
-from vae_anomaly.datasets.images.pixels import (
-    BACKGROUND,
-    Kind,
-    described,
-    final_size,
-    has_alpha,
-    is_reduced,
-    kind_of,
-    opened_image,
-    pixels_of,
-    quietly_parsing,
-    turned_size,
-)
+from vae_anomaly.datasets.images.opened import opened_pages
+from vae_anomaly.datasets.images.pillow_pages import BACKGROUND
+from vae_anomaly.datasets.images.pixels import Kind, described, final_size, fitted
 from vae_anomaly.datasets.reading import ImageNote, ImageReading, Size
 from vae_anomaly.errors import DataError
 from vae_anomaly.progress import progress_bar
@@ -88,18 +78,15 @@ class ImageSet:
     reading: ImageReading
 
     def arrays(self, first: int = 0) -> Iterator[np.ndarray]:
-        """The samples from one on, each ``(H, W)`` or ``(H, W, 3)``."""
+        """The samples from one on, each ``(H, W)``, or ``(H, W, C)`` of several channels."""
         for _, pages in groupby(self.pages[first:], key=lambda page: page.file):
             yield from self._of_file(list(pages))
 
     def _of_file(self, pages: list[Page]) -> Iterator[np.ndarray]:
         path = pages[0].file.path
-        with opened_image(path) as image:
+        with opened_pages(path) as opened:
             for page in pages:
-                if page.number:
-                    with quietly_parsing(path):
-                        image.seek(page.number)
-                values = pixels_of(image, path, self.kind, self.reading)
+                values = fitted(opened.values(page.number), page.kind, self.kind, self.reading, path)
                 if values.shape[:2] != self.size:
                     raise DataError(f"{path} is {described(values.shape)}, and its header says {described(page.size)}")
                 yield values
@@ -150,26 +137,20 @@ def survey(files: Sequence[ImageFile], source: str, reading: ImageReading, left_
 def pages_of(file: ImageFile, *, whole: bool) -> list[Page]:
     """The pages of a file, by their headers or, ``whole``, decoded to see that they can be read."""
     path, pages = file.path, []
-    with opened_image(path) as image:
-        with quietly_parsing(path):
-            n_pages = getattr(image, "n_frames", 1)
-        if n_pages > MAX_PAGES:
-            raise DataError(f"{path} has {n_pages:,} pages, more than {MAX_PAGES:,}")
-        for number in range(n_pages):
-            with quietly_parsing(path):
-                if n_pages > 1:
-                    image.seek(number)
-                kind, size = kind_of(image, path), turned_size(image)
-                found = {"alpha": has_alpha(image), "reduced": is_reduced(image), "cmyk": image.mode == "CMYK"}
-                if whole:
-                    image.load()
-            name = file.name if n_pages == 1 else f"{file.name}#{number + 1}"
-            pages.append(Page(file, number, name, size, kind, tuple(trait for trait, has in found.items() if has)))
+    with opened_pages(path) as opened:
+        if opened.n_pages > MAX_PAGES:
+            raise DataError(f"{path} has {opened.n_pages:,} pages, more than {MAX_PAGES:,}")
+        for number in range(opened.n_pages):
+            size, kind, traits = opened.look_at(number)
+            if whole:
+                opened.values(number)
+            name = file.name if opened.n_pages == 1 else f"{file.name}#{number + 1}"
+            pages.append(Page(file, number, name, size, kind, traits))
     return pages
 
 
 def one_kind(pages: list[Page], source: str, reading: ImageReading) -> Kind:
-    """The kind of all samples: in colour if a model is, or, without one, if some image is.
+    """The kind of all samples: that of the model's or, without one, in colour if some image is.
 
     Raises
     ------
@@ -184,12 +165,20 @@ def one_kind(pages: list[Page], source: str, reading: ImageReading) -> Kind:
             f"{source} holds images of several depths, {', '.join(parts)}: their values cannot be compared; bring all "
             "images to one, or read those of one depth at a time"
         )
-    if reading.channels not in (None, 1, 3):
+    found = {page.kind.channels: page for page in reversed(pages)}
+    wanted = max(found) if reading.channels is None else reading.channels
+    odd = next((page for n, page in found.items() if n != wanted and {n, wanted} != {1, 3}), None)
+    if odd is None:
+        return Kind(wanted, pages[0].kind.depth)
+    if reading.channels is None:
         raise DataError(
-            f"{source}: the model takes images of {reading.channels} channels, and image files have 1 or 3: give .npy"
+            f"{source} holds images of several kinds, {pages[0].name} is {pages[0].kind} and {odd.name} {odd.kind}: "
+            "read those of one kind at a time"
         )
-    is_colour = any(page.kind.is_colour for page in pages) if reading.channels is None else reading.channels == 3
-    return Kind(is_colour, pages[0].kind.depth)
+    raise DataError(
+        f"{source}: the model takes images of {wanted} channels, and {odd.name} is {odd.kind}: give images like those "
+        "of the training"
+    )
 
 
 def one_size(pages: list[Page], source: str, reading: ImageReading) -> Size:
@@ -227,10 +216,10 @@ def note_conversions(pages: list[Page], source: str, kind: Kind) -> None:
     for trait, words in CONVERTED.items():
         if found := [page.name for page in pages if trait in page.traits]:
             note(f"{source}: {len(found):,} of {len(pages):,} images have {words}: {listed(found, 3)}")
-    if other := [page.name for page in pages if page.kind.is_colour != kind.is_colour]:
+    if other := [page.name for page in pages if page.kind.channels != kind.channels]:
         how = (
             "are grey, and become colour images of three equal channels"
-            if kind.is_colour
+            if kind.channels == 3
             else "are stored in colour, and become grey where all channels are equal"
         )
         note(f"{source}: {len(other):,} of {len(pages):,} images {how}: {listed(other, 3)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from vae_anomaly.datasets import Dataset, chunks, load_file, load_masks
@@ -166,7 +168,7 @@ def test_grey_and_colour_meet_where_nothing_is_lost(tmp_path: Path) -> None:
         pytest.raises(DataError, match=r"b.png is in colour, and grey images are wanted here"),
     ):
         load(tmp_path, channels=1)
-    with pytest.raises(DataError, match="takes images of 5 channels"):
+    with pytest.raises(DataError, match="the model takes images of 5 channels, and b.png is 8-bit colour"):
         load(tmp_path, channels=5)
 
 
@@ -212,13 +214,49 @@ def test_what_cannot_be_read_is_refused_or_listed(tmp_path: Path) -> None:
         load(tmp_path / "a.tif")
 
 
-def test_what_pillow_would_drop_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32", "float64", "uint32"])
+def test_a_tiff_of_any_channels_keeps_its_values(tmp_path: Path, dtype: str, planes: str) -> None:
+    values = np.random.default_rng(0).uniform(0, 100, size=(6, 9, 5)).astype(dtype)
+    stored = values if planes == "contig" else np.moveaxis(values, 2, 0)
+    for name in ("a", "b"):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stored, photometric="minisblack", planarconfig=planes)
+    X = load(tmp_path).X
+    assert X.shape == (2, 6, 9, 5)
+    np.testing.assert_array_equal(X[1], values)
+    assert load(tmp_path, resize=(3, 3), crop=(2, 3)).X.shape == (2, 2, 3, 5)
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_a_tiff_of_many_channels_is_turned_as_the_camera_was_held(tmp_path: Path, orientation: int) -> None:
+    values = np.dstack([COLOUR, COLOUR])
+    stored = np.ascontiguousarray(TURNS[orientation](values))
+    extra = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", planarconfig="contig", extratags=extra)
+    np.testing.assert_array_equal(load(tmp_path / "a.tif").X, values[None])
+
+
+def test_what_pillow_would_drop_of_a_tiff_is_read(tmp_path: Path) -> None:
     save(tmp_path / "signed.tif", GREY, tiffinfo={339: 2})
-    with pytest.raises(DataError, match="signed numbers of 8 bits"):
-        load(tmp_path / "signed.tif")
+    np.testing.assert_array_equal(load(tmp_path / "signed.tif").X[0], GREY.view(np.int8))
+    (tmp_path / "signed.tif").unlink()
     four = np.dstack([COLOUR, GREY])  # the fourth is no transparency
     Image.frombytes("RGBX", (9, 6), four.tobytes()).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="a.tif has 4 channels, of which 3 would be read: save it as .npy"):
+    np.testing.assert_array_equal(load(tmp_path / "a.tif").X[0], four)
+    save(tmp_path / "b.png", COLOUR)
+    with pytest.raises(DataError, match=r"several kinds, a.tif is 8-bit with 4 channels and b.png 8-bit colour"):
+        load(tmp_path)
+
+
+def test_tiffs_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig")
+    whole = (tmp_path / "a.tif").read_bytes()
+    for blob in (whole[:300], whole[:9], b"II*\0 no tiff", b"none"):
+        (tmp_path / "b.tif").write_bytes(blob)
+        with pytest.raises(DataError, match=r"b\.tif cannot be read as an image \("):
+            load(tmp_path / "b.tif")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(DataError, match=r'install tifffile, pip install "vae-anomaly\[tiff\]", or save it as .npy'):
         load(tmp_path / "a.tif")
 
 
