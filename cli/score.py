@@ -135,7 +135,7 @@ def score(
     DATA is a .npy, .npz, .csv, .parquet or .zarr file, a folder of images, one or more image files, or - for CSV or
     .npy on standard input. Image files are brought to the size that the model was fitted on, if it was by --resize or
     --crop. The output has one row for each sample: row (its number in DATA, from 0), its identifiers, anomaly_score (by
-    default the negative ELBO in nats, of images minus the logarithm of the smallest of three p-values), decision
+    default the negative ELBO in nats, of images minus the logarithm of the harmonic mean of three p-values), decision
     (1 = anomaly), p_value (among held-out normals), and the ELBO's two terms; the negative ELBO is kl - reconstruction;
     of images it is an energy, to be compared within one model. If the
     model's table has categories, dates or gaps, missing counts the gaps of the row. Memory does not grow with the size

@@ -317,8 +317,8 @@ class VAEDetector(
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """The score of each sample, ``(N,)`` float64: higher is more normal. By default, of tables the ELBO in nats.
 
-        Of images it is the smallest of three p-values, in nats: of the ELBO, of the worst place (`heat_maps`), and of
-        an ELBO that is too high.
+        Of images it is the harmonic mean of three p-values, in nats, which the smallest rules: of the ELBO, of the
+        worst place (`heat_maps`), and of an ELBO that is too high.
 
         After ``set_output(transform="pandas")`` a DataFrame gets a Series, as in `predict` and `p_values`.
         """

@@ -9,7 +9,8 @@ GLOSSARY: dict[str, tuple[str, str]] = {
         "reconstruction term, in nats. Under a likelihood that is a density, that is the negative of a lower bound on "
         "the sample's log-density. That of images, correlated_gaussian, is none: its score is an energy, which can be "
         "compared within one model and nowhere else. With smallest_p, the default of images, it is minus the logarithm "
-        "of the smallest of three p-values: of the ELBO, of the worst place, and of an ELBO that is too high.",
+        "of the harmonic mean of three p-values, which the smallest rules: of the ELBO, of the worst place, and of an "
+        "ELBO that is too high.",
     ),
     "reconstruction": (
         "reconstruction term",

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from helpers import images
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.scoring.worst_place import SHARES, SIGNS, energies, heat_maps, n_levels, signs, smoothed
+from vae_anomaly.scoring.worst_place import (
+    EARLIER_SHARES,
+    SHARES,
+    SHARES_OF_PATCHES,
+    SIGNS,
+    ImageStatistics,
+    energies,
+    heat_maps,
+    n_levels,
+    signs,
+    smoothed,
+)
 
 
 @pytest.fixture(scope="module")
 def model() -> FittedModel:
     return VAEDetector(epochs=20).fit(images(200, (60, 58), seed=1)).model_
+
+
+@pytest.fixture(scope="module")
+def dense_model() -> FittedModel:
+    return VAEDetector(epochs=2, architecture="mlp").fit(images(100, (60, 58), seed=1)).model_
 
 
 def maps_of(model: FittedModel, rows: np.ndarray) -> np.ndarray:
@@ -59,6 +79,33 @@ def test_smoothing_is_the_kernel_of_a_quarter_a_half_a_quarter() -> None:
     torch.testing.assert_close(smoothed(image), expected)
 
 
+@pytest.mark.parametrize("shape", [(28, 30, 2), (60, 58, 1)])
+def test_energies_are_smoothed_squares_of_the_residual_as_it_is_and_smoothed(shape: tuple[int, ...]) -> None:
+    residual = torch.randn(3, math.prod(shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    r = residual.reshape(3, *shape).permute(0, 3, 1, 2)
+    for energy in energies(residual, shape):
+        expected = [smoothed(part.square().sum(dim=1, keepdim=True)) for part in (r, smoothed(r))]
+        torch.testing.assert_close(energy, torch.cat(expected, dim=1))
+        r = avg_pool2d(r, 2)
+
+
+def test_bright_beside_dark_and_a_faint_patch_stand_out_in_different_energies() -> None:
+    """Against noise, a defect whose pixels alternate is clearest before smoothing, a uniform one after it."""
+    noise = torch.randn(200, 1024, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    row, column = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    inside = (row >= 10) & (row < 16) & (column >= 10) & (column < 16)
+    alternating = (3 * inside * (1 - 2 * ((row + column) % 2))).reshape(1, -1)
+    uniform = (1.5 * inside).reshape(1, -1)
+
+    def largest(residual: torch.Tensor) -> torch.Tensor:
+        return energies(residual, (32, 32, 1))[0].flatten(2).amax(dim=2)
+
+    normal = largest(noise).quantile(0.99, dim=0)
+    found = [(largest(noise + defect) > normal).double().mean(dim=0) for defect in (alternating, uniform)]
+    assert found[0][0] > 0.95 > 0.3 > found[0][1]
+    assert found[1][1] > 0.95 > found[1][0] + 0.2
+
+
 def test_the_local_score_is_the_largest_heat(model: FittedModel) -> None:
     rows = model.rows(with_spots(images(30, (60, 58), seed=2)))
     maps = maps_of(model, rows)
@@ -90,16 +137,55 @@ def test_a_normal_image_has_no_heat(model: FittedModel) -> None:
     assert 0 < np.median(maps.max(axis=(1, 2))) < 3
 
 
-def test_the_smallest_p_is_that_of_the_oddest_sign(model: FittedModel) -> None:
+@pytest.mark.parametrize(("fixture", "shares"), [("dense_model", SHARES), ("model", SHARES_OF_PATCHES)])
+def test_the_smallest_p_is_the_harmonic_mean_by_the_shares(
+    fixture: str, shares: tuple[float, ...], request: pytest.FixtureRequest
+) -> None:
+    model: FittedModel = request.getfixturevalue(fixture)
     rows = model.rows(images(30, (60, 58), seed=6))
-    three = signs_of(model, rows)
+    three, scores = signs_of(model, rows), model.score_samples(rows, "smallest_p")
     assert three.shape == (30, len(SIGNS))
-    np.testing.assert_array_equal(model.score_samples(rows, "smallest_p"), -three.max(axis=1))
-    assert sum(SHARES) == pytest.approx(1)
+    tails = model.vae.tails
+    assert isinstance(tails, ImageStatistics)
+    local = (-model.score_samples(rows, "local") - tails.location[2].item()) / tails.tail[2].item() + math.log(2)
+    np.testing.assert_allclose(three[:, 2], local + math.log(shares[2]), rtol=1e-12)
+    p = np.exp(-three) * shares
+    np.testing.assert_allclose(scores, -np.log((shares / p).sum(axis=1)), rtol=1e-12)
+    oddest = three.max(axis=1)
+    assert ((-scores >= oddest) & (-scores <= oddest + math.log(3))).all()
+    assert sum(shares) == pytest.approx(1)
     for sign, score in (("whole", "elbo"), ("place", "local")):  # the same order
         np.testing.assert_array_equal(
             three[:, SIGNS.index(sign)].argsort(), (-model.score_samples(rows, score)).argsort()
         )
+
+
+def test_a_file_with_one_energy_of_each_level_scores_as_it_did(dense_model: FittedModel, tmp_path: Path) -> None:
+    """As earlier versions wrote them: the residual smoothed before it is squared, and the oddest sign alone."""
+    own, of_today = [0, 1, 2, 4, 6], dense_model.vae.tails
+    assert isinstance(of_today, ImageStatistics)
+    vae = copy.deepcopy(dense_model.vae)
+    vae.tails = ImageStatistics((60, 58, 1), location=of_today.location[own], tail=of_today.tail[own])
+    replace(dense_model, vae=vae).save(tmp_path / "model.vae")
+    loaded = FittedModel.load(tmp_path / "model.vae")
+    rows = loaded.rows(with_spots(images(30, (60, 58), seed=8)))
+    three = signs_of(loaded, rows)
+    np.testing.assert_array_equal(loaded.score_samples(rows, "smallest_p"), -three.max(axis=1))
+    heat = maps_of(loaded, rows)
+    np.testing.assert_array_equal(-heat.max(axis=(1, 2)), loaded.score_samples(rows, "local"))
+    more = maps_of(dense_model, rows) - heat  # of one energy more
+    assert (more >= 0).all()
+    assert 0.01 < (more > 0).mean() < 0.99
+    assert sum(EARLIER_SHARES) == pytest.approx(1)
+    change = np.log(EARLIER_SHARES) - np.log(SHARES)
+    np.testing.assert_allclose((three - signs_of(dense_model, rows))[:, :2], np.tile(change[:2], (30, 1)), atol=1e-9)
+
+
+def test_other_numbers_of_statistics_are_refused() -> None:
+    seven = {"location": torch.zeros(7), "tail": torch.ones(7)}
+    ImageStatistics.from_buffers(seven, (60, 58, 1))
+    with pytest.raises(ValueError, match="statistics of images"):
+        ImageStatistics.from_buffers(seven, (28, 28, 1))
 
 
 def test_what_is_more_normal_than_normal_is_flagged(model: FittedModel) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.blocks import by_block
-from vae_anomaly.scoring.worst_place import SIGNS, ImageStatistics, largest_energies, n_levels, raw_signs
+from vae_anomaly.scoring.worst_place import SIGNS, ImageStatistics, largest_energies, n_statistics, raw_signs
 from vae_anomaly.storage.rows import RowsInMemory
 
 MAX_ROWS = 1_000
@@ -36,11 +36,11 @@ def fit_image_statistics(vae: VAE, X: RowsInMemory, noise: Tensor, image_shape: 
     image_shape
         Height, width and channels.
     """
-    rows, n = X.values[:: math.ceil(len(X) / MAX_ROWS)], len(SIGNS) + n_levels(image_shape)
+    rows, n = X.values[:: math.ceil(len(X) / MAX_ROWS)], n_statistics(image_shape)
     statistics = ImageStatistics(image_shape, location=torch.zeros(n), tail=torch.ones(n)).to(vae.scaling.loc)
 
     def energies_of(x: Tensor) -> tuple[Tensor]:
-        return (largest_energies(vae, x, image_shape),)
+        return (largest_energies(vae, x, statistics),)
 
     def signs_of(x: Tensor) -> tuple[Tensor]:
         return (raw_signs(vae, x, noise, statistics),)

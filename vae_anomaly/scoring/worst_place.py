@@ -1,4 +1,4 @@
-r"""Scores of images that a small defect cannot hide from: the worst place, and the smallest of three p-values.
+r"""Scores of images that a small defect cannot hide from: the worst place, and three p-values in one.
 
 The ELBO sums over all pixels, so a defect of a few pixels drowns in the noise of the rest, and an image with more ink
 or edges is allowed more noise by its likelihood. Here a residual is compared with one number for all pixels and images,
@@ -9,22 +9,34 @@ along both axes, and the sum over channels c,
 
 .. math::
 
-    e_0 = S \sum_c (S r_c)^2, \qquad e_l = \text{the same of } r \text{ averaged over blocks of } 2^l \times 2^l ,
+    e_{0k} = S \sum_c (S^k r_c)^2, \quad k = 0, 1, \qquad
+    e_{lk} = \text{the same of } r \text{ averaged over blocks of } 2^l \times 2^l ,
 
-for as many levels l as leave 28 pixels a side, so that defects of several sizes stand out (`energies`).
+for as many levels l as leave 28 pixels a side, so that defects of several sizes stand out (`energies`). With k = 1
+noise averages out, but so does a defect in which bright and dark lie side by side; that one stands out with k = 0.
 
 *Tails.* Of held-out normals, a statistic t has the median m and a mean excess b of the values above it. An exponential
 tail, :math:`P(t) = \tfrac12 e^{-(t - m)/b}`, gives any value :math:`-\log P(t) = \log 2 + (t - m)/b`, also beyond all
-that were seen. By the largest energy of an image at each level, the energies of a place become such a number, and the
-largest over the levels is its *heat*: the p-value, in nats, that a normal image whose worst place is this would have.
+that were seen. By the largest energy of an image for each l and k, the energies of a place become such numbers, and the
+largest of them is its *heat*: the p-value, in nats, that a normal image whose worst place is this would have.
 
 *Signs.* An image is odd if the whole of it costs too much (the negative ELBO), if one place does (the largest heat), or
-if it costs too little: on textures a changed weave can be *more normal than normal*. ``smallest_p`` is the smallest of
-these three p-values, each divided by the share w of the false alarms that it may cause. Thresholds are set by the same
-score of other held-out normals, so they keep their promise however well the tails fit.
+if it costs too little: on textures a changed weave can be *more normal than normal*. Each of these signs has a p-value
+:math:`p_i`, and a share :math:`w_i` of the false alarms that it may cause. ``smallest_p`` is their weighted harmonic
+mean, in nats,
+
+.. math:: -\log \frac{1}{\sum_i w_i / p_i} = \log \sum_i e^{s_i}, \qquad s_i = -\log \frac{p_i}{w_i} ,
+
+which the smallest :math:`p_i / w_i` rules: it is above the largest :math:`s_i`, by at most log 3 nats. What is odd by
+two signs is odder than by either. Thresholds are set by the same score of other held-out normals, so they keep their
+promise however well the tails fit and whatever the signs have in common.
+
+Model files of earlier versions have one energy of each level, with k = 1, and their ``smallest_p`` is the largest
+:math:`s_i`, with the shares of then: they score as they did.
 
 References
 ----------
+The harmonic mean p-value for combining dependent tests (Wilson, 2019), PNAS 116
 False discovery control with p-value weighting (Genovese, Roeder & Wasserman, 2006), Biometrika 93
 Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality (Nalisnick et al., 2019),
 https://arxiv.org/abs/1906.02994
@@ -38,7 +50,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from vae_anomaly.model.scaling import filled
 from vae_anomaly.model.vae import VAE
@@ -47,9 +59,12 @@ from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring.scores import elbo
 
 SIGNS = ("whole", "too regular", "place")
-SHARES = (0.94, 0.01, 0.05)  # of the false alarms, for each sign
+SHARES = (0.89, 0.01, 0.1)  # of the false alarms, for each sign
+EARLIER_SHARES = (0.94, 0.01, 0.05)  # of model files with one energy of each level
 SHARES_OF_PATCHES = (0.3, 0.3, 0.4)  # of patches the sum over all, high or low, says no more than the worst
 SMALLEST_SIDE = 28  # of the coarsest level
+SMOOTHINGS = (0, 1)  # of a residual before it is squared, one for each energy of a level
+EARLIER_SMOOTHINGS = (1,)
 
 
 class ImageStatistics(nn.Module):
@@ -60,8 +75,8 @@ class ImageStatistics(nn.Module):
     image_shape
         Height, width and channels.
     location, tail : Tensor
-        ``(3 + n_levels,)`` each: median and mean excess above it, of the three signs and then of each level's largest
-        energy.
+        ``(3 + 2 n_levels,)`` each: median and mean excess above it, of the three signs and then of each level's largest
+        energies; in model files of earlier versions ``(3 + n_levels,)``.
     """
 
     shapes: ClassVar[Mapping[str, tuple[str, ...]]] = {"location": ("n",), "tail": ("n",)}
@@ -84,9 +99,20 @@ class ImageStatistics(nn.Module):
         ValueError
             If there are others.
         """
-        n = len(SIGNS) + n_levels(image_shape)
+        earlier = n_statistics(image_shape, EARLIER_SMOOTHINGS)
+        n = earlier if len(buffers.get("location", ())) == earlier else n_statistics(image_shape)
         check_shapes(buffers, cls.shapes, "a model's statistics of images", {}, n=n)
         return cls(image_shape, **buffers)
+
+    @property
+    def earlier(self) -> bool:
+        """Whether they are as model files of earlier versions have them."""
+        return len(self.location) == n_statistics(self.image_shape, EARLIER_SMOOTHINGS)
+
+    @property
+    def smoothings(self) -> tuple[int, ...]:
+        """How often a residual is smoothed before it is squared, for each energy of a level."""
+        return EARLIER_SMOOTHINGS if self.earlier else SMOOTHINGS
 
     def in_nats(self, values: Tensor, which: slice) -> Tensor:
         """Values ``(..., n)`` of these statistics as the negative logarithms of their p-values, double precision."""
@@ -99,21 +125,32 @@ def n_levels(image_shape: tuple[int, ...]) -> int:
     return max(1, 1 + int(math.log2(max(1, min(image_shape[:2]) / SMALLEST_SIDE))))
 
 
+def n_statistics(image_shape: tuple[int, ...], smoothings: tuple[int, ...] = SMOOTHINGS) -> int:
+    """How many values `ImageStatistics` has a median of: the signs, and each level's energies."""
+    return len(SIGNS) + n_levels(image_shape) * len(smoothings)
+
+
 def smoothed(images: Tensor) -> Tensor:
     """Images ``(N, C, H, W)`` smoothed by 1/4, 1/2, 1/4 along both axes; pixels beyond the border count as zero."""
-    return avg_pool2d(avg_pool2d(images, 2, stride=1, padding=1), 2, stride=1)
+    result = pad(images, (1, 1, 1, 1))
+    for _ in range(2):  # means over 2 x 2 pixels, in a fraction of the time of avg_pool2d
+        above, below = result[..., :-1, :], result[..., 1:, :]
+        result = (above[..., :-1] + above[..., 1:] + below[..., :-1] + below[..., 1:]) / 4
+    return result
 
 
-def energies(residual: Tensor, image_shape: tuple[int, ...]) -> list[Tensor]:
-    """Smoothed squares of smoothed residuals ``(N, D)``, summed over channels: ``(N, 1, H / 2^l, W / 2^l)`` by level.
+def energies(residual: Tensor, image_shape: tuple[int, ...], smoothings: tuple[int, ...] = SMOOTHINGS) -> list[Tensor]:
+    """Smoothed squares of residuals ``(N, D)``, summed over channels: ``(N, n_smoothings, H / 2^l, W / 2^l)`` by level.
 
     In double precision, where the square of no finite single-precision number overflows.
     """
     r = residual.double().reshape(-1, *image_shape).permute(0, 3, 1, 2)
-    levels = [smoothed(smoothed(r).square().sum(dim=1, keepdim=True))]
-    for _ in range(n_levels(image_shape) - 1):
-        r = avg_pool2d(r, 2, ceil_mode=True)
-        levels.append(smoothed(smoothed(r).square().sum(dim=1, keepdim=True)))
+    levels = []
+    for level in range(n_levels(image_shape)):
+        r = avg_pool2d(r, 2, ceil_mode=True) if level else r
+        by_smoothing = {0: r, 1: smoothed(r)}
+        squares = [by_smoothing[k].square().sum(dim=1) for k in smoothings]
+        levels.append(smoothed(torch.stack(squares, dim=1)))
     return levels
 
 
@@ -136,14 +173,15 @@ def statistics_of(vae: VAE) -> ImageStatistics:
     return statistics
 
 
-def largest_energies(vae: VAE, x: Tensor, image_shape: tuple[int, ...]) -> Tensor:
-    """The largest energy of each level, ``(N, n_levels)``."""
-    return torch.stack([level.flatten(1).amax(dim=1) for level in energies(residuals(vae, x), image_shape)], dim=-1)
+def largest_energies(vae: VAE, x: Tensor, statistics: ImageStatistics) -> Tensor:
+    """The largest energies, ``(N, n_levels * n_smoothings)``, those of a level side by side."""
+    levels = energies(residuals(vae, x), statistics.image_shape, statistics.smoothings)
+    return torch.cat([level.flatten(2).amax(dim=2) for level in levels], dim=1)
 
 
 def largest_heat(vae: VAE, x: Tensor, statistics: ImageStatistics) -> Tensor:
     """Heat of the worst place of each image, ``(N,)``, in nats, double precision."""
-    largest = largest_energies(vae, x, statistics.image_shape)
+    largest = largest_energies(vae, x, statistics)
     return statistics.in_nats(largest, slice(len(SIGNS), None)).amax(dim=-1)
 
 
@@ -152,9 +190,10 @@ def heat_maps(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
     statistics = statistics_of(vae)
     height, width = statistics.image_shape[:2]
     heat = torch.full((len(x), height, width), -math.inf, dtype=torch.float64, device=x.device)
-    for level, energy in enumerate(energies(residuals(vae, x), statistics.image_shape)):
-        which = slice(len(SIGNS) + level, len(SIGNS) + level + 1)
-        places = statistics.in_nats(energy[:, 0, ..., None], which)[..., 0]
+    start, n = len(SIGNS), len(statistics.smoothings)
+    for level, energy in enumerate(energies(residuals(vae, x), statistics.image_shape, statistics.smoothings)):
+        of_level = slice(start + level * n, start + (level + 1) * n)
+        places = statistics.in_nats(energy.permute(0, 2, 3, 1), of_level).amax(dim=-1)
         fine = interpolate(places[:, None], scale_factor=2**level, mode="nearest") if level else places[:, None]
         heat = torch.maximum(heat, fine[:, 0, :height, :width])
     return (heat,)
@@ -170,7 +209,9 @@ def signs(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
     """How odd each sign of `SIGNS` is, ``(N, 3)``, in nats: minus the logarithm of its p-value over its share."""
     statistics = statistics_of(vae)
     nats = statistics.in_nats(raw_signs(vae, x, noise, statistics), slice(len(SIGNS)))
-    shares = SHARES if vae.encoder.n_places == 1 else SHARES_OF_PATCHES
+    shares = EARLIER_SHARES if statistics.earlier else SHARES
+    if vae.encoder.n_places > 1:
+        shares = SHARES_OF_PATCHES
     return (nats + torch.tensor(shares, dtype=torch.float64, device=x.device).log(),)
 
 
@@ -182,5 +223,6 @@ def local(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
 
 @SCORES.register("smallest_p", needs_images=True)
 def smallest_p(vae: VAE, x: Tensor, noise: Tensor) -> Tensor:
-    """The smallest of three p-values, in nats: of the whole image, of its worst place, and of costing too little."""
-    return -signs(vae, x, noise)[0].amax(dim=-1)
+    """One p-value, in nats, of three: of the whole image, of its worst place, and of costing too little."""
+    three = signs(vae, x, noise)[0]
+    return -(three.amax(dim=-1) if statistics_of(vae).earlier else three.logsumexp(dim=-1))
