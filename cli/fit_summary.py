@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_anomaly.cli.column_text import column_lines
 from vae_anomaly.cli.evaluate import describe_evaluation
-from vae_anomaly.cli.text import comma_separated, describe_calibration, terminal_text, titled
+from vae_anomaly.cli.text import alignment_line, comma_separated, describe_calibration, terminal_text, titled
 from vae_anomaly.history import best_epoch, validation_elbo
 from vae_anomaly.registry import LIKELIHOODS
 
@@ -39,6 +39,8 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "prior": detector.prior_,
         "score": detector.model_.score,
         "architecture_chosen_because": detector.metadata_.get("architecture"),
+        "alignment": detector.model_.parameters["alignment"],
+        "aligned_because": detector.metadata_.get("alignment"),
         "latent_dim": detector.noise_.shape[-1],
         "n_places": detector.vae_.encoder.n_places,
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
@@ -111,6 +113,8 @@ def model_lines(model: dict[str, Any]) -> list[str]:
     ]
     if model["architecture_chosen_because"]:
         lines.append(f"{model['architecture']}, since {model['architecture_chosen_because']}")
+    if model["alignment"] == "camera":
+        lines.append(alignment_line(model["aligned_because"]))
     if not LIKELIHOODS.entry(model["likelihood"]).facts.get("normalised", True):
         lines.append("the negative ELBO is an energy, to be compared within this model; log_density bounds log p(x)")
     return lines

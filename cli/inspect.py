@@ -10,7 +10,7 @@ import click
 
 from vae_anomaly.cli import options
 from vae_anomaly.cli.column_text import inspected_lines
-from vae_anomaly.cli.text import describe_calibration, print_lines, titled
+from vae_anomaly.cli.text import alignment_line, describe_calibration, print_lines, titled
 
 SIZED = {"resize": "resized", "crop": "cropped"}
 
@@ -42,6 +42,7 @@ def description_lines(model: Path, config: dict[str, Any]) -> list[str]:
         *titled("fitted on", fitted_lines(config.get("fitted_on"))),
         f"samples    {shape_text(config['sample_shape'])}, computed in {config['dtype']}",
         *titled("images", image_lines(config.get("images"))),
+        *titled("alignment", alignment_lines(config["metadata"], config["parameters"])),
         *titled("columns", inspected_lines(config.get("columns"))),
         *titled("network", architecture_lines(config["metadata"], config["parameters"])),
         f"training   {len(config['history'])} epochs",
@@ -55,6 +56,12 @@ def architecture_lines(metadata: dict[str, Any], parameters: dict[str, Any]) -> 
     """Which architecture the program chose, and why, if it did."""
     why = metadata.get("architecture")
     return [f"{parameters['architecture']}, since {why}"] if isinstance(why, str) else []
+
+
+def alignment_lines(metadata: dict[str, Any], parameters: dict[str, Any]) -> list[str]:
+    """That images are aligned with a scene, if they are, and why."""
+    why = metadata.get("alignment")
+    return [alignment_line(why if isinstance(why, str) else None)] if parameters.get("alignment") == "camera" else []
 
 
 def image_lines(images: dict[str, Any] | None) -> list[str]:

@@ -58,3 +58,9 @@ def rate_text(of_what: str, value: float, low: float, high: float, n: int) -> st
     """A rate with its interval and the number of samples that it rests on."""
     percent = [f"{100 * x:.3g}%" for x in (value, low, high)]
     return f"{percent[0]} {of_what} (95 % interval {percent[1]} to {percent[2]}), from {n:,} samples"
+
+
+def alignment_line(why: str | None) -> str:
+    """That images are aligned, and why, if the program decided it."""
+    since = "" if why is None else f", since {why}"
+    return f"images of one fixed scene: each is moved by up to 2 pixels and brought into one light{since}"

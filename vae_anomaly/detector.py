@@ -62,6 +62,11 @@ class VAEDetector(
         features. "unit_range": one range for all onto [0, 1], which is [0, 255] for 8-bit data, [0, 1] for data inside
         it, otherwise the training data's own. "auto": "standardize_globally" for images and "by_column" for tables;
         for likelihoods on [0, 1] "unit_range" (images and 8-bit data) or "none", and for the article "unit_range".
+    alignment : {"auto", "camera", "none"}
+        "camera": each image is of one fixed scene, and is moved by up to 2 pixels and brought into one light before
+        anything else (`vae_anomaly.model.alignment`), so that a camera that shakes and a lamp that flickers raise no
+        alarm; zero has to be black. Scores, reconstructions and maps are those of the aligned image. "auto": "camera"
+        where the mean of the normals explains most of each of them (`vae_anomaly.fitting.alignment`), otherwise "none".
     columns : dict of str to str, optional
         Kinds of a table's columns by name, where the rules of `vae_anomaly.tables.kinds` are to be overruled: "number",
         "category", "date" or "identifier", which is not modelled.
@@ -172,6 +177,7 @@ class VAEDetector(
         likelihood: str = "auto",
         prior: str = "auto",
         preprocessing: str = "auto",
+        alignment: str = "auto",
         columns: Mapping[str, str] | None = None,
         missing: str = "ignore",
         image_shape: tuple[int, ...] | None = None,
@@ -199,6 +205,7 @@ class VAEDetector(
         self.likelihood = likelihood
         self.prior = prior
         self.preprocessing = preprocessing
+        self.alignment = alignment
         self.columns = columns
         self.missing = missing
         self.image_shape = image_shape

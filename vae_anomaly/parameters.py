@@ -110,6 +110,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         help="Scaling of the data.",
     ),
     Parameter(
+        name="alignment",
+        default="auto",
+        constraint=OneOf(("camera", "none"), auto=True),
+        help="camera: undo small moves and changes of light of a fixed scene; auto: where images show one.",
+    ),
+    Parameter(
         name="columns",
         default=None,
         constraint=Optional(NamesOf(GIVEN_KINDS)),

@@ -26,6 +26,7 @@ from vae_anomaly.columns import Columns
 from vae_anomaly.errors import ModelFileError
 from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_rows import MAX_DIGESTS, PARTS, FittedRows
+from vae_anomaly.model.alignment import LARGEST_SIDE, SMALLEST_SIDE, AlignedScaling
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.scaling import Scaling, TailScaling, scaling_of
 from vae_anomaly.model.table_scaling import TableScaling
@@ -239,6 +240,25 @@ def vae_of(choices: Choices, layout: Layout) -> VAE:
     return vae
 
 
+def aligned_scaling(scaling: Scaling, template: Tensor, choices: Choices) -> AlignedScaling:
+    """The scaling of images that are aligned with a template.
+
+    Raises
+    ------
+    ValueError
+        If samples are no images that can be, or are scaled in another way.
+    """
+    sides = (choices.image_shape or (0,))[:2]
+    if (
+        type(scaling) is not Scaling
+        or not SMALLEST_SIDE <= min(sides) <= max(sides) <= LARGEST_SIDE
+        or template.shape != (choices.n_features,)
+        or choices.image_shape is None
+    ):
+        raise ValueError("its template of a scene does not fit the rest")
+    return AlignedScaling(scaling.loc, scaling.scale, template, choices.image_shape)
+
+
 def scaling_with(buffers: dict[str, Tensor], choices: Choices) -> Scaling:
     """The scaling that has these buffers.
 
@@ -247,6 +267,9 @@ def scaling_with(buffers: dict[str, Tensor], choices: Choices) -> Scaling:
     ValueError
         If their shapes do not fit the samples.
     """
+    if "template" in buffers:
+        template = buffers.pop("template")
+        return aligned_scaling(scaling_with(buffers, choices), template, choices)
     if choices.columns is None:
         shapes = {tuple(value.shape) for value in buffers.values()}
         if len(shapes) != 1 or shapes - {(), (choices.n_features,)}:

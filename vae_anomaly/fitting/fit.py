@@ -2,7 +2,8 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 
 1. Split the rows into disjoint parts, at random, by whole groups or in order of time (`vae_anomaly.fitting.groups`):
    training rows, validation rows, which stop the training, and calibration rows, which nothing is fitted on.
-2. Fit the scaling to the training rows, draw the weights, and train.
+2. Fit the scaling to the training rows, draw the weights, and train; images of one fixed scene are moved at random and
+   aligned before (`vae_anomaly.fitting.alignment`).
 3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
 4. Score the calibration rows by every score, and set a threshold for each.
 
@@ -38,6 +39,7 @@ from vae_anomaly.errors import DataError, TrainingWarning
 from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
+from vae_anomaly.fitting.alignment import chosen_scene
 from vae_anomaly.fitting.architecture import chosen_architecture
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
@@ -113,6 +115,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     if groups is None:
         groups = Groups.of(len(rows), None, None, time_ordered=parameters["time_ordered"], source=rows.source)
     parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator, groups)
+    scene, of_scene = chosen_scene(parameters, choices, parts.training)
+    parameters = {**parameters, "alignment": "none" if scene is None else "camera"}
     dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
     device = device_of(parameters["device"])
     in_order = groups is not None and groups.in_order
@@ -122,9 +126,10 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     shown = bool(parameters["verbose"]) and current_ranks().rank == 0
     with phase("preparing", shown=shown):
         checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
-        vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
+        seen = parts if scene is None else Parts(*scene.seen(parts[:3], generator), parts.n_groups)
+        vae = untrained(choices, rows, seen.training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
-    subject = subject_of(vae, parts.training, parts.validation, choices.grid, generator)
+    subject = subject_of(vae, seen.training, seen.validation, choices.grid, generator)
     history = train(
         *subject,
         recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
@@ -138,21 +143,23 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         for note in notes_on_training(history, subject.training.shape[1]):
             warnings.warn(note, TrainingWarning, stacklevel=2)
     is_left_out = groups is None and len(rows) < FEW_ROWS
-    others = parts.calibration if is_left_out else None
+    others = parts.calibration if is_left_out and scene is None else None
     with phase("fitting the prior and the likelihood", shown=shown):
         fit_after_training(
-            *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
+            *(vae, seen.training, seen.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
             may_be_anomalies=parameters["contamination"] != "auto",
         )
         if choices.image_shape is not None:
-            fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
+            fit_image_statistics(vae, seen.validation, noise.to(device, dtype), choices.image_shape)
+    if scene is not None:
+        vae.scaling = scene.scaling(vae.scaling)
     model = uncalibrated(vae, noise, X, choices, stored, history)
-    model.metadata |= {"architecture": why} if why else {}
+    model.metadata |= {name: text for name, text in (("architecture", why), ("alignment", of_scene)) if text}
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     if model.image_shape is not None:
         model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
     with phase("calibrating the scores", shown=shown):
-        set_thresholds(model, parts.calibration, rows, is_left_out=is_left_out)
+        set_thresholds(model, seen.calibration, rows, is_left_out=is_left_out)
     return model
 
 

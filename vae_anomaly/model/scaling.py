@@ -35,6 +35,7 @@ class Scaling(nn.Module):
     """
 
     positive_buffers: ClassVar[frozenset[str]] = frozenset({"scale"})
+    aligns: ClassVar[bool] = False  # whether images are moved first, and the inverse gives moved ones
 
     def __init__(self, loc: Tensor, scale: Tensor) -> None:
         super().__init__()

@@ -69,7 +69,7 @@ class Explanation:
         variance counts fewer observations than there are pixels, it is below zero for most pixels, and the differences
         between them matter.
     observed
-        ``(N, D)``: the samples, as ``expected`` has them; NaN for a gap.
+        ``(N, D)``: the samples, as ``expected`` has them; NaN for a gap. Images that the model aligns are aligned.
     names
         Of the D features.
     columns
@@ -96,7 +96,8 @@ class Explanation:
         cls, rows: np.ndarray, arrays: Iterable[np.ndarray], names: tuple[str, ...], columns: Columns | None, table: Any
     ) -> Self:
         """The explanation with these arrays, in the order of its fields, of rows that perhaps came from a table."""
-        parts = dict(zip(("reconstruction", "kl", "expected", "spread", "excess"), arrays, strict=True))
+        names_of_parts = ("reconstruction", "kl", "expected", "spread", "excess", "observed")
+        parts = dict(zip(names_of_parts, arrays, strict=False))  # the last is of images that the model aligned
         own = None
         if is_frame(table):
             own = as_frame(table)
@@ -104,7 +105,7 @@ class Explanation:
             if columns is not None and not set(columns.names) <= set(own.columns):
                 own = None
         index = None if own is None else own.index
-        observed = np.asarray(rows, dtype=np.float64)
+        observed = parts.pop("observed", np.asarray(rows, dtype=np.float64))
         return cls(**parts, observed=observed, names=names, columns=columns, index=index, table=own)
 
     def __len__(self) -> int:
@@ -206,6 +207,7 @@ def names_of_features(
 def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     """Reconstruction, kl, expected, spread and excess of an `Explanation` of scaled rows ``(N, D)``.
 
+    And ``observed``, if the rows are aligned images.
     ``noise`` is as for `elbo_terms`.
     """
     parts = vae.prior.parts(vae, x, noise)
@@ -213,7 +215,8 @@ def explain(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
     reconstruction = scaling.to_features(parts.reconstruction)
     excess = scaling.to_features(-parts.reconstruction - parts.entropy)
     spread = scaling.spread(parts.mean, parts.variance)
-    return reconstruction, parts.kl, scaling.inverse(parts.mean), spread, excess
+    observed = (scaling.inverse(x),) if scaling.aligns else ()
+    return reconstruction, parts.kl, scaling.inverse(parts.mean), spread, excess, *observed
 
 
 def posterior_mean(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
