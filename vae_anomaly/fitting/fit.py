@@ -2,7 +2,8 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 
 1. Split the rows into disjoint parts, at random, by whole groups or in order of time (`vae_anomaly.fitting.groups`):
    training rows, validation rows, which stop the training, and calibration rows, which nothing is fitted on.
-2. Fit the scaling to the training rows, draw the weights, and train.
+2. Leave out odd images, where some are expected to be anomalies (`vae_anomaly.fitting.odd_images`). Fit the scaling to
+   the training rows, draw the weights, and train.
 3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
 4. Score the calibration rows by every score, and set a threshold for each.
 
@@ -44,6 +45,7 @@ from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.image_statistics import fit_image_statistics
+from vae_anomaly.fitting.odd_images import without_odd_images
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
@@ -83,8 +85,7 @@ class Parts(NamedTuple):
 def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = None) -> FittedModel:
     """Train on normal samples, and calibrate.
 
-    Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints, so that a caller can save the model
-    before.
+    Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints once a caller has saved the model.
 
     Parameters
     ----------
@@ -122,9 +123,14 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     shown = bool(parameters["verbose"]) and current_ranks().rank == 0
     with phase("preparing", shown=shown):
         checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
-        vae = untrained(choices, rows, parts.training, generator).to(device, dtype)
+        training, validation = parts.training, parts.validation
+        if choices.image_shape is not None and parameters["contamination"] != "auto":
+            training, validation = without_odd_images(
+                training, validation, choices.image_shape, float(parameters["contamination"]), generator
+            )
+        vae = untrained(choices, rows, training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
-    subject = subject_of(vae, parts.training, parts.validation, choices.grid, generator)
+    subject = subject_of(vae, training, validation, choices.grid, generator)
     history = train(
         *subject,
         recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
@@ -141,13 +147,15 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     others = parts.calibration if is_left_out else None
     with phase("fitting the prior and the likelihood", shown=shown):
         fit_after_training(
-            *(vae, parts.training, parts.validation, choices.prior_fit, noise.to(device, dtype), generator, others),
+            *(vae, training, validation, choices.prior_fit, noise.to(device, dtype), generator, others),
             may_be_anomalies=parameters["contamination"] != "auto",
         )
         if choices.image_shape is not None:
-            fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
+            fit_image_statistics(vae, validation, noise.to(device, dtype), choices.image_shape)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.metadata |= {"architecture": why} if why else {}
+    if n_left_out := len(parts.training) + len(parts.validation) - len(training) - len(validation):
+        model.metadata["n_odd_images_left_out"] = n_left_out
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     if model.image_shape is not None:
         model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
