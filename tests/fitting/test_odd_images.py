@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import Make
+from helpers import Make, run
 from vae_anomaly import VAEDetector
 from vae_anomaly.fitting import odd_images
 from vae_anomaly.fitting.odd_images import MORE, thumbnails, without_odd_images
@@ -114,3 +114,12 @@ def test_what_is_left_out_has_no_part_in_the_networks() -> None:
 def test_nothing_is_left_out_unless_a_share_is_expected(make_images: Make, make_table: Make) -> None:
     assert VAEDetector(epochs=1).fit(make_images(40)).metadata_ == {}
     assert VAEDetector(epochs=1, contamination=0.1).fit(make_table(40)).metadata_ == {}
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_fit_says_how_many_images_it_leaves_out(make_images: Make) -> None:
+    np.save("X.npy", make_images(60))
+    arguments = ("fit", "--data", "X.npy", "--epochs", 1, "--no-report")
+    said = run(*arguments, "--contamination", 0.1, "--output", "model.vae")
+    assert "fitted without 8 images that are unlike most others" in said.stdout, said.output
+    assert "fitted without" not in run(*arguments, "--output", "other.vae").stdout
