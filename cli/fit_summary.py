@@ -41,6 +41,7 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
         "architecture_chosen_because": detector.metadata_.get("architecture"),
         "alignment": detector.model_.parameters["alignment"],
         "aligned_because": detector.metadata_.get("alignment"),
+        "n_odd_images_left_out": detector.metadata_.get("n_odd_images_left_out", 0),
         "latent_dim": detector.noise_.shape[-1],
         "n_places": detector.vae_.encoder.n_places,
         "n_parameters": sum(weight.numel() for weight in detector.vae_.parameters()),
@@ -115,6 +116,8 @@ def model_lines(model: dict[str, Any]) -> list[str]:
         lines.append(f"{model['architecture']}, since {model['architecture_chosen_because']}")
     if model["alignment"] == "camera":
         lines.append(alignment_line(model["aligned_because"]))
+    if model["n_odd_images_left_out"]:
+        lines.append(f"fitted without {model['n_odd_images_left_out']:,} images that are unlike most others")
     if not LIKELIHOODS.entry(model["likelihood"]).facts.get("normalised", True):
         lines.append("the negative ELBO is an energy, to be compared within this model; log_density bounds log p(x)")
     return lines

@@ -99,7 +99,9 @@ class VAEDetector(
     contamination : "auto" or float
         "auto": ``offset_`` promises at most max(5 %, 1 / (n + 1)) false alarms on new normals, from n calibration
         samples. A float in (0, 0.5]: this share of the samples given to ``fit`` may be anomalies, and is flagged; a
-        table's rows are each left out of their own score, images are not.
+        table's rows are each left out of their own score. Images that are unlike most others, this share and 5 % of
+        all more, have no part in the networks and all else that is fitted; ``metadata_["n_odd_images_left_out"]``
+        counts them.
     n_draws : int
         Fixed latent draws that estimate the ELBO's reconstruction term.
     precision : {"auto", "full", "bfloat16"}

@@ -193,7 +193,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="contamination",
         default="auto",
         constraint=AutoOr(Number(0, 0.5, low_open=True, high_open=False)),
-        help="auto: 5 % false alarms on held-out normals; a number: that share of the training samples is flagged.",
+        help="auto: 5 % false alarms on held-out normals; a number: that share of the training samples may be "
+        "anomalies, and is flagged; odd images are not trained on.",
     ),
     Parameter(
         name="n_draws",

@@ -2,8 +2,9 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 
 1. Split the rows into disjoint parts, at random, by whole groups or in order of time (`vae_anomaly.fitting.groups`):
    training rows, validation rows, which stop the training, and calibration rows, which nothing is fitted on.
-2. Fit the scaling to the training rows, draw the weights, and train; images of one fixed scene are moved at random and
-   aligned before (`vae_anomaly.fitting.alignment`).
+2. Leave out odd images, where some are expected to be anomalies (`vae_anomaly.fitting.odd_images`); move images of one
+   fixed scene at random and align them (`vae_anomaly.fitting.alignment`). Fit the scaling to the training rows, draw the
+   weights, and train.
 3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
 4. Score the calibration rows by every score, and set a threshold for each.
 
@@ -39,13 +40,14 @@ from vae_anomaly.errors import DataError, TrainingWarning
 from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitted_rows import FittedRows
-from vae_anomaly.fitting.alignment import chosen_scene
+from vae_anomaly.fitting.alignment import Scene, chosen_scene
 from vae_anomaly.fitting.architecture import chosen_architecture
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.image_statistics import fit_image_statistics
+from vae_anomaly.fitting.odd_images import without_odd_images
 from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
@@ -85,8 +87,7 @@ class Parts(NamedTuple):
 def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = None) -> FittedModel:
     """Train on normal samples, and calibrate.
 
-    Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints, so that a caller can save the model
-    before.
+    Called inside `fitting.checkpoints.one_fit_in`, which removes the checkpoints once a caller has saved the model.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     shown = bool(parameters["verbose"]) and current_ranks().rank == 0
     with phase("preparing", shown=shown):
         checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
-        seen = parts if scene is None else Parts(*scene.seen(parts[:3], generator), parts.n_groups)
+        seen = seen_parts(parts, parameters, choices, scene, generator)
         vae = untrained(choices, rows, seen.training, generator).to(device, dtype)
     noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
     subject = subject_of(vae, seen.training, seen.validation, choices.grid, generator)
@@ -155,12 +156,27 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         vae.scaling = scene.scaling(vae.scaling)
     model = uncalibrated(vae, noise, X, choices, stored, history)
     model.metadata |= {name: text for name, text in (("architecture", why), ("alignment", of_scene)) if text}
+    if n_left_out := len(parts.training) + len(parts.validation) - len(seen.training) - len(seen.validation):
+        model.metadata["n_odd_images_left_out"] = n_left_out
     model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
     if model.image_shape is not None:
         model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
     with phase("calibrating the scores", shown=shown):
         set_thresholds(model, seen.calibration, rows, is_left_out=is_left_out)
     return model
+
+
+def seen_parts(
+    parts: Parts, parameters: Mapping[str, Any], choices: Choices, scene: Scene | None, generator: torch.Generator
+) -> Parts:
+    """What is fitted to: the parts without odd images, and moved and aligned with a scene, if there is one."""
+    training, validation, calibration, n_groups = parts
+    if choices.image_shape is not None and parameters["contamination"] != "auto":
+        expected = float(parameters["contamination"])
+        training, validation = without_odd_images(training, validation, choices.image_shape, expected, generator)
+    if scene is not None:
+        training, validation, calibration = scene.seen((training, validation, calibration), generator)
+    return Parts(training, validation, calibration, n_groups)
 
 
 def resolved(
