@@ -13,7 +13,8 @@ from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.cli.text import describe_calibration
-from vae_anomaly.fitting.fit import FEW_ROWS, note_on
+from vae_anomaly.fitting.fit import FEW_ROWS
+from vae_anomaly.fitting.thresholds import note_on
 from vae_anomaly.registry import PRIORS, SCORES
 
 NAMES = SCORES.where(leaves_out_own_row=True)
