@@ -182,7 +182,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         default="auto",
         constraint=AutoOr(Integer()),
         help="Set the threshold by all normals, each scored by one of so many further fits that leave it out; 1: by "
-        "the tenth held out; auto: 5 for fewer than 190 samples, where a tenth is too few for 5 %.",
+        "the tenth held out; auto: 5 for tables below 190 rows, where a tenth is too few for 5 %.",
     ),
     Parameter(
         name="time_ordered",

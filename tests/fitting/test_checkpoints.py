@@ -236,7 +236,7 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
     [
         ({}, Run, "step", 2),
         ({"architecture": "conv"}, fit, "fit_after_training", 1),
-        ({"architecture": "article", "contamination": 0.1}, fit, "calibrate", 3),
+        ({"architecture": "article", "contamination": 0.1}, thresholds, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
         ({"architecture": "patches"}, Run, "step", 2),
     ],

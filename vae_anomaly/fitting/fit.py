@@ -124,11 +124,15 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     """
     refuse_forked_threads()
     check_parameters(parameters)
-    rows = X.loaded().computable().flat()
-    parameters, _, why = resolved(parameters, X.shape[1:], rows)
+    dtype, X = X.dtype, X.loaded().computable()
+    rows = X.flat()
+    parameters, choices, why = resolved(parameters, X.shape[1:], rows)
     if groups is None:
         groups = Groups.of(len(rows), None, None, time_ordered=parameters["time_ordered"], source=rows.source)
-    fitted, generator = fit_uncalibrated(X, parameters, groups)
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    random = np.random.default_rng(seed)  # of the folds alone
+    folds = folds_of(parameters, rows, groups, random, are_images=choices.image_shape is not None)
+    fitted = fit_uncalibrated(X, parameters, groups, seed)
     model, parts = fitted.model, fitted.parts
     if current_ranks().rank == 0:
         for note in notes_on_training(model.history, fitted.n_features):
@@ -138,12 +142,9 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         [part.chunks() for part in parts[:3]], np.dtype(str(model.noise.dtype)[6:]), parts.n_groups
     )
     if model.image_shape is not None:
-        model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
-    folds = folds_of(parameters, rows, groups, generator)
+        model.images = FittedImages.of(parts.training, model.image_shape, dtype)
     if folds is not None:
-        bases = score_by_folds(
-            model, lambda *those: fit_uncalibrated(*those)[0].model, X, parameters, groups, folds, generator
-        )
+        bases = score_by_folds(model, fit_uncalibrated, X, parameters, groups, folds, random)
     with phase("calibrating the scores", shown=is_shown(parameters)):
         if folds is None:
             left_out = fitted.is_left_out and parameters["contamination"] == "auto"
@@ -152,14 +153,10 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     return model
 
 
-def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | None) -> tuple[Fitted, torch.Generator]:
-    """A model without thresholds, and the generator, from which further random numbers may be drawn.
-
-    The parameters have an architecture and a score.
-    """
-    sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
+def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | None, seed: int) -> Fitted:
+    """A model without thresholds of rows in the type that is computed in, by parameters that leave nothing open."""
+    sample_shape, rows = X.shape[1:], X.flat()
     choices = Choices(parameters, sample_shape, rows.columns)
-    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     generator = torch.Generator().manual_seed(seed)
     parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator, groups)
     dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
@@ -193,7 +190,7 @@ def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | No
         if choices.image_shape is not None:
             fit_image_statistics(vae, parts.validation, noise.to(device, dtype), choices.image_shape)
     model = without_thresholds(vae, noise, X, choices, stored, history)
-    return Fitted(model, parts, subject.training.shape[1], is_left_out), generator
+    return Fitted(model, parts, subject.training.shape[1], is_left_out)
 
 
 def is_shown(parameters: Mapping[str, Any]) -> bool:

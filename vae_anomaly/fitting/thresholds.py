@@ -58,7 +58,9 @@ def score_held_out(model: FittedModel, calibration: Rows, everything: Rows | Non
     if everything is not None and model.vae.prior.leaves_out_own_row:
         left_out = SCORES.where(leaves_out_own_row=True)
     scores = model.scores_of(calibration, [name for name in offered if name not in {*slow, *left_out}])
-    scores |= model.scores_of(some_of(calibration), [name for name in slow if name in offered])
+    scores |= model.scores_of(
+        some_of(calibration, MAX_ROWS_FOR_SLOW_SCORES), [name for name in slow if name in offered]
+    )
     if everything is not None:
         scores |= model.scores_of(everything, left_out)
     model.held_out_scores = {name: scores[name] for name in offered}
@@ -72,7 +74,7 @@ def offered_scores(model: FittedModel) -> list[str]:
     return [name for name in SCORES if name not in {*left_out, *needing_images}]
 
 
-def some_of(rows: Rows, most: int = MAX_ROWS_FOR_SLOW_SCORES) -> np.ndarray:
+def some_of(rows: Rows, most: int) -> np.ndarray:
     """At most so many of the rows, evenly spaced, for slow scores: 512 are off a rate of 5 % by 1 % (one sigma)."""
     n = min(len(rows), most)
     return rows[np.arange(n) * len(rows) // n]
@@ -85,7 +87,7 @@ def note_on(held_out: np.ndarray, rate: float) -> str | None:
         needed = math.ceil(1 / DEFAULT_FALSE_ALARM_RATE) - 1
         return (
             f"{n} held-out samples can promise no rate below 1/{n + 1}; {DEFAULT_FALSE_ALARM_RATE:.0%} takes {needed}: "
-            "give more samples, a larger calibration_fraction, or calibration_folds=5"
+            "give more samples or a larger calibration_fraction"
         )
     low, median, high = np.quantile(held_out, (0.25, 0.5, 0.75))
     n_far = int((held_out < median - FAR_OFF * (high - low)).sum())
@@ -112,7 +114,7 @@ def contaminate_scores(model: FittedModel, rows: Rows, contamination: float) -> 
     """
     slow = SCORES.where(slow=True)
     scores_of_rows = model.scores_of(rows, [name for name in model.held_out_scores if name not in slow])
-    scores_of_rows |= model.scores_of(some_of(rows), slow)
+    scores_of_rows |= model.scores_of(some_of(rows, MAX_ROWS_FOR_SLOW_SCORES), slow)
     for name, scores in scores_of_rows.items():
         calibration, held_out = calibrate("contamination", -scores, rate=contamination), model.held_out_scores[name]
         n_flagged = int((-held_out > calibration.threshold).sum())
