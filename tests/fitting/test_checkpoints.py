@@ -25,7 +25,7 @@ from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.fitting import batches as shuffling
-from vae_anomaly.fitting import checkpoints, fit
+from vae_anomaly.fitting import checkpoints, fit, thresholds
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
 from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.run import Recipe, Run

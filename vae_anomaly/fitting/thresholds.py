@@ -54,7 +54,7 @@ def score_held_out(model: FittedModel, calibration: Rows, everything: Rows | Non
         What these rest on, for `set_thresholds`.
     """
     offered, slow = offered_scores(model), SCORES.where(slow=True)
-    left_out = ()
+    left_out: tuple[str, ...] = ()
     if everything is not None and model.vae.prior.leaves_out_own_row:
         left_out = SCORES.where(leaves_out_own_row=True)
     scores = model.scores_of(calibration, [name for name in offered if name not in {*slow, *left_out}])
