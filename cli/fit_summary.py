@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vae_anomaly.calibration.result import BY_FOLDS
 from vae_anomaly.cli.column_text import column_lines
 from vae_anomaly.cli.evaluate import describe_evaluation
 from vae_anomaly.cli.text import alignment_line, comma_separated, describe_calibration, terminal_text, titled
@@ -66,7 +67,7 @@ def describe_model(detector: VAEDetector, seconds: float) -> dict[str, Any]:
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary of a fit as text."""
     lines = [
-        *titled("data", data_lines(summary["data"], summary["model"])),
+        *titled("data", data_lines(summary["data"], summary["model"], summary["threshold"])),
         *titled("columns", column_lines(summary["columns"])),
         *titled("model", model_lines(summary["model"])),
         *titled("training", training_lines(summary["model"])),
@@ -80,15 +81,17 @@ def summary_text(summary: dict[str, Any]) -> str:
     return terminal_text(*lines)
 
 
-def data_lines(data: dict[str, Any], model: dict[str, Any]) -> list[str]:
+def data_lines(data: dict[str, Any], model: dict[str, Any], threshold: dict[str, Any]) -> list[str]:
     images = model["image_shape"]
     shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     normal = f", normal: {comma_separated(data['normal'])}" if data["normal"] else ""
     limit = ", at most 20,000 samples or 32 MiB each, the rest read from disk" if data.get("on_disk") else ""
+    is_by_folds = threshold["basis"] == BY_FOLDS
+    setting = "all, by folds," if is_by_folds else f"{model['calibration_fraction']:.0%}"
     return [
         f"{data['source']}{normal}",
         f"{data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to stop the "
-        f"training, {model['calibration_fraction']:.0%} to set the threshold{limit}",
+        f"training, {setting} to set the threshold{limit}",
         *division_lines(model),
     ]
 

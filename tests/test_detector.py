@@ -139,7 +139,7 @@ def test_auto_threshold_rests_on_held_out_normals(make_table: Make) -> None:
 def test_what_calibrates_was_never_trained_on(make_table: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     import vae_anomaly.fitting.fit as module
 
-    X = make_table(100)
+    X = make_table(200)
     seen: list[np.ndarray] = []
     train = module.train
 
@@ -150,7 +150,7 @@ def test_what_calibrates_was_never_trained_on(make_table: Make, monkeypatch: pyt
     monkeypatch.setattr(module, "train", spy)
     detector = VAEDetector(epochs=1, prior="normal").fit(X)
     fitted = {row.tobytes() for part in seen for row in part}
-    assert len(fitted) == 90
+    assert len(fitted) == 180
     held_out = np.array([row for row in X if row.tobytes() not in fitted])
     np.testing.assert_array_equal(np.sort(detector.score_samples(held_out)), np.sort(detector.calibration_scores_))
     np.testing.assert_allclose(detector.vae_.scaling.loc, seen[0].mean(0))
@@ -329,7 +329,7 @@ def test_the_docstring_example_runs() -> None:
 
 @pytest.fixture(scope="module")
 def switched(make_table: Make) -> VAEDetector:
-    return VAEDetector(epochs=3).fit(make_table(120))
+    return VAEDetector(epochs=3).fit(make_table(200))
 
 
 @pytest.mark.parametrize("name", TABLE_SCORES)
@@ -337,14 +337,14 @@ def test_another_score_brings_its_threshold_and_never_trains(
     switched: VAEDetector, make_table: Make, tmp_path: Path, name: str
 ) -> None:
     X, weights = make_table(40, seed=1), copy.deepcopy(switched.vae_.state_dict())
-    detector = clone(switched).set_params(score_name=name).fit(make_table(120))
+    detector = clone(switched).set_params(score_name=name).fit(make_table(200))
     assert switched.set_params(score_name=name) is switched
     scores = switched.score_samples(X)
     assert scores.dtype == np.float64
     np.testing.assert_array_equal(detector.score_samples(X), scores)
     assert detector.calibration_ == switched.calibration_
     np.testing.assert_array_equal(switched.predict(X), np.where(scores >= switched.offset_, 1, -1))
-    n = 120 if SCORES.entry(name).facts.get("leaves_out_own_row") else 12
+    n = 200 if SCORES.entry(name).facts.get("leaves_out_own_row") else 20
     assert len(switched.calibration_scores_) == switched.calibration_.n_normal == n
     assert (switched.model_.p_values_of(switched.calibration_scores_) > 0).all()
     switched.save(tmp_path / "model.vae")
@@ -407,7 +407,7 @@ def test_brightness_contrast_and_polarity_of_images_change_little(make_images: M
 def test_slow_scores_are_calibrated_on_some_of_the_rows(
     make_table: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vae_anomaly.fitting.fit.MAX_ROWS_FOR_SLOW_SCORES", 9)
+    monkeypatch.setattr("vae_anomaly.fitting.thresholds.MAX_ROWS_FOR_SLOW_SCORES", 9)
     detector = VAEDetector(epochs=1, prior="normal").fit(make_table(200))
     sizes = {name: len(held_out) for name, held_out in detector.held_out_scores_.items()}
     assert sizes.pop("likelihood_regret") == 9

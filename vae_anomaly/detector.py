@@ -93,6 +93,11 @@ class VAEDetector(
     validation_fraction, calibration_fraction : float
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
         threshold. For samples on disk at most 20,000 each, or what 32 MiB hold.
+    calibration_folds : "auto" or int
+        With K > 1 folds all rows of a table set the threshold: K further models are fitted, each without one fold, and
+        score that fold (`fitting.calibration_folds`). 1: the rows of ``calibration_fraction`` set it. "auto": 5 where
+        these would be fewer than the 19 that a rate of 5 % takes, of 10 rows up, if not in order of time; else 1, as
+        for all images.
     time_ordered : bool
         Samples come in order of time: the first train, the next stop the training, the last set the threshold. If
         false, the samples held out are drawn at random.
@@ -138,7 +143,8 @@ class VAEDetector(
         Threshold on the anomaly score (``-score_samples``), what to expect from it, and what that rests on.
     calibration_scores_ : ndarray of shape (n_calibration,)
         ``score_samples`` of normals as new ones have it, which calibration and p-values rest on: held-out ones, which
-        nothing was fitted on; of a table below 1,000 rows all, each left out of its own score.
+        nothing was fitted on; of a table below 1,000 rows all, each left out of its own score; with
+        ``calibration_folds`` all, each by a model that was fitted without it.
     training_scores_ : ndarray of shape (n_samples,)
         ``score_samples`` of up to 20,000 rows of a table given to ``fit``, each left out of its own, in an order that
         stands anomalies among them (`fitting.training_scores`); of images there are none.
@@ -190,6 +196,7 @@ class VAEDetector(
         patience: int | None = None,
         validation_fraction: float = 0.1,
         calibration_fraction: float = 0.1,
+        calibration_folds: str | int = "auto",
         time_ordered: bool = False,
         contamination: str | float = "auto",
         n_draws: int = 2,
@@ -218,6 +225,7 @@ class VAEDetector(
         self.patience = patience
         self.validation_fraction = validation_fraction
         self.calibration_fraction = calibration_fraction
+        self.calibration_folds = calibration_folds
         self.time_ordered = time_ordered
         self.contamination = contamination
         self.n_draws = n_draws

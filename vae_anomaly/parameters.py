@@ -184,6 +184,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         option=None,
     ),
     Parameter(
+        name="calibration_folds",
+        default="auto",
+        constraint=AutoOr(Integer()),
+        help="Set the threshold by all normals, each scored by one of so many further fits that leave it out; 1: by "
+        "the tenth held out; auto: 5 for tables below 190 rows, where a tenth is too few for 5 %.",
+    ),
+    Parameter(
         name="time_ordered",
         default=False,
         constraint=Flag(),

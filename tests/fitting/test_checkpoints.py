@@ -25,7 +25,7 @@ from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, CheckpointWarning, ModelFileError
 from vae_anomaly.fitting import batches as shuffling
-from vae_anomaly.fitting import checkpoints, fit
+from vae_anomaly.fitting import checkpoints, fit, thresholds
 from vae_anomaly.fitting.checkpoints import Checkpoints, found
 from vae_anomaly.fitting.preprocessing import standardize
 from vae_anomaly.fitting.run import Recipe, Run
@@ -236,7 +236,7 @@ def killed(X: np.ndarray, folder: Path, owner: Any = Run, name: str = "step", n:
     [
         ({}, Run, "step", 2),
         ({"architecture": "conv"}, fit, "fit_after_training", 1),
-        ({"architecture": "article", "contamination": 0.1}, fit, "calibrate", 3),
+        ({"architecture": "article", "contamination": 0.1}, thresholds, "calibrate", 3),
         ({"likelihood": "bernoulli"}, Run, "end_epoch", 2),
         ({"architecture": "patches"}, Run, "step", 2),
     ],

@@ -13,7 +13,8 @@ from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.cli.text import describe_calibration
-from vae_anomaly.fitting.fit import FEW_ROWS, note_on
+from vae_anomaly.fitting.fit import FEW_ROWS
+from vae_anomaly.fitting.thresholds import note_on
 from vae_anomaly.registry import PRIORS, SCORES
 
 NAMES = SCORES.where(leaves_out_own_row=True)
@@ -105,18 +106,18 @@ def test_a_fit_notes_too_few_rows_and_rows_far_off(make_images: Make, make_table
 def test_what_a_contamination_expects_of_new_samples_rests_on_unseen_ones(
     kind: str, make_images: Make, make_table: Make
 ) -> None:
-    X = (make_images if kind == "images" else make_table)(100)
+    X = (make_images if kind == "images" else make_table)(200)
     detector = VAEDetector(epochs=20, contamination=0.1).fit(X)
     calibration, unseen = detector.calibration_, detector.calibration_scores_
-    assert calibration.n_unseen == calibration.n_counted == len(unseen) == 10
+    assert calibration.n_unseen == calibration.n_counted == len(unseen) == 20
     assert calibration.basis is None
     assert calibration.false_alarm_rate == (unseen < detector.offset_).mean()
-    assert "from 10 samples" in describe_calibration(asdict(calibration))[2]
+    assert "from 20 samples" in describe_calibration(asdict(calibration))[2]
     assert (detector.predict(X) == -1).mean() == 0.1
 
 
 def test_what_rests_on_left_out_rows_says_so_until_others_set_the_threshold(make_table: Make) -> None:
-    detector = VAEDetector(epochs=1).fit(make_table(100))
+    detector = VAEDetector(epochs=1).fit(make_table(200))
     assert detector.calibration_.basis == LEFT_OUT
     assert detector.calibration_.promise() == "a new normal is flagged with a probability near 0.05"
     assert detector.calibrate(rate=0.1).calibration_.basis == LEFT_OUT
@@ -125,4 +126,4 @@ def test_what_rests_on_left_out_rows_says_so_until_others_set_the_threshold(make
     assert detector.calibrate(new).calibration_.basis is None
     assert detector.calibration_.promise() == "a new normal is flagged with probability at most 0.05"
     assert detector.calibrate(rate=0.1).calibration_.basis is None
-    assert VAEDetector(epochs=1, prior="normal").fit(make_table(100)).calibration_.basis is None
+    assert VAEDetector(epochs=1, prior="normal").fit(make_table(200)).calibration_.basis is None

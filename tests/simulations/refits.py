@@ -24,8 +24,9 @@ PAGE = """# False alarms over refits
 
 Whole fits with default parameters, each on new rows: `fit`, then the share of {n_new} new normals above the threshold
 of each score. Its mean over fits is what a threshold promises: at most `max(0.05, 1/(n + 1))`, for n rows that set it;
-here over {n_fits} fits. With * each row is left out of its own score, but not of the networks, so that the rate is kept
-nearly. Worlds are those of `tests/simulations/refits.py`.
+here over {n_fits} fits. With * the rate is kept nearly: fewer than 190 samples are each scored by one of five models
+that was fitted without it; of more rows each is left out of its own score, but not of the networks. Worlds are those of
+`tests/simulations/refits.py`.
 
 ```sh
 python tests/simulations/refits.py

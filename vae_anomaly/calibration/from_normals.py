@@ -74,7 +74,7 @@ class OrderStatistic(Method):
         "delta": (None, "the rate shall hold for all but this share of the draws of held-out normals"),
     },
     promise="a new normal is flagged with probability at most {rate}",
-    promise_if_left_out="a new normal is flagged with a probability near {rate}",
+    promise_if_nearly="a new normal is flagged with a probability near {rate}",
     promise_with_delta=(
         "a new normal is flagged with probability at most {rate}, for all but {delta} of the draws of held-out normals"
     ),

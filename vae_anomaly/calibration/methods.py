@@ -11,7 +11,7 @@ run time. Its facts are
   command ``calibrate`` makes its options of them;
 - ``promise``: what it promises in words, in which ``{rate}``, ``{delta}`` and ``{n_samples}`` (those that it was given)
   are filled in; ``promise_with_delta`` replaces it where a ``delta`` was asked for, and
-  ``promise_if_left_out`` where rows set the threshold that were only left out of their own scores;
+  ``promise_if_nearly`` where rows set the threshold that the model was fitted to;
 - ``needs_anomalies``: whether some labelled anomalies are needed; by default they are not.
 """
 

@@ -14,6 +14,8 @@ LEFT_OUT = (  # docs/refits.md has the figures
     "each row is left out of its own score, not of the networks: 5 % may be up to 8 % for 60 rows, 7 % for 100, 6 % "
     "for 300"
 )
+BY_FOLDS = "each row is scored by a model that was fitted without it and its fold, new rows by a model of the same kind"
+KEEPING_NEARLY = (LEFT_OUT, BY_FOLDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +77,15 @@ class Calibration:
         return self.n_normal if self.n_unseen is None else self.n_unseen
 
     @property
-    def is_left_out(self) -> bool:
-        """Whether rows set it that were left out of their own scores, but not of the networks."""
-        return self.basis is not None and self.basis.startswith(LEFT_OUT)
+    def kept_nearly_by(self) -> str | None:
+        """Why its rate is kept nearly, where rows set it that the model was fitted to; None if they are not such."""
+        return next((why for why in KEEPING_NEARLY if self.basis is not None and self.basis.startswith(why)), None)
 
     def resting_as(self, before: Calibration) -> Calibration:
-        """The same, saying of left-out scores what a calibration said that rested on the same normals."""
-        if not before.is_left_out:
+        """The same, saying of its normals what a calibration said that rested on the same."""
+        if (why := before.kept_nearly_by) is None:
             return self
-        return replace(self, basis=LEFT_OUT if self.basis is None else f"{LEFT_OUT}; {self.basis}")
+        return replace(self, basis=why if self.basis is None else f"{why}; {self.basis}")
 
     def threshold_interval(self, written: Callable[[float], str]) -> str:
         """The threshold's interval in words, with its numbers written by a function."""
@@ -102,8 +104,8 @@ class Calibration:
         template = entry.facts.get("promise", entry.help)
         if self.delta is not None:
             template = entry.facts.get("promise_with_delta", template)
-        if self.is_left_out:
-            template = entry.facts.get("promise_if_left_out", template)
+        if self.kept_nearly_by is not None:
+            template = entry.facts.get("promise_if_nearly", template)
         rate, delta = ("an unknown share" if share is None else f"{share:.3g}" for share in (self.rate, self.delta))
         text: str = template.format(rate=rate, delta=delta, n_samples=f"{self.n_normal + self.n_anomalous:,}")
         return text

@@ -2,9 +2,9 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 
 1. Split the rows into disjoint parts, at random, by whole groups or in order of time (`vae_anomaly.fitting.groups`):
    training rows, validation rows, which stop the training, and calibration rows, which nothing is fitted on.
-2. Leave out odd images, where some are expected to be anomalies (`vae_anomaly.fitting.odd_images`); move images of one
-   fixed scene at random and align them (`vae_anomaly.fitting.alignment`). Fit the scaling to the training rows, draw the
-   weights, and train.
+2. Leave out odd images, where some are expected to be anomalies (`vae_anomaly.fitting.odd_images`), and move and align
+   images of one fixed scene (`vae_anomaly.fitting.alignment`). Fit the scaling to the training rows, draw the weights,
+   and train.
 3. With the networks fixed, fit the prior, the likelihood and the statistics that further scores compare with.
 4. Score the calibration rows by every score, and set a threshold for each.
 
@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +31,6 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from vae_anomaly.calibration.intervals import clopper_pearson
-from vae_anomaly.calibration.methods import calibrate
-from vae_anomaly.calibration.result import LEFT_OUT
 from vae_anomaly.errors import DataError, TrainingWarning
 from vae_anomaly.fitted_images import FittedImages
 from vae_anomaly.fitted_model import FittedModel
@@ -43,6 +38,7 @@ from vae_anomaly.fitted_rows import FittedRows
 from vae_anomaly.fitting.alignment import Scene, chosen_scene
 from vae_anomaly.fitting.architecture import chosen_architecture
 from vae_anomaly.fitting.batches import TorchRandom, sample_indices
+from vae_anomaly.fitting.calibration_folds import folds_of, score_by_folds
 from vae_anomaly.fitting.checkpoints import Checkpoints
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.groups import Groups
@@ -52,6 +48,7 @@ from vae_anomaly.fitting.post_training import fit_after_training
 from vae_anomaly.fitting.precision import resolve_precision
 from vae_anomaly.fitting.recipe import recipe_for
 from vae_anomaly.fitting.subject import subject_of
+from vae_anomaly.fitting.thresholds import score_held_out, set_thresholds
 from vae_anomaly.fitting.training import train
 from vae_anomaly.fitting.training_notes import notes_on_training
 from vae_anomaly.history import EpochRecord
@@ -60,7 +57,7 @@ from vae_anomaly.model.threads import refuse_forked_threads
 from vae_anomaly.model.vae import VAE, reset_parameters
 from vae_anomaly.parameters import check_parameters, stored_parameters
 from vae_anomaly.progress import phase
-from vae_anomaly.registry import ARCHITECTURES, PREPROCESSING, SCORES
+from vae_anomaly.registry import PREPROCESSING
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.scores import antithetic_noise
 from vae_anomaly.scoring.support import check_support
@@ -82,6 +79,30 @@ class Parts(NamedTuple):
     validation: RowsInMemory
     calibration: RowsInMemory
     n_groups: tuple[int, ...] | None = None
+
+
+class Fitted(NamedTuple):
+    """A model, what it was fitted to, and how.
+
+    Attributes
+    ----------
+    model
+        Without thresholds.
+    parts
+        Of its rows.
+    calibration
+        Rows to calibrate with, as new ones are expected to come.
+    n_features
+        Of what was trained: of a row, or of a patch.
+    is_left_out
+        Whether all rows are exemplars, if exemplars are the prior.
+    """
+
+    model: FittedModel
+    parts: Parts
+    calibration: RowsInMemory
+    n_features: int
+    is_left_out: bool
 
 
 def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = None) -> FittedModel:
@@ -109,12 +130,40 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     """
     refuse_forked_threads()
     check_parameters(parameters)
-    sample_shape, rows = X.shape[1:], X.loaded().computable().flat()
-    parameters, choices, why = resolved(parameters, sample_shape, rows)
-    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
-    generator = torch.Generator().manual_seed(seed)
+    dtype, X = X.dtype, X.loaded().computable()
+    rows = X.flat()
+    parameters, choices, why = resolved(parameters, X.shape[1:], rows)
     if groups is None:
         groups = Groups.of(len(rows), None, None, time_ordered=parameters["time_ordered"], source=rows.source)
+    seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
+    random = np.random.default_rng(seed)  # of the folds alone
+    folds = folds_of(parameters, rows, groups, random, are_images=choices.image_shape is not None)
+    fitted = fit_uncalibrated(X, parameters, groups, seed)
+    model, parts = fitted.model, fitted.parts
+    if current_ranks().rank == 0:
+        for note in notes_on_training(model.history, fitted.n_features):
+            warnings.warn(note, TrainingWarning, stacklevel=2)
+    model.metadata |= {"architecture": why} if why else {}
+    model.fitted_on = FittedRows.of(
+        [part.chunks() for part in parts[:3]], np.dtype(str(model.noise.dtype)[6:]), parts.n_groups
+    )
+    if model.image_shape is not None:
+        model.images = FittedImages.of(parts.training, model.image_shape, dtype)
+    if folds is not None:
+        bases = score_by_folds(model, fit_uncalibrated, X, parameters, groups, folds, random)
+    with phase("calibrating the scores", shown=is_shown(parameters)):
+        if folds is None:
+            left_out = fitted.is_left_out and parameters["contamination"] == "auto"
+            bases = score_held_out(model, fitted.calibration, rows if left_out else None)
+        set_thresholds(model, rows, bases)
+    return model
+
+
+def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | None, seed: int) -> Fitted:
+    """A model without thresholds of rows in the type that is computed in, by parameters that leave nothing open."""
+    sample_shape, rows = X.shape[1:], X.flat()
+    choices = Choices(parameters, sample_shape, rows.columns)
+    generator = torch.Generator().manual_seed(seed)
     parts = split(rows, parameters["validation_fraction"], parameters["calibration_fraction"], generator, groups)
     scene, of_scene = chosen_scene(parameters, choices, parts.training)
     parameters = {**parameters, "alignment": "none" if scene is None else "camera"}
@@ -124,7 +173,7 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
     stored = parameters_to_store(
         {**parameters, "time_ordered": in_order}, precision_of(parameters["precision"], dtype, device)
     )
-    shown = bool(parameters["verbose"]) and current_ranks().rank == 0
+    shown = is_shown(parameters)
     with phase("preparing", shown=shown):
         checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
         seen = seen_parts(parts, parameters, choices, scene, generator)
@@ -140,9 +189,6 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         checkpoints=checkpoints,
     )
     noise = noise.repeat(1, 1, choices.n_places)
-    if current_ranks().rank == 0:
-        for note in notes_on_training(history, subject.training.shape[1]):
-            warnings.warn(note, TrainingWarning, stacklevel=2)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out and scene is None else None
     with phase("fitting the prior and the likelihood", shown=shown):
@@ -154,16 +200,16 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
             fit_image_statistics(vae, seen.validation, noise.to(device, dtype), choices.image_shape)
     if scene is not None:
         vae.scaling = scene.scaling(vae.scaling)
-    model = uncalibrated(vae, noise, X, choices, stored, history)
-    model.metadata |= {name: text for name, text in (("architecture", why), ("alignment", of_scene)) if text}
+    model = without_thresholds(vae, noise, X, choices, stored, history)
+    model.metadata |= {"alignment": of_scene} if of_scene else {}
     if n_left_out := len(parts.training) + len(parts.validation) - len(seen.training) - len(seen.validation):
         model.metadata["n_odd_images_left_out"] = n_left_out
-    model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], np.dtype(str(dtype)[6:]), parts.n_groups)
-    if model.image_shape is not None:
-        model.images = FittedImages.of(parts.training, model.image_shape, X.dtype)
-    with phase("calibrating the scores", shown=shown):
-        set_thresholds(model, seen.calibration, rows, is_left_out=is_left_out)
-    return model
+    return Fitted(model, parts, seen.calibration, subject.training.shape[1], is_left_out)
+
+
+def is_shown(parameters: Mapping[str, Any]) -> bool:
+    """Whether this process shows progress."""
+    return bool(parameters["verbose"]) and current_ranks().rank == 0
 
 
 def seen_parts(
@@ -305,7 +351,7 @@ def untrained(choices: Choices, rows: Rows, training: Rows, generator: torch.Gen
     return vae
 
 
-def uncalibrated(
+def without_thresholds(
     vae: VAE, noise: Tensor, X: Rows, choices: Choices, stored: dict[str, Any], history: list[EpochRecord]
 ) -> FittedModel:
     """The model before it has thresholds."""
@@ -323,93 +369,3 @@ def uncalibrated(
         history=list(history),
         metadata={},
     )
-
-
-def set_thresholds(model: FittedModel, calibration: Rows, rows: Rows, *, is_left_out: bool) -> None:
-    """A threshold for every score: by the calibration rows or, where each is left out of its own score, by all rows.
-
-    Where some of the rows are expected to be anomalies, by their share.
-    """
-    contamination = model.parameters["contamination"]
-    if contamination != "auto":
-        score_held_out(model, calibration)
-        contaminate_scores(model, rows, float(contamination))
-        return
-    left_out = SCORES.where(leaves_out_own_row=True) if is_left_out and model.vae.prior.leaves_out_own_row else ()
-    score_held_out(model, calibration, rows, left_out)
-    calibrate_scores(model)
-    for name in left_out:
-        if name in model.calibrations:
-            model.calibrations[name] = replace(model.calibrations[name], basis=LEFT_OUT)
-
-
-def score_held_out(
-    model: FittedModel, calibration: Rows, everything: Rows | None = None, left_out: Collection[str] = ()
-) -> None:
-    """Fill ``model.held_out_scores``: each score of the calibration rows, slow ones of at most 512 of them.
-
-    The scores ``left_out``, which leave a row out of its own, are of the rows ``everything`` instead.
-    """
-    offered, slow = offered_scores(model), SCORES.where(slow=True)
-    scores = model.scores_of(calibration, [name for name in offered if name not in {*slow, *left_out}])
-    scores |= model.scores_of(some_of(calibration), [name for name in slow if name in offered])
-    if everything is not None:
-        scores |= model.scores_of(everything, left_out)
-    model.held_out_scores = {name: scores[name] for name in offered}
-
-
-def offered_scores(model: FittedModel) -> list[str]:
-    """The scores that such a model can have."""
-    left_out = ARCHITECTURES.entry(model.parameters["architecture"]).facts.get("scores_left_out", ())
-    needing_images = () if model.image_shape is not None else SCORES.where(needs_images=True)
-    return [name for name in SCORES if name not in {*left_out, *needing_images}]
-
-
-def some_of(rows: Rows) -> np.ndarray:
-    """At most 512 of the rows, evenly spaced, for slow scores: with them a rate of 5 % is off by 1 % (one sigma)."""
-    n = min(len(rows), MAX_ROWS_FOR_SLOW_SCORES)
-    return rows[np.arange(n) * len(rows) // n]
-
-
-def note_on(held_out: np.ndarray, rate: float) -> str | None:
-    """What a user should know of the scores ``(n,)`` that set the threshold: too few for the rate, or some far off."""
-    n = len(held_out)
-    if rate > DEFAULT_FALSE_ALARM_RATE:
-        needed = math.ceil(1 / DEFAULT_FALSE_ALARM_RATE) - 1
-        return (
-            f"{n} held-out samples can promise no rate below 1/{n + 1}; {DEFAULT_FALSE_ALARM_RATE:.0%} takes {needed}: "
-            "give more samples or a larger calibration_fraction"
-        )
-    low, median, high = np.quantile(held_out, (0.25, 0.5, 0.75))
-    n_far = int((held_out < median - FAR_OFF * (high - low)).sum())
-    if n_far == 0:
-        return None
-    return (
-        f"{n_far:,} of {n:,} samples that set the threshold are far off all others: if they are anomalies, list them "
-        "with vae-anomaly find, and fit without them or with contamination="
-    )
-
-
-def calibrate_scores(model: FittedModel) -> None:
-    """Fill ``model.calibrations`` from the held-out scores."""
-    for name, held_out in model.held_out_scores.items():
-        rate = max(DEFAULT_FALSE_ALARM_RATE, 1 / (len(held_out) + 1))
-        calibration = calibrate("conformal", -held_out, rate=rate)
-        model.calibrations[name] = replace(calibration, note=calibration.note or note_on(held_out, rate))
-
-
-def contaminate_scores(model: FittedModel, rows: Rows, contamination: float) -> None:
-    """Fill ``model.calibrations`` from the scores of all ``rows``, a share of which is to be flagged.
-
-    What to expect of new normals comes from the held-out scores. A slow score is that of at most 512 of the rows.
-    """
-    slow = SCORES.where(slow=True)
-    scores_of_rows = model.scores_of(rows, [name for name in model.held_out_scores if name not in slow])
-    scores_of_rows |= model.scores_of(some_of(rows), slow)
-    for name, scores in scores_of_rows.items():
-        calibration, held_out = calibrate("contamination", -scores, rate=contamination), model.held_out_scores[name]
-        n_flagged = int((-held_out > calibration.threshold).sum())
-        rate, low, high = clopper_pearson(n_flagged, len(held_out))
-        model.calibrations[name] = replace(
-            calibration, false_alarm_rate=rate, false_alarm_low=low, false_alarm_high=high, n_unseen=len(held_out)
-        )

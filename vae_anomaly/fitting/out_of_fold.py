@@ -30,8 +30,9 @@ from vae_anomaly.calibration.methods import calibrate
 from vae_anomaly.calibration.result import LEFT_OUT, Calibration
 from vae_anomaly.errors import DataError
 from vae_anomaly.fitted_model import FittedModel
-from vae_anomaly.fitting.fit import DEFAULT_FALSE_ALARM_RATE, fit_model
+from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.groups import Groups
+from vae_anomaly.fitting.thresholds import DEFAULT_FALSE_ALARM_RATE
 from vae_anomaly.fitting.training_scores import leaves_out_own_row
 from vae_anomaly.model.build import Choices
 from vae_anomaly.registry import PRIORS
@@ -170,7 +171,7 @@ def fit_out_of_fold(
         started = time.perf_counter()
         own = np.flatnonzero(folds == fold)
         others = None if groups is None else groups.take(np.flatnonzero(folds != fold))
-        model = fit_model(X.without(own), {**parameters, "contamination": "auto"}, others)
+        model = fit_model(X.without(own), {**parameters, "contamination": "auto", "calibration_folds": 1}, others)
         parts.append(scored(model, rows, own))
         models.append(model)
         if on_fold is not None:
@@ -186,7 +187,7 @@ def fit_once(X: Rows, rows: Rows, parameters: Mapping[str, Any]) -> OutOfFold:
     """One model for all rows, which leaves each out of its own score; a p-value is the rank among all rows."""
     contamination = parameters["contamination"]
     share = DEFAULT_FALSE_ALARM_RATE if contamination == "auto" else contamination
-    model = fit_model(X, {**parameters, "contamination": share})  # some rows may be anomalies
+    model = fit_model(X, {**parameters, "contamination": share, "calibration_folds": 1})  # some may be anomalies
     n, scores = len(rows), scored(model, rows, np.arange(len(rows)))
     n_lower = np.searchsorted(np.sort(scores["anomaly_score"]), scores["anomaly_score"])
     scores["p_value"] = (n - n_lower) / n
