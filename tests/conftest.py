@@ -114,7 +114,7 @@ def calibrated_for_one_score(monkeypatch: pytest.MonkeyPatch) -> None:
         return {model.score: LEFT_OUT} if is_left_out else {}
 
     monkeypatch.setattr(fit, "score_held_out", score_held_out)
-    monkeypatch.setattr(fit, "folds_of", lambda *_: None)
+    monkeypatch.setattr(fit, "folds_of", lambda *_, **__: None)
 
 
 @pytest.fixture
