@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from refits import clusters, false_alarms
+from refits import World, clusters, fits_of, line_of, shuffled
 
 from helpers import ROOT, TABLE_SCORES
 from vae_anomaly.registry import SCORES
 
 
 def test_each_score_has_what_its_threshold_promises_and_flags() -> None:
-    rates = false_alarms(clusters, 30, 1)
-    assert set(rates) == set(TABLE_SCORES)
-    for score, fits in rates.items():
-        ((promised, flagged, is_nearly),) = fits
-        assert (promised, is_nearly) == (0.05, True), score  # of 30 rows, by folds
-        assert 0 <= flagged < 1
+    world = World("30 rows", 30, clusters, shuffled)
+    found = fits_of(world, 2)
+    assert set(found) == set(TABLE_SCORES)
+    for score, fits in found.items():
+        for fit in fits:
+            assert (fit.promised, fit.is_nearly) == (0.05, True), score  # of 30 rows, by folds
+            assert 0 <= fit.flagged < 1
+            assert fit.found <= 1
+        assert line_of(world, score, fits).startswith(f"| 30 rows | {score}* | 5.0% | ")
 
 
 def test_the_page_has_every_score() -> None:
