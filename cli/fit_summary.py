@@ -86,12 +86,12 @@ def data_lines(data: dict[str, Any], model: dict[str, Any], threshold: dict[str,
     shape = " x ".join(map(str, images)) + " images" if images else f"{model['n_features']} features"
     normal = f", normal: {comma_separated(data['normal'])}" if data["normal"] else ""
     limit = ", at most 20,000 samples or 32 MiB each, the rest read from disk" if data.get("on_disk") else ""
-    is_by_folds = threshold["basis"] == BY_FOLDS
-    setting = "all, by folds," if is_by_folds else f"{model['calibration_fraction']:.0%}"
+    by_part = f", {model['calibration_fraction']:.0%} to set the threshold"
+    setting = "; all set the threshold, by folds" if threshold["basis"] == BY_FOLDS else by_part
     return [
         f"{data['source']}{normal}",
         f"{data['n_normal']:,} normal samples, {shape}; {model['validation_fraction']:.0%} held out to stop the "
-        f"training, {setting} to set the threshold{limit}",
+        f"training{setting}{limit}",
         *division_lines(model),
     ]
 
