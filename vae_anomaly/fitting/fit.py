@@ -144,9 +144,8 @@ def fit_model(X: Rows, parameters: Mapping[str, Any], groups: Groups | None = No
         for note in notes_on_training(model.history, fitted.n_features):
             warnings.warn(note, TrainingWarning, stacklevel=2)
     model.metadata |= {"architecture": why} if why else {}
-    model.fitted_on = FittedRows.of(
-        [part.chunks() for part in parts[:3]], np.dtype(str(model.noise.dtype)[6:]), parts.n_groups
-    )
+    computed = np.dtype(np.float64 if rows.dtype == np.float64 else np.float32)
+    model.fitted_on = FittedRows.of([part.chunks() for part in parts[:3]], computed, parts.n_groups)
     if model.image_shape is not None:
         model.images = FittedImages.of(parts.training, model.image_shape, dtype)
     if folds is not None:
