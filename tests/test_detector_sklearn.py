@@ -21,7 +21,7 @@ from vae_anomaly import VAEDetector
 # check_dataframe_column_names_consistency is not among the checks that are run: it asks that the columns of a DataFrame
 # in another order are refused, and a table's columns are found by name; tests/test_mixed_tables.py has what holds here
 @pytest.mark.filterwarnings("default")  # some checks feed data that scikit-learn itself warns about
-@parametrize_with_checks([VAEDetector()])
+@parametrize_with_checks([VAEDetector(epochs=5)])
 def test_scikit_learn_check(estimator: Any, check: Any) -> None:
     check(estimator)
 
