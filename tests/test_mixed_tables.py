@@ -58,7 +58,7 @@ WITH_GAP = np.isnan(GAPS).any(axis=1)
 
 
 def detector(**parameters: Any) -> VAEDetector:
-    return VAEDetector(**{"epochs": 1} | parameters)
+    return VAEDetector(**{"epochs": 1, "calibration_folds": 1} | parameters)
 
 
 @pytest.fixture(scope="module")
