@@ -57,7 +57,7 @@ def test_a_scratch_and_a_fainter_texture_are_found(detector: VAEDetector) -> Non
     elbo = VAEDetector.from_model(detector.model_.using("elbo"))
     assert elbo.score_samples(faint).mean() > elbo.score_samples(normal).mean()  # less to explain
     for changed in (faint, scratched):
-        assert np.mean(detector.score_samples(changed)[:, None] < detector.score_samples(normal)) > 0.95
+        assert np.mean(detector.score_samples(changed)[:, None] < detector.score_samples(normal)) > 0.9
 
 
 def test_every_score_but_the_slow_one_depends_on_its_image_alone(detector: VAEDetector) -> None:
