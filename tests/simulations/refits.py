@@ -1,6 +1,6 @@
 """False alarms of whole fits: each score's share of new normals above the threshold, over many fits of few rows.
 
-``python tests/simulations/refits.py`` writes docs/refits.md; it takes an hour on one core. Images are MNIST's,
+``python tests/simulations/refits.py`` writes docs/refits.md; it takes half an hour on one core. Images are MNIST's,
 where ``VAE_ANOMALY_DATA`` or the cache holds it.
 """
 
@@ -162,7 +162,7 @@ def line_of(world: World, score: str, fits: list[Fit]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fits", type=int, default=50)
+    parser.add_argument("--fits", type=int, default=20)
     parser.add_argument("--output", type=Path, default=ROOT / "docs/refits.md")
     arguments = parser.parse_args()
     lines = []
