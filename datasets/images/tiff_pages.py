@@ -76,6 +76,8 @@ class TiffPages:
             sizes = dict(zip(page.axes, page.shape, strict=True))
             if set(sizes) not in ({"Y", "X"}, {"Y", "X", "S"}) or str(page.dtype) not in NUMBERS:
                 raise DataError(f"{self.file} has pages of {page.dtype}, {page.axes} {page.shape}: save it as .npy")
+            if math.prod(page.shape) == 0:
+                raise DataError(f"{self.file} cannot be read as an image (it has no pixels)")
             if math.prod(page.shape) > MAX_PIXELS:
                 raise DataError(f"{self.file} has {math.prod(page.shape):,} numbers a page, more than {MAX_PIXELS:,}")
             size = sizes["Y"], sizes["X"]

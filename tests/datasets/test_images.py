@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 import warnings
 from collections.abc import Iterator
@@ -251,7 +252,10 @@ def test_what_pillow_would_drop_of_a_tiff_is_read(tmp_path: Path) -> None:
 def test_tiffs_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((6, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig")
     whole = (tmp_path / "a.tif").read_bytes()
-    for blob in (whole[:300], whole[:9], b"II*\0 no tiff", b"none"):
+    width = struct.pack("<HHII", 256, 4, 1, 9)  # the tag, as the file has it
+    assert width in whole
+    empty = whole.replace(width, struct.pack("<HHII", 256, 4, 1, 0))
+    for blob in (whole[:300], whole[:9], empty, b"II*\0 no tiff", b"none"):
         (tmp_path / "b.tif").write_bytes(blob)
         with pytest.raises(DataError, match=r"b\.tif cannot be read as an image \("):
             load(tmp_path / "b.tif")
