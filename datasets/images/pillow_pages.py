@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vae_anomaly.datasets.images.pixels import MAX_PIXELS, Kind, Look
+from vae_anomaly.datasets.images.pixels import MAX_PIXELS, TURNED, Kind, Look
 from vae_anomaly.datasets.reading import Size
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import open_data, parsing
@@ -30,7 +30,6 @@ DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 BACKGROUND = "white"
 ORIENTATION = 0x0112  # of EXIF
 WIDTH, HEIGHT, CHANNELS, SAMPLE_FORMAT, SIGNED = 256, 257, 277, 339, 2  # of TIFF
-TURNED = range(5, 9)  # orientations that swap width and height
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from vae_anomaly.datasets.reading import ImageReading, Size
 from vae_anomaly.errors import DataError
 
 MAX_PIXELS = 1 << 26
+TURNED = range(5, 9)  # orientations in EXIF and TIFF that swap width and height
 
 
 class Kind(NamedTuple):

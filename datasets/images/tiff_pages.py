@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vae_anomaly.datasets.images.pixels import MAX_PIXELS, Kind, Look
+from vae_anomaly.datasets.images.pixels import MAX_PIXELS, TURNED, Kind, Look
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import open_data, parsing
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float16": "float", "float32": "float"}
 EXACT_IN_SINGLE = ("int8", "uint16", "int16", "float16", "float32")
 NUMBERS = ("uint8", *EXACT_IN_SINGLE, "uint32", "int32", "float64")
-SWAPPED = range(5, 9)  # orientations that swap width and height
 FLIPPED = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes that are reversed, after that
 
 
@@ -82,7 +81,7 @@ class TiffPages:
                 raise DataError(f"{self.file} has {math.prod(page.shape):,} numbers a page, more than {MAX_PIXELS:,}")
             size = sizes["Y"], sizes["X"]
             depth = DEPTHS.get(str(page.dtype), str(page.dtype))
-            return Look(size[::-1] if self._orientation(page) in SWAPPED else size, Kind(sizes.get("S", 1), depth))
+            return Look(size[::-1] if self._orientation(page) in TURNED else size, Kind(sizes.get("S", 1), depth))
 
     def values(self, number: int) -> np.ndarray:
         """The pixels of a page, ``(H, W)``, or ``(H, W, C)`` of several channels."""
@@ -92,7 +91,7 @@ class TiffPages:
             if page.axes == "SYX":
                 values = np.moveaxis(values, 0, 2)
             orientation = self._orientation(page)
-            if orientation in SWAPPED:
+            if orientation in TURNED:
                 values = values.swapaxes(0, 1)
             values = np.flip(values, FLIPPED.get(orientation, ()))
         if values.dtype == np.uint8:
