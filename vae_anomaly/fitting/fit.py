@@ -11,8 +11,8 @@ r"""The whole fit: from rows and parameters to a `FittedModel`.
 
 Where exemplars are the prior, a row is left out of its own score (`model.priors.exemplars`). So of fewer than 1,000
 rows all are exemplars. Without folds all of them set the thresholds of the scores that leave a row out, as a tenth
-would be a handful: these scores are those of a jackknife in which the networks and the scaling are not fitted again, since
-what they owe to one row is little. README shows by simulation how well the rate is kept.
+would be a handful: these scores are those of a jackknife in which the networks and the scaling are not fitted again,
+since what they owe to one row is little. README shows by simulation how well the rate is kept.
 
 Everything random comes from one generator, seeded from ``random_state``, in this order; folds and the seeds of their
 fits from another of the same seed.
