@@ -31,9 +31,9 @@ def interruptible() -> Iterator[None]:
     received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        acted.set()
-        if not received:
+        if not received:  # a signal within this function waits for none of its locks
             received.append(number)
+            acted.set()
             raise KeyboardInterrupt
 
     acted = threading.Event()

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +179,37 @@ main(["write"], prog_name="vae-anomaly")
 ROUNDS = 30
 
 
-def writer(folder: Path, *, ignoring: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+SIGNALLED_WHILE_HANDLING = """
+import os, signal, threading
+from vae_anomaly.cli.interruption import interruptible
+notify_all = threading.Condition.notify_all
+def signalled(condition):
+    os.kill(os.getpid(), signal.SIGTERM)
+    notify_all(condition)
+with interruptible():
+    threading.Condition.notify_all = signalled
+    os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+def writer(folder: Path, *, before: str = "") -> subprocess.Popen[bytes]:
     """A process that writes a file and a folder again and again, and has begun to."""
-    start = f"import signal; [signal.signal(number, signal.SIG_IGN) for number in {[*map(int, ignoring)]}]"
-    words = [sys.executable, "-P", "-c", start + WRITES]
+    words = [sys.executable, "-P", "-c", before + WRITES]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(words, cwd=folder, **pipes)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     return process
+
+
+def ended(process: subprocess.Popen[bytes]) -> bytes:
+    """What a process wrote to its stderr until its end; one that does not end is killed, and fails the test."""
+    try:
+        return process.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
 
 
 def is_whole(folder: Path) -> bool:
@@ -207,30 +229,33 @@ def test_two_signals_at_once_leave_nothing_half_done(tmp_path: Path) -> None:
         for number in more:
             time.sleep(rng.uniform(0, 0.001))
             process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
-        assert stderr == b"interrupted\n"
+        assert ended(process) == b"interrupted\n"
         assert process.returncode in {128 + number for number in (first, *more)}
         assert is_whole(tmp_path), sorted(tmp_path.rglob("*"))
 
 
+def test_a_signal_that_is_handled_waits_for_no_further_one() -> None:
+    process = subprocess.Popen([sys.executable, "-P", "-c", SIGNALLED_WHILE_HANDLING], stderr=subprocess.PIPE)
+    stderr = ended(process)
+    assert stderr.startswith(b"interrupted\n")
+    assert b"Exit: 129" in stderr
+
+
 def test_a_process_that_is_ending_ignores_further_signals(tmp_path: Path) -> None:
-    ended = "import atexit, os, signal\n@atexit.register\ndef late(): os.kill(os.getpid(), signal.SIGTERM)\n"
-    command = [sys.executable, "-P", "-c", ended + WRITES]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
+    late = "import atexit, os, signal\n@atexit.register\ndef late(): os.kill(os.getpid(), signal.SIGTERM)\n"
+    process = writer(tmp_path, before=late)
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
+    ended(process)
     assert process.returncode == 129
 
 
 def test_nohup_is_heeded(tmp_path: Path) -> None:
-    process = writer(tmp_path, ignoring=[signal.SIGHUP])
+    process = writer(tmp_path, before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     process.send_signal(signal.SIGHUP)
     time.sleep(0.1)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    ended(process)
     assert process.returncode == 143
 
 
