@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 from data import images, mnist, table
 from products import products_of
@@ -22,7 +23,6 @@ import vae_anomaly.fitting.fit
 import vae_anomaly.fitting.run
 import vae_anomaly.fitting.training
 from vae_anomaly import VAEDetector
-from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.fitting.precision import bfloat16_speed_up
 from vae_anomaly.fitting.run import Run
 from vae_anomaly.scoring import BLOCK_ROWS
@@ -231,7 +231,7 @@ def shell(words: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def fitted(X: np.ndarray, **parameters: Any) -> VAEDetector:
+def fitted(X: np.ndarray | pd.DataFrame, **parameters: Any) -> VAEDetector:
     """A detector after one epoch."""
     return VAEDetector(epochs=1, **parameters).fit(X)
 
@@ -286,11 +286,9 @@ def out_of_core(smoke: bool) -> Iterator[Record]:
     with tempfile.TemporaryDirectory() as folder:
         npy, parquet = Path(folder) / "X.npy", Path(folder) / "X.parquet"
         np.save(npy, X)
-        flat = table(n, 64)
-        tables = fitted(flat[:4000])
-        import pandas as pd
-
-        pd.DataFrame(flat, columns=[f"x{i}" for i in range(64)]).to_parquet(parquet, row_group_size=1 << 16)
+        frame = pd.DataFrame(table(n, 64), columns=[f"x{i}" for i in range(64)])
+        tables = fitted(frame[:4000])
+        frame.to_parquet(parquet, row_group_size=1 << 16)
 
         def pieces(path: Path, model: VAEDetector) -> None:
             n_rows = (1 << 26) // (8 * model.n_features_in_)
@@ -308,7 +306,7 @@ def out_of_core(smoke: bool) -> Iterator[Record]:
             "in memory": lambda: detector.score_samples(X),
             "reading npy": read,
             "parquet": lambda: pieces(parquet, tables),
-            "in memory, table": lambda: tables.score_samples(flat),
+            "in memory, table": lambda: tables.score_samples(frame),
         }
         times = rounds(functions, 1 if smoke else 5, warm=1)
     yield compared("scoring .npy in pieces, against in memory", times, "npy", "in memory", target=1.2)
@@ -446,8 +444,9 @@ def clocks() -> Iterator[dict[str, float]]:
         ("optimiser", AdamW, "step"),
         ("validation", Run, "end_epoch"),
         ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "fit_after_training"),
-        ("calibration of all scores", FittedModel, "scores_of"),
-        ("calibration of all scores", vae_anomaly.fitting.fit, "calibrate"),
+        ("prior, likelihood, statistics", vae_anomaly.fitting.fit, "fit_image_statistics"),
+        ("calibration of all scores", vae_anomaly.fitting.fit, "score_held_out"),
+        ("calibration of all scores", vae_anomaly.fitting.fit, "set_thresholds"),
         ("checks and split", vae_anomaly.detector, "samples_of"),
         ("checks and split", vae_anomaly.fitting.fit, "split"),
         ("before the first step", Choices, "build"),
