@@ -17,6 +17,8 @@ CUDA Graphs, in PyTorch's notes on CUDA semantics: https://docs.pytorch.org/docs
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +32,8 @@ from torch.utils._pytree import tree_leaves
 from vae_anomaly.errors import TrainingWarning
 
 WARM_UP = 3  # steps before the capture, as PyTorch's notes have it
+
+one_capture_at_a_time = threading.Lock()  # in a process, as PyTorch asks for
 
 # kept for good: after a capture that failed PyTorch's allocator may still ask its graph which memory is its own
 failed_graphs: list[torch.cuda.CUDAGraph] = []
@@ -126,7 +130,8 @@ class CapturedStep:
         try:
             self.recorder.capture(step)
         except RuntimeError as error:
-            self.refuse(str(error).partition("\n")[0])
+            cause = error.__context__ or error  # the end of a capture fails too, and says less
+            self.refuse(str(cause).partition("\n")[0])
 
     def refuse(self, why: str) -> None:
         """Take all further steps by themselves, and say so."""
@@ -165,7 +170,7 @@ class GraphRecorder:
         before.wait_stream(self.stream)
 
     def capture(self, function: Callable[[], None]) -> None:
-        with torch.cuda.device(self.device):
+        with one_capture_at_a_time, torch.cuda.device(self.device):
             graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             graph.register_generator_state(self.generator)
             try:
@@ -173,14 +178,20 @@ class GraphRecorder:
                 with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                     function()
             except RuntimeError:
-                torch.cuda.set_stream(before)  # where a capture cannot even be ended, its context leaves another one
-                # nor have generators been told of its end, without which some versions draw no more numbers
-                for generator in (self.generator, torch.cuda.default_generators[torch.cuda.current_device()]):
-                    generator.graphsafe_set_state(generator.clone_state())
-                graph.reset()
-                failed_graphs.append(graph)
+                self.clean_up(graph, before)
                 raise
         self.graph = graph
+
+    def clean_up(self, graph: torch.cuda.CUDAGraph, before: torch.cuda.Stream) -> None:
+        """Undo what a capture that failed leaves in the process; its stream had been ``before``."""
+        torch.cuda.set_stream(before)  # where a capture cannot even be ended, its context leaves another one
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.synchronize()  # the driver may report the error once more, here and not in the next step
+        # generators were not told of the end either, without which some versions draw no more numbers
+        for generator in (self.generator, torch.cuda.default_generators[torch.cuda.current_device()]):
+            generator.graphsafe_set_state(generator.clone_state())
+        graph.reset()
+        failed_graphs.append(graph)
 
     def replay(self) -> None:
         assert self.graph is not None, "captured before"
