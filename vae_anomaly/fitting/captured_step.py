@@ -6,9 +6,9 @@ What differs from step to step, `StepInputs`, is therefore copied into memory th
 that a step reads or changes is state that keeps its place: rows, weights, moments, counters, the buffers of the
 likelihood, the sums of the epoch. Random numbers go on, too: the graph counts on in the generator that is registered.
 
-The first steps are taken one operation at a time, as libraries set themselves up in them. Before them a step is
-rehearsed and undone, to find out whether it can be captured: a graph can hold nothing that waits for the device or
-comes from the host. A step that cannot be captured is taken as before, with a warning.
+The first steps are taken one operation at a time, as libraries set themselves up in them and constants are sent. Then a
+step is rehearsed and undone, to find out whether it can be captured: a graph can hold nothing that waits for the device
+or comes from the host. A step that cannot be captured is taken as before, with a warning.
 
 References
 ----------
@@ -104,12 +104,13 @@ class CapturedStep:
         """
         if self.inputs is None:
             self.inputs = StepInputs(*(value.clone() for value in inputs))
-            self.rehearse(partial(compute, self.inputs), obstacle)
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given)
         step = partial(compute, self.inputs)
-        if self.n_taken == WARM_UP and not self.refused:
-            self.capture(step)
+        if self.n_taken == WARM_UP:
+            self.rehearse(step, obstacle)
+            if not self.refused:
+                self.capture(step)
         if self.refused:
             step()
         elif self.n_taken < WARM_UP:
