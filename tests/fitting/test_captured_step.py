@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "bfloat16": (lambda: images(300), {"architecture": "mlp", "precision": "bfloat16"}),
     "conv": (lambda: images(300), {"architecture": "conv"}),
     "columns": (lambda: mixed_table(300), {}),
-    "patches": (lambda: large_images(20), {"architecture": "patches", "batch_size": 3_000}),
+    "patches": (lambda: large_images(20), {"architecture": "patches", "batch_size": 1_000}),
     "article": (lambda: images(300), {"architecture": "article"}),
     "bernoulli": (lambda: images(300) / 255, {"architecture": "mlp", "likelihood": "bernoulli"}),
     "grey levels": (lambda: images(300) / 255, {"architecture": "mlp", "likelihood": "continuous_bernoulli"}),
