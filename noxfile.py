@@ -127,6 +127,7 @@ def benchmarks(session: nox.Session) -> None:
     """The benchmarks of speed at their smallest sizes: that they run. CONTRIBUTING.md has the command that measures."""
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "tests/benchmarks/run.py", "--smoke", "--output", folder, silent=True)
+    session.run("python", "tests/benchmarks/gpu.py", "--device", "cpu", "--smoke", silent=True)
 
 
 @nox.session

@@ -24,7 +24,7 @@ class TrainingError(ValueError):
 
 
 class TrainingWarning(UserWarning):
-    """Training ended, but its history shows that the model may be poor."""
+    """What to know of a training that ended: the model may be poor by its history, or a GPU was not put to full use."""
 
 
 class CheckpointError(ValueError):

@@ -71,11 +71,15 @@ class Resident(Permutation):
         self.rows = torch.from_numpy(X[:]).to(device)
         self.orders: tuple[Tensor | None, Tensor | None] = None, None  # on the CPU, and the same on the device
 
-    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
+    def places(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
+        """Which rows lie at these places of the order, ``(n,)`` int64 on the device."""
         known, there = self.orders
         if there is None or known is not order:
             self.orders = order, (there := order.to(self.device))
-        return self.rows[there[start:stop:step]]
+        return there[start:stop:step]
+
+    def batch(self, order: Tensor, start: int, stop: int, step: int = 1) -> Tensor:
+        return self.rows[self.places(order, start, stop, step)]
 
 
 class Windows:

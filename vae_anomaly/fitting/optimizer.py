@@ -47,8 +47,11 @@ class AdamW:
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Take one step and drop the gradients."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Take one step and drop the gradients.
+
+        On a GPU the learning rate may be a tensor ``()`` float32 there, and nothing waits for it.
+        """
         adamw(
             self.parameters,
             [p.grad for p in self.parameters if p.grad is not None],
@@ -65,6 +68,10 @@ class AdamW:
             eps=1e-8,
             maximize=False,
         )
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget all gradients, and free their memory."""
         for p in self.parameters:
             p.grad = None
 

@@ -32,16 +32,18 @@ Denoising Criterion for Variational Auto-Encoding Framework (Im et al., 2017), h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vae_anomaly.errors import TrainingError
-from vae_anomaly.fitting.batches import shuffled
+from vae_anomaly.fitting.batches import Resident, shuffled
+from vae_anomaly.fitting.captured_step import CapturedStep, GraphRecorder, HostTraffic, StepInputs
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.schedule import is_over, variance_weight, warmup_cosine
@@ -51,6 +53,8 @@ from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
 from vae_anomaly.storage.rows import Rows
+
+Scalar: TypeAlias = float | Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,10 @@ class Recipe:
 
 
 class Position(NamedTuple):
-    """How far a run is: steps taken in all, the current epoch's order of the rows, and its sums of the two terms."""
+    """How far a run is: steps taken in all, the current epoch's order of the rows, and its sums of the two terms.
+
+    The sums are on the device, and always in the same tensor.
+    """
 
     taken: int
     order: Tensor
@@ -108,7 +115,12 @@ class Run:
         self.optimizer = AdamW(vae.parameters())
         self.history: list[EpochRecord] = []
         self.best_epoch, self.best_state = 0, clone_state(vae)
-        self.position = Position(0, torch.empty(0, dtype=torch.int64), torch.zeros(2, dtype=torch.float64))
+        totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self.position = Position(0, torch.empty(0, dtype=torch.int64), totals)
+        self.schedule: tuple[int, Tensor, Tensor] | None = None  # of an epoch, on a GPU
+        self.captured: CapturedStep | None = None
+        if isinstance(self.rows, Resident) and self.ranks.size == 1:
+            self.captured = CapturedStep(GraphRecorder(self.device, generator))
 
     @property
     def steps_into_epoch(self) -> int:
@@ -138,37 +150,100 @@ class Run:
         int
             Rows in the batch, those of all ranks together.
         """
-        taken, order, totals = self.position
         start = self.steps_into_epoch * self.recipe.batch_size
         if start == 0:
-            order = self.rows.order(self.generator)
-            totals = torch.zeros(2, dtype=torch.float64, device=self.device)
+            self.position.totals.zero_()
+            self.position = self.position._replace(order=self.rows.order(self.generator))
+        taken, order, _ = self.position
         n = min(self.recipe.batch_size, self.n_rows - start)
-        own = self.ranks.own_rows(start)
-        x = self.vae.scaling(self.rows.batch(order, start + own.start, start + n, own.step).to(self.dtype))
+        if self.captured is not None and n == self.recipe.batch_size:
+            assert isinstance(self.rows, Resident), "what can be captured"
+            inputs = StepInputs(self.rows.places(order, start, start + n), *self.scalars_on_device())
+            self.captured.take(self.descend_resident, inputs, self.obstacle)
+        else:
+            own = self.ranks.own_rows(start)
+            raw = self.rows.batch(order, start + own.start, start + n, own.step)
+            self.descend(raw, *self.scalars(), n, own)
+        self.position = self.position._replace(taken=taken + 1)
+        return n
+
+    def scalars(self) -> tuple[Scalar, Scalar]:
+        """Learning rate of the next step, and the weight of its batch in a variance; on a GPU tensors there."""
+        if is_gpu(self.device):
+            return self.scalars_on_device()
+        return self.learning_rate(self.position.taken), variance_weight(self.position.taken)
+
+    def scalars_on_device(self) -> tuple[Tensor, Tensor]:
+        """The same as tensors ``()``, of which those of an epoch are sent to the device at once."""
+        epoch = len(self.history)
+        if self.schedule is None or self.schedule[0] != epoch:
+            steps = range(epoch * self.steps, (epoch + 1) * self.steps)
+            rates = torch.tensor([self.learning_rate(step) for step in steps], dtype=torch.float32)
+            weights = torch.tensor([variance_weight(step) for step in steps], dtype=self.dtype)
+            self.schedule = epoch, rates.to(self.device), weights.to(self.device)
+        _, rates, weights = self.schedule
+        return rates[self.steps_into_epoch], weights[self.steps_into_epoch]
+
+    def descend_resident(self, inputs: StepInputs) -> None:
+        """`descend` on rows that are on the device."""
+        assert isinstance(self.rows, Resident), "what can be captured"
+        places, learning_rate, variance_weight = inputs
+        self.descend(self.rows.rows[places], learning_rate, variance_weight, len(places), slice(None))
+
+    def descend(self, raw: Tensor, learning_rate: Scalar, variance_weight: Scalar, n: int, own: slice) -> None:
+        """Move weights, moments and buffers by the loss of a batch, and add its terms to the epoch's sums, in place.
+
+        No number goes to or comes from the host, so that the work can be captured.
+
+        Parameters
+        ----------
+        raw
+            This rank's rows of the batch, ``(m, D)``.
+        learning_rate, variance_weight
+            As `scalars` gives them.
+        n
+            Rows in the batch.
+        own
+            Which of them are this rank's.
+        """
+        x = self.vae.scaling(raw.to(self.dtype))
         corrupted = x
         if self.recipe.input_noise:
             corrupted = torch.add(x, self.randn(n, x.shape[1])[own], alpha=self.recipe.input_noise)
-        reconstruction, kl = self.forward(partial(self.terms, x, corrupted, n, own))
+        reconstruction, kl = self.forward(partial(self.terms, x, corrupted, variance_weight, n, own))
         loss = self.ranks.batch_mean(kl - reconstruction, n) / x.shape[1]
-        loss.backward()
-        self.optimizer.step(self.learning_rate(taken))
+        try:
+            loss.backward()
+            self.optimizer.step(learning_rate)
+        except RuntimeError:
+            self.optimizer.drop_gradients()  # those of a capture that failed lie in memory of its own
+            raise
         sums = torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
-        self.position = Position(taken + 1, order, totals + self.ranks.sum_over_ranks(sums))
-        return n
+        self.position.totals.add_(self.ranks.sum_over_ranks(sums))
 
-    def terms(self, x: Tensor, corrupted: Tensor, n: int, own: slice) -> tuple[Tensor, Tensor]:
+    def obstacle(self, step: Callable[[], None]) -> str | None:
+        """What keeps a step from being captured, found by one that is undone; None if nothing does."""
+        before = {name: value.clone() for name, value in self.tensors().items()}
+        places = [value.data_ptr() for value in self.vae.state_dict().values()]
+        with HostTraffic() as traffic:  # type: ignore[no-untyped-call]  # of PyTorch's
+            step()
+        moved = places != [value.data_ptr() for value in self.vae.state_dict().values()]
+        self.restore(before, self.history, self.position.taken)
+        return traffic.found or ("it puts new tensors in the place of buffers" if moved else None)
+
+    def terms(self, x: Tensor, corrupted: Tensor, variance_weight: Scalar, n: int, own: slice) -> tuple[Tensor, Tensor]:
         """Reconstruction and KL term of this rank's rows of a batch of ``n``; first the likelihood learns from them."""
         vae = self.vae
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        in_bfloat16 = self.recipe.precision == "bfloat16"
+        # a cache would outlive the step within an autocast of the caller's, and a capture would read old weights there
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16, cache_enabled=False):
             posterior = vae.encode(corrupted)
             eps = self.randn(n, posterior.mu.shape[1])[own]
             decoded = vae.decode(vae.rsample(posterior, eps))
-        weight = variance_weight(self.position.taken)
         if self.ranks.size == 1:
-            return vae.likelihood.learn(x, decoded, weight), kl_divergence(posterior)
+            return vae.likelihood.learn(x, decoded, variance_weight), kl_divergence(posterior)
         if len(x):
-            vae.likelihood.learn(x, decoded.detach(), weight)
+            vae.likelihood.learn(x, decoded.detach(), variance_weight)
         self.ranks.average_buffers(vae.likelihood, len(x) / n)
         return vae.likelihood.training_log_prob(x, decoded), kl_divergence(posterior)
 
@@ -219,7 +294,7 @@ class Run:
         }
 
     def restore(self, tensors: dict[str, Tensor], history: list[EpochRecord], taken: int) -> None:
-        """Take on the state that another run was in; the tensors are copied."""
+        """Take on the state that another run was in; the tensors are copied, weights and sums to where they were."""
         state: dict[str, dict[str, Tensor]] = {"vae": {}, "best": {}}
         for name, value in tensors.items():
             part, _, key = name.partition(".")
@@ -230,7 +305,13 @@ class Run:
         self.optimizer.restore(tensors, taken)
         self.generator.set_state(tensors["generator"])
         self.history = history
-        self.position = Position(taken, tensors["order"].clone(), tensors["totals"].to(self.device, copy=True))
+        self.position.totals.copy_(tensors["totals"])
+        self.position = Position(taken, tensors["order"].clone(), self.position.totals)
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether numbers are sent to the device ahead, so that no step waits for them."""
+    return device.type == "cuda"
 
 
 def clone_state(vae: VAE) -> dict[str, Tensor]:

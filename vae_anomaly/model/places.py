@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from vae_anomaly.model.constants import constant
 
 SIDE = 16
 STRIDES = ((4, 1_024), (8, 4_096))  # and the most places for which each is taken
@@ -74,7 +75,7 @@ class Grid:
     def cut(self, x: Tensor) -> Tensor:
         """The patches of images ``(N, D)`` at all places, ``(N, P, q)``."""
         images = x.reshape(-1, *self.image_shape)
-        tops, lefts = (torch.tensor(at, device=x.device) for at in (self.tops, self.lefts))
+        tops, lefts = (constant(at, x.device) for at in (self.tops, self.lefts))
         bands = images.unfold(1, self.window[0], 1)[:, tops]  # (N, tops, W, C, h)
         patches = bands.unfold(2, self.window[1], 1)[:, :, lefts]  # (N, tops, lefts, C, h, w)
         return patches.permute(0, 1, 2, 4, 5, 3).reshape(len(images), self.n_places, self.n_patch_features)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vae_anomaly.columns import CYCLES, Columns
+from vae_anomaly.model.constants import constant
 from vae_anomaly.model.scaling import Scaling, TailScaling
 
 
@@ -71,7 +72,7 @@ class TableScaling(Scaling):
 
     def forward(self, raw: Tensor) -> Tensor:
         modelled = self.columns.modelled
-        scaled = self.numbers(raw[:, self.places]) if self.places else raw[:, :0]
+        scaled = self.numbers(raw[:, constant(tuple(self.places), raw.device)]) if self.places else raw[:, :0]
         parts: list[Tensor] = []
         for i, place in enumerate(self.places):
             parts.append(scaled[:, i : i + 1])
@@ -143,7 +144,7 @@ class TableScaling(Scaling):
 
 def one_hot(codes: Tensor, units: Tensor, size: int, *, marks_gaps: bool) -> Tensor:
     """Codes ``(N,)`` to the units ``(N, size)`` of levels; with no level, of values that are there, and gaps."""
-    known = torch.cat([units, units.new_tensor([size - 1 - marks_gaps])])  # the last for all other codes
+    known = torch.cat([units, units.new_full((1,), size - 1 - marks_gaps)])  # the last for all other codes
     is_gap = torch.isnan(codes)
     place = known[torch.nan_to_num(codes).clamp(0, len(units)).long()]
     if marks_gaps:

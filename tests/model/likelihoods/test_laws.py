@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from random_models import likelihood_of
+from vae_anomaly.fitting.captured_step import HostTraffic
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.likelihoods.signal import signal_of
 from vae_anomaly.model.validity import check_values
@@ -184,6 +185,23 @@ def test_a_step_of_learning_gives_what_training_maximises(name: str) -> None:
     likelihood, (x, decoded) = fitted(name), rows(9, torch.float64)
     learned = likelihood.learn(x, decoded, 0.5)
     np.testing.assert_allclose(learned, likelihood.training_log_prob(x, decoded), rtol=1e-12)
+
+
+@every_likelihood
+@both_precisions
+def test_learning_moves_buffers_in_place_by_its_arguments_alone(name: str, dtype: torch.dtype) -> None:
+    """A training on a GPU repeats a step from a recording of it, with the weight as a tensor."""
+    by_number, by_tensor = fitted(name, dtype), fitted(name, dtype)
+    places = [buffer.data_ptr() for buffer in by_tensor.buffers()]
+    (x, decoded), weight = rows(9, dtype), torch.zeros((), dtype=dtype)
+    with HostTraffic() as traffic:
+        for share in (1.0, 0.3, 0.02):
+            by_number.learn(x, decoded, share)
+            by_tensor.learn(x, decoded, weight.fill_(share))
+    assert traffic.found is None
+    assert [buffer.data_ptr() for buffer in by_tensor.buffers()] == places
+    for ours, theirs in zip(by_tensor.buffers(), by_number.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @every_likelihood

@@ -12,7 +12,8 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
    ``entropy_of_features`` is the mean of ``-log_prob_of_features`` over these rows.
 5. A row's values depend on no other row.
 6. ``learn`` with weight 1 and ``fit_after_training`` move only its buffers, and those in ``positive_buffers`` stay
-   above zero.
+   above zero. ``learn`` moves them in place and depends on its arguments and them alone: a GPU repeats a training step
+   from a recording (`vae_anomaly.fitting.captured_step`), in which a counter of Python's would stand still.
 
 What has to be known before torch is imported is in its entry in the registry, and nowhere else:
 
@@ -160,8 +161,11 @@ class Likelihood(nn.Module):
         """What training maximises, ``(N,)``, in nats: the log-density, unless a subclass differs."""
         return self.log_prob(x, decoded)
 
-    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
-        """Move the buffers towards the best for this batch by ``weight`` in (0, 1]; return ``training_log_prob``."""
+    def learn(self, x: Tensor, decoded: Tensor, weight: float | Tensor) -> Tensor:
+        """Move the buffers towards the best for this batch by ``weight`` in (0, 1]; return ``training_log_prob``.
+
+        On a GPU the weight is a tensor ``()`` there.
+        """
         return self.training_log_prob(x, decoded)
 
     def fit_after_training(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:

@@ -90,7 +90,7 @@ class Gaussian(Likelihood):
             return super().widened(decoded, spread)
         return self.of_variance(self.variance * spread), decoded
 
-    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+    def learn(self, x: Tensor, decoded: Tensor, weight: float | Tensor) -> Tensor:
         squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # takes few passes, backward too
         mean = squared.detach().mean() / x.shape[-1]
         self.variance.lerp_(mean.clamp(min=SMALLEST_VARIANCE), weight)

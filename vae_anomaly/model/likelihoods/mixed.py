@@ -42,6 +42,7 @@ from torch import Tensor
 
 from vae_anomaly.columns import Columns
 from vae_anomaly.model.affine import affine
+from vae_anomaly.model.constants import constant
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.registry import LIKELIHOODS
 
@@ -104,7 +105,7 @@ class Mixed(Likelihood):
         """Log-probabilities of levels ``(N, W - P)``, normalised in each category."""
         if not self.n_groups:
             return logits
-        group = torch.tensor(self.group_of_level, device=logits.device).expand(len(logits), -1)
+        group = constant(self.group_of_level, logits.device).expand(len(logits), -1)
         start = logits.new_full((len(logits), self.n_groups), -math.inf)
         top = start.scatter_reduce(1, group, logits.detach(), "amax")
         below = logits - top.gather(1, group)
@@ -133,7 +134,7 @@ class Mixed(Likelihood):
         levels = x[:, self.n_numeric :]
         if not self.n_groups:
             return there.to(x)
-        group = torch.tensor(self.group_of_level, device=x.device).expand(len(x), -1)
+        group = constant(self.group_of_level, x.device).expand(len(x), -1)
         of_groups = levels.new_zeros(len(x), self.n_groups).scatter_add(1, group, levels)
         return torch.cat([there.to(x), of_groups.gather(1, group)], dim=1)
 
@@ -183,7 +184,7 @@ class Mixed(Likelihood):
         numbers, levels, own = torch.split(decoded, sizes, dim=1)
         return wide, torch.cat([numbers, levels / spread, own + spread.log()], dim=1)
 
-    def learn(self, x: Tensor, decoded: Tensor, weight: float) -> Tensor:
+    def learn(self, x: Tensor, decoded: Tensor, weight: float | Tensor) -> Tensor:
         squared, there = self.squared_residuals(x, decoded.detach())
         mean = squared.sum() / there.sum().clamp(min=1)
         self.variance.lerp_(mean.clamp(min=SMALLEST_VARIANCE).expand_as(self.variance), weight)
