@@ -1,6 +1,6 @@
 r"""A mixture prior fitted to latent means, then the posterior's spread and the likelihood's variance in turn.
 
-1. Of mixtures of 1, 5, 20, 50 and 200 Gaussians, each fitted to latent means :math:`\mu(x)` of training rows by
+1. Of mixtures of 1, 5, 20, 50, 100 and 200 Gaussians, each fitted to latent means :math:`\mu(x)` of training rows by
    expectation maximisation, the one of the highest mean log-density of held-out latent means.
 2. The likelihood's own fit, with the root mean square of the encoder's spreads as the spread of q(z|x).
 3. If there are enough held-out rows, twice: the spread of the highest mean ELBO of those rows,
@@ -40,7 +40,7 @@ from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
 from vae_anomaly.scoring.blocks import by_block
 
-COMPONENTS = (1, 5, 20, 50, MAX_COMPONENTS)
+COMPONENTS = (1, 5, 20, 50, 100, MAX_COMPONENTS)
 ROWS_PER_COMPONENT = 64
 MIXTURE_ROWS = 20_000
 SPREAD_ROUNDS = 2
