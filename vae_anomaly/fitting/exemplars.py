@@ -128,7 +128,7 @@ def with_small_sets(p: Likelihood, latents: Tensor, decoded: Tensor, x: Tensor, 
 
     def loss(log_spread: float) -> float:
         prior.spread.fill_(math.exp(log_spread))
-        return -float(prior.small_sets(p, x[rows], rows).log_density.mean())
+        return -float(prior.small_sets(p).terms(x[rows], rows).log_density.mean())
 
     best = minimize_scalar(loss, bounds=(0, LARGEST_LOG_SPREAD), method="bounded", options={"xatol": 0.01})
     prior.spread.fill_(math.exp(best.x))

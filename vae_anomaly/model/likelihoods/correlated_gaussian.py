@@ -40,7 +40,7 @@ from vae_anomaly.model.likelihoods.degrees_of_freedom import degrees_of_freedom
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE, Gaussian
 from vae_anomaly.model.likelihoods.signal import signal_of
 from vae_anomaly.model.likelihoods.smoothing import Smoothing
-from vae_anomaly.model.pairs import log_prob_of_pairs
+from vae_anomaly.model.pairs import log_prob_under
 from vae_anomaly.registry import LIKELIHOODS
 
 FLOOR_SHARE = 0.05  # of what normals have on average
@@ -105,9 +105,9 @@ class CorrelatedGaussian(Gaussian):
 
         return log_prob
 
-    def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        scale, constant = self.scale_and_constant(x)
-        return log_prob_of_pairs(self.smoothing(x), self.smoothing(decoded), scale, constant)
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+        log_prob = log_prob_under(self.smoothing(decoded))
+        return lambda x: log_prob(self.smoothing(x), *self.scale_and_constant(x))
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
         scale, constant = self.scale_and_constant(x)
