@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,11 @@ class Smoothing:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """K times each row, ``(N, D)``."""
+        smoothed: Tensor = Smoothed.apply(rows, self) if rows.requires_grad else self.product(rows)
+        return smoothed
+
+    def product(self, rows: Tensor) -> Tensor:
+        """The same, no gradient recorded."""
         r = rows.reshape(-1, *self.image_shape)
         for axis in (1, 2) * self.passes:
             n = r.shape[axis] - 1
@@ -83,3 +89,16 @@ class Smoothing:
         powers = eigenvalues.pow(-2 * self.passes)
         pixels = torch.split(torch.arange(1, n + 1), max(1, EIGENVECTOR_VALUES // n))
         return torch.cat([2 / (n + 1) * torch.sin(torch.outer(some, k)).square() @ powers for some in pixels])
+
+
+class Smoothed(torch.autograd.Function):
+    """K times each row, whose gradient is K times that of the result, since K is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, smoothing: Smoothing) -> Tensor:
+        ctx.smoothing = smoothing
+        return smoothing.product(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.smoothing.product(gradients[0]), None
