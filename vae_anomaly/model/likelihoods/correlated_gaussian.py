@@ -101,7 +101,7 @@ class CorrelatedGaussian(Gaussian):
         scale, constant = self.scale_and_constant(x)
 
         def log_prob(decoded: Tensor) -> Tensor:
-            return constant - 0.5 * self.smoothing(x - decoded).square().sum(dim=-1) / scale
+            return constant - 0.5 * self.smoothing.squared_norms(x, decoded) / scale
 
         return log_prob
 
@@ -155,6 +155,6 @@ class CorrelatedGaussian(Gaussian):
         super().rescale_noise(x, before, after)
         scale, _ = self.scale_and_constant(x)
         energy, energy_before = (
-            (self.smoothing(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
+            (self.smoothing.squared_norms(x, decoded) / scale).mean() for decoded in (after, before)
         )
         self.scaled_variance.mul_((energy / energy_before).nan_to_num(1.0)).clamp_(min=SMALLEST_VARIANCE)

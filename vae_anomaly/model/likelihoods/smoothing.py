@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 MAX_PASSES = 16  # reached at 112 pixels a side
+CACHE_VALUES = 1 << 17  # of rows that are smoothed at a time, where a CPU does
 EIGENVECTOR_VALUES = 1 << 24  # held at a time
 LARGEST_INVERSE = 1e290  # in the diagonal of the inverse, which only images of over 300 pixels a side reach
 
@@ -60,6 +61,14 @@ class Smoothing:
         """K times each row, ``(N, D)``."""
         smoothed: Tensor = Smoothed.apply(rows, self) if rows.requires_grad else self.product(rows)
         return smoothed
+
+    def squared_norms(self, a: Tensor, b: Tensor) -> Tensor:
+        """The squared norm of K (a - b) for rows ``(N, D)`` each: ``(N,)``."""
+        if a.requires_grad or b.requires_grad or a.device.type != "cpu":
+            return self(a - b).square().sum(dim=-1)
+        n = max(1, CACHE_VALUES // a.shape[1])  # rows at a time; each is computed by itself
+        pairs = zip(torch.split(a, n), torch.split(b, n), strict=True)
+        return torch.cat([self.product(some - others).square().sum(dim=-1) for some, others in pairs])
 
     def product(self, rows: Tensor) -> Tensor:
         """The same, no gradient recorded."""
