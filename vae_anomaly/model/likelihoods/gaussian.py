@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar, Self
 
 import torch
@@ -85,7 +84,8 @@ class Gaussian(Likelihood):
 
     def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
         constant = -0.5 * decoded.shape[-1] * torch.log(2 * math.pi * self.variance)
-        return partial(log_prob_under(decoded), scale=self.variance, constant=constant)
+        log_prob = log_prob_under(decoded)
+        return lambda x: log_prob(x, self.variance, constant)
 
     def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
         if self.shared_variance is None:

@@ -59,7 +59,9 @@ class Smoothing:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """K times each row, ``(N, D)``."""
-        smoothed: Tensor = Smoothed.apply(rows, self) if rows.requires_grad else self.product(rows)
+        if not rows.requires_grad:
+            return self.product(rows)
+        smoothed: Tensor = Smoothed.apply(rows, self)  # type: ignore[no-untyped-call]  # as torch declares it
         return smoothed
 
     def squared_norms(self, a: Tensor, b: Tensor) -> Tensor:
