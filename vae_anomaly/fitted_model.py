@@ -354,7 +354,7 @@ class FittedModel:
         """Apply ``function(vae, x, noise)`` to scaled rows, in the precision that the type of the rows needs."""
         dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
         vae = self.vae if self.vae.scaling.loc.dtype == dtype else copy.deepcopy(self.vae).to(dtype)
-        noise = self.noise.to(vae.scaling.loc.device, dtype)
+        vae, noise = vae.for_all_blocks(), self.noise.to(vae.scaling.loc.device, dtype)
 
         def of_rows(x: Tensor) -> tuple[Tensor, ...]:
             return function(vae, x, noise)

@@ -81,6 +81,8 @@ def test_the_variance_of_exemplars_has_the_highest_density() -> None:
 
     assert density == pytest.approx(log_density(variance))
     assert density > max(log_density(0.8 * variance), log_density(1.25 * variance))
+    r = torch.softmax(-0.5 * squared / variance, dim=1)  # a step of expectation maximisation stays where it is
+    assert (r * squared).sum(dim=1).mean() / 5 == pytest.approx(float(variance), rel=1e-5)
     assert best_variance(torch.zeros(3, 2).double(), 5)[0].item() == pytest.approx(1e-6)
     beyond_single_precision = torch.tensor([[1e80, 2e80]], dtype=torch.float64)
     assert best_variance(beyond_single_precision, 5)[0].item() == pytest.approx(2e79)

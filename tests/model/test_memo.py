@@ -6,6 +6,7 @@ import torch
 
 from random_models import random_vae
 from vae_anomaly.model.elbo import elbo_terms
+from vae_anomaly.model.priors.exemplars import sets_of
 
 X = torch.rand(4, 6, dtype=torch.float64)
 NOISE = torch.randn(2, 1, 3, dtype=torch.float64)
@@ -45,6 +46,16 @@ def test_another_likelihood_shares_the_posterior_alone() -> None:
     twin = vae.as_density()
     assert twin.encode(X) is vae.encode(X)
     assert (elbo_terms(twin, X, NOISE)[0] != elbo_terms(vae, X, NOISE)[0]).all()
+
+
+@torch.no_grad()
+def test_what_concerns_no_row_is_computed_once_for_all_blocks() -> None:
+    vae = random_vae((6,), prior="exemplars")
+    assert sets_of(vae, vae.prior) is not sets_of(vae, vae.prior)
+    vae = vae.for_all_blocks()
+    assert sets_of(vae.remembering(), vae.prior) is sets_of(vae.remembering(), vae.prior)
+    assert sets_of(vae, vae.prior) is not sets_of(vae.for_all_blocks(), vae.prior)
+    assert vae.encode(X) is not vae.encode(X)
 
 
 def test_nothing_is_remembered_by_itself_or_where_gradients_are_recorded() -> None:

@@ -34,7 +34,6 @@ from torch import Tensor
 from vae_anomaly.fitting.gaussian_mixture import fit_gaussians
 from vae_anomaly.fitting.optimizer import AdamW
 from vae_anomaly.fitting.prior_fit import FittingRows, PriorFit
-from vae_anomaly.model.networks.base import Posterior
 from vae_anomaly.model.priors.mixture import MAX_COMPONENTS, Mixture
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import PRIOR_FITS
@@ -110,7 +109,8 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
     x = x[torch.randperm(len(x), generator=generator).to(x.device)]
     with torch.no_grad():
         mu = vae.encode(x).mu
-    batches = torch.split(mu, SPREAD_ROWS)
+        batches = torch.split(mu, SPREAD_ROWS)
+        components = [prior.components(mean) for mean in batches]
 
     def randn(rows: Tensor) -> Tensor:
         return torch.randn(rows.shape, generator=generator, dtype=torch.float64).to(rows)
@@ -122,10 +122,10 @@ def fit_spread(vae: VAE, prior: Mixture, x: Tensor, generator: torch.Generator) 
         with torch.no_grad():
             log_probs = [vae.likelihood.bind(rows) for rows in torch.split(x, SPREAD_ROWS)]
         for step in range(SPREAD_STEPS):
-            mean, log_prob = batches[step % len(batches)], log_probs[step % len(batches)]
-            posterior = Posterior(mean, log_sigma.exp().expand_as(mean), 2 * log_sigma.expand_as(mean))
-            reconstruction = log_prob(vae.decode(vae.rsample(posterior, randn(mean))))
-            loss = (prior.kl(posterior) - reconstruction).mean()
+            batch, sigma = step % len(batches), log_sigma.exp()
+            mean, log_prob = batches[batch], log_probs[batch]
+            reconstruction = log_prob(vae.decode(torch.addcmul(mean, sigma, randn(mean))))
+            loss = (prior.kl_of_one_spread(components[batch], sigma) - reconstruction).mean()
             (log_sigma.grad,) = torch.autograd.grad(loss, log_sigma)
             optimizer.step(SPREAD_RATE * (1 - step / SPREAD_STEPS))
         prior.sigma = log_sigma.detach().exp()

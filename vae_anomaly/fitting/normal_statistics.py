@@ -76,10 +76,8 @@ def fit_normal_statistics(
     """
     chosen = torch.randperm(len(x), generator=generator, device=generator.device)[:MAX_ROWS]
     x = x[chosen.to(x.device)]
-    blocks = [
-        (vae.codes(rows).double(), path_difference(vae, rows).double()) for rows in torch.split(x, rows_at_a_time(vae))
-    ]
-    mu, difference = (torch.cat(parts).cpu() for parts in zip(*blocks, strict=True))
+    blocks = [codes_and_path(vae.remembering(), rows) for rows in torch.split(x, rows_at_a_time(vae))]
+    mu, difference = (torch.cat(parts).cpu().double() for parts in zip(*blocks, strict=True))
     activations = hidden_activations(vae.encoder, filled(x[: rows_at_a_time(vae)])).double()
     rounding = 1e-6 * float(activations.square().mean().sqrt())
     latent_mean, latent_whitening = mu.mean(dim=0), shrunk_whitening(mu)
@@ -104,10 +102,16 @@ def rows_at_a_time(vae: VAE) -> int:
     return max(1, BLOCK_ROWS // vae.encoder.n_places)
 
 
+def codes_and_path(vae: VAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Latent means of scaled rows ``(N, D)``, and their `path_difference`."""
+    return vae.codes(x), path_difference(vae, x)
+
+
 def component_moments(vae: VAE, statistics: NormalStatistics, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, ``(3,)`` each, of the combined score's components over about 1,000 scaled rows."""
     some = x[:: math.ceil(len(x) / COMPONENT_ROWS)]
-    values = torch.cat([components(vae, statistics, rows, noise) for rows in torch.split(some, rows_at_a_time(vae))])
+    blocks = torch.split(some, rows_at_a_time(vae))
+    values = torch.cat([components(vae.remembering(), statistics, rows, noise) for rows in blocks])
     mean = values.mean(dim=0)
     # one row has no spread: its own size replaces it, or rounding errors would decide the scores of similar rows
     std = values.std(dim=0) if len(values) > 1 else mean.abs()
@@ -137,8 +141,8 @@ def path_whitening(difference: Tensor, rounding: float) -> Tensor:
     Directions are left out whose spread is below a thousandth of the largest, or below ``rounding``, the size of
     rounding errors in activations. Where nothing varies, one row of zeros remains.
     """
-    centred = difference - difference.mean(dim=0)
-    covariance = centred.T @ centred / len(centred)
+    centred = (difference - difference.mean(dim=0)).numpy()
+    covariance = torch.from_numpy(centred.T @ centred / len(centred))  # NumPy computes half of what is symmetric
     nothing = torch.zeros(1, len(covariance), dtype=difference.dtype)
     if float(covariance.trace()) <= rounding**2:  # where only rounding errors vary, eigh may find no eigenvalues
         return nothing

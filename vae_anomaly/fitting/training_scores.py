@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vae_anomaly.fitted_model import FittedModel
 from vae_anomaly.model.priors.base import Prior
-from vae_anomaly.model.priors.exemplars import Exemplars, median_of_sets
+from vae_anomaly.model.priors.exemplars import Exemplars, median_of_sets, terms_of
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import SCORES
 from vae_anomaly.storage.rows import Rows
@@ -47,7 +47,7 @@ def training_scores(model: FittedModel, rows: Rows) -> np.ndarray | None:
 def elbo_and_without_weight(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """The ELBO of scaled rows ``(N, D)``, and the same with no weight on the set of all, ``(N,)`` float64 each."""
     assert isinstance(vae.prior, Exemplars)
-    large, small = vae.prior.sets(vae, x)
+    large, small = terms_of(vae, vae.prior, x)
     assert small is not None
     reconstruction, kl = vae.prior.terms(large, small)
     return reconstruction - kl, torch.minimum(large.log_density, median_of_sets(small)[0])[:, 0]

@@ -17,10 +17,22 @@ SIDE = 16
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x @ weight.T + bias``, from ``(..., N, n_in)`` and ``(..., n_out, n_in)`` to ``(..., N, n_out)``."""
+    return affine_of_filled(x, *filled_up(weight, bias))[..., : weight.shape[-2]]
+
+
+def filled_up(weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias with zeros up to a multiple of 16 on each side: work that several products may share."""
     n_out, n_in = weight.shape[-2:]
     more_out, more_in = -n_out % SIDE, -n_in % SIDE
     if more_out or more_in:
-        x, weight = functional.pad(x, (0, more_in)), functional.pad(weight, (0, more_in, 0, more_out))
+        weight = functional.pad(weight, (0, more_in, 0, more_out))
         bias = None if bias is None else functional.pad(bias, (0, more_out))
-    result = x @ weight.mT if bias is None else functional.linear(x, weight, bias)
-    return result[..., :n_out]
+    return weight, bias
+
+
+def affine_of_filled(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`affine` of what `filled_up` gave, with the zeros at the end of its result."""
+    more_in = weight.shape[-1] - x.shape[-1]
+    if more_in:
+        x = functional.pad(x, (0, more_in))
+    return x @ weight.mT if bias is None else functional.linear(x, weight, bias)

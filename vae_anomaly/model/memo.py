@@ -8,6 +8,9 @@ with others.
 Tensors are known by where their values lie, and kept together with the result, so that no others come to lie there. So
 nothing that takes part may change a tensor that it was given. Nothing is remembered where gradients are recorded: each
 step of an optimisation has new tensors, and their graphs would all be held.
+
+What is of the model alone, such as its exemplars in the form that products take, has a memo of its own, which all
+blocks of a call share (`VAE.for_all_blocks`).
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ def identity(value: Any) -> Hashable:
 
 def remembered(
     *depends_on: str,
+    lasts: bool = False,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], Callable[Concatenate[Any, P], R]]:
     """Mark a function of a model and tensors, whose results the model's memo keeps, if it has one.
 
@@ -55,12 +59,14 @@ def remembered(
     *depends_on
         The model's attributes that the result depends on beside its networks, which no model changes while it
         remembers: a twin with another likelihood has the same posterior, but another ELBO.
+    lasts
+        Whether the result is of no rows: the memo that keeps it is that of all blocks.
     """
 
     def decorate(compute: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
         @wraps(compute)
         def recall(vae: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            memo: Memo | None = getattr(vae, "memo", None)
+            memo: Memo | None = getattr(vae, "memo_of_all_blocks" if lasts else "memo", None)
             if memo is None or torch.is_grad_enabled() or kwargs:
                 return compute(vae, *args, **kwargs)
             result: R = memo.recall(compute, tuple(getattr(vae, name) for name in depends_on), vae, *args)

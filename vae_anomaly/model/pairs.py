@@ -10,10 +10,12 @@ the difference of large numbers is taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from vae_anomaly.model.affine import affine
+from vae_anomaly.model.affine import affine, affine_of_filled, filled_up
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -23,17 +25,23 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squared.clamp_(min=0).to(a.dtype)
 
 
-def log_prob_of_pairs(a: Tensor, b: Tensor, scale: Tensor, constant: Tensor) -> Tensor:
-    """``constant - ||a - b||^2 / (2 scale)`` of rows ``(N, D)`` and ``(n, D)``: ``(N, n)`` float64.
+def log_prob_under(b: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """``constant - ||a - b||^2 / (2 scale)`` of means b ``(n, D)``, as a function of a, scale and constant.
 
-    ``scale`` and ``constant`` are of shape ``()`` or ``(N,)``.
+    Of rows a ``(N, D)``, and ``scale`` and ``constant`` of shape ``()`` or ``(N,)``, it is ``(N, n)`` float64. What
+    concerns the means alone is computed once.
     """
-    a2, b2 = a.double(), b.double()
-    norms = -0.5 * b2.square().sum(dim=1)
-    inverse = torch.broadcast_to(1 / scale.double(), (len(a),))[:, None]
-    of_rows = constant.double()[..., None] - 0.5 * a2.square().sum(dim=1, keepdim=True) * inverse
-    products = affine(a2, b2, norms)
-    return torch.addcmul(of_rows, products, inverse, out=products)
+    b2 = b.double()
+    filled = filled_up(b2, -0.5 * b2.square().sum(dim=1))
+
+    def log_prob(a: Tensor, scale: Tensor, constant: Tensor) -> Tensor:
+        a2 = a.double()
+        inverse = torch.broadcast_to(1 / scale.double(), (len(a),))[:, None]
+        of_rows = constant.double()[..., None] - 0.5 * a2.square().sum(dim=1, keepdim=True) * inverse
+        products = affine_of_filled(a2, *filled)[:, : len(b)]
+        return torch.addcmul(of_rows, products, inverse, out=products)
+
+    return log_prob
 
 
 def weighted_moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,8 @@ class VAE(nn.Module):
         None until such statistics of images are fitted (`vae_anomaly.scoring.worst_place`), if rows are images.
     memo
         Results that scores of the same rows share (`vae_anomaly.model.memo`); None: nothing is remembered.
+    memo_of_all_blocks
+        The same of results that concern no row.
 
     Notes
     -----
@@ -68,6 +70,7 @@ class VAE(nn.Module):
         self.register_module("normals", None)
         self.register_module("tails", None)
         self.memo: Memo | None = None
+        self.memo_of_all_blocks: Memo | None = None
 
     def as_density(self) -> VAE:
         """The same modules, nothing copied, with a likelihood and a prior that integrate to one."""
@@ -80,6 +83,12 @@ class VAE(nn.Module):
         """The same modules, nothing copied, with a memo that is empty."""
         other = copy.copy(self)
         other.memo = Memo()
+        return other
+
+    def for_all_blocks(self) -> VAE:
+        """The same modules, nothing copied, for one call that changes none: what concerns no row is computed once."""
+        other = copy.copy(self)
+        other.memo_of_all_blocks = Memo()
         return other
 
     @remembered()

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vae_anomaly.model.affine import affine
+from vae_anomaly.model.affine import affine, affine_of_filled, filled_up
 from vae_anomaly.model.memo import remembered
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_shapes
@@ -25,7 +25,8 @@ from vae_anomaly.scoring.activations import path_difference
 
 BANK_ROWS = 5_000
 NEIGHBOURS = 5
-NEIGHBOUR_ROWS = 32
+SPARE_CANDIDATES = 3  # so that rounding puts no neighbour beyond the last one
+NEIGHBOUR_ROWS = 64
 SAME_ROW = 1e-4  # whitened latent means of one row are nearer, however many rows are encoded with it
 
 
@@ -97,13 +98,19 @@ class NormalStatistics(nn.Module):
         return self.whitened(mu).square().sum(dim=-1).sqrt()
 
     def neighbour_distance(self, mu: Tensor) -> Tensor:
-        """Mean distance to the nearest rows of the bank, after whitening, ``(N,)``; a row that is in it is left out."""
-        bank = self.bank.double()
-        n_nearest = min(NEIGHBOURS, max(1, len(bank) - 1))
+        """Mean distance to the nearest rows of the bank, after whitening, ``(N,)``; a row that is in it is left out.
+
+        A product in the model's precision finds candidates, a few more than are needed; their distances are exact.
+        """
+        n_nearest = min(NEIGHBOURS, max(1, len(self.bank) - 1))
+        n_candidates = min(n_nearest + 1 + SPARE_CANDIDATES, len(self.bank))
+        filled = filled_up(-2 * self.bank, self.bank.square().sum(dim=1))
 
         def to_nearest(whitened: Tensor) -> Tensor:
-            distances = torch.cdist(whitened, bank, compute_mode="donot_use_mm_for_euclid_dist")
-            nearest = distances.topk(min(n_nearest + 1, len(bank)), largest=False).values
+            nearness = affine_of_filled(whitened.to(self.bank), *filled)[:, : len(self.bank)]
+            candidates = self.bank[nearness.topk(n_candidates, largest=False, sorted=False).indices].double()
+            distances = torch.linalg.vector_norm(candidates - whitened[:, None], dim=-1)
+            nearest = distances.topk(min(n_nearest + 1, n_candidates), largest=False).values
             itself = nearest[:, 0] <= SAME_ROW
             return torch.where(itself, nearest[:, -n_nearest:].mean(dim=-1), nearest[:, :n_nearest].mean(dim=-1))
 

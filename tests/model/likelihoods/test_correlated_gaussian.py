@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal, norm
 
 from vae_anomaly.model.likelihoods.correlated_gaussian import CorrelatedGaussian
 from vae_anomaly.model.likelihoods.gaussian import Gaussian
-from vae_anomaly.model.likelihoods.signal import signal_of
+from vae_anomaly.model.likelihoods.signal import medians, signal_of
 
 
 def fitted(
@@ -169,3 +169,10 @@ def test_variance_stays_finite_on_large_images(dtype: torch.dtype) -> None:
     likelihood = CorrelatedGaussian((600, 700, 1)).to(dtype)
     x = torch.rand(1, 600 * 700, dtype=dtype)
     assert torch.isfinite(likelihood.variance_of_features(x, x)).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 100])
+def test_medians_are_those_of_pytorch_however_many_pixels_are_dark(n: int) -> None:
+    pixels = torch.randint(0, 3, (200, n, 3), generator=torch.Generator().manual_seed(n)).float()
+    pixels[:50] = (pixels[:50] > 1.5).float()
+    assert torch.equal(medians(pixels), pixels.median(dim=1).values)

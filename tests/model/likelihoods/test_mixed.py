@@ -78,7 +78,7 @@ def test_a_mixture_of_exemplars_is_a_distribution(own_variance: bool) -> None:
 
     def density(x: Tensor) -> Tensor:
         log_p = p.log_prob_of_pairs(x, decoded)[:, None]
-        reconstruction, kl = terms_of_pairs(log_p, torch.tensor(5), log_p.dtype)
+        reconstruction, kl = terms_of_pairs(log_p.clone(), torch.tensor(5), log_p.dtype)
         return (reconstruction - kl)[:, 0].exp()
 
     assert everything(density) == pytest.approx(1, rel=1e-5)
@@ -98,7 +98,7 @@ def test_pairs_and_parts_agree_with_one_row_and_one_exemplar_at_a_time(own_varia
     pairs = p.log_prob_of_pairs(x, decoded)
     np.testing.assert_allclose(pairs, one_by_one, rtol=1e-9)
     r = torch.softmax(pairs, dim=1)
-    reconstruction, kl = (term[:, 0] for term in terms_of_pairs(pairs[:, None], torch.tensor(5), pairs.dtype))
+    reconstruction, kl = (term[:, 0] for term in terms_of_pairs(pairs[:, None].clone(), torch.tensor(5), pairs.dtype))
     np.testing.assert_allclose(p.mean_log_prob_of_features(x, decoded, r).sum(dim=1), reconstruction, rtol=1e-9)
     np.testing.assert_allclose(torch.xlogy(r, 5 * r).sum(dim=1), kl, atol=1e-9)
 

@@ -27,3 +27,23 @@ def test_smoothing_is_a_matrix_of_known_determinant(size: tuple[int, int]) -> No
     rows = torch.rand(3, len(matrix), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     np.testing.assert_allclose(smoothing(rows), rows.numpy() @ matrix.T, rtol=1e-9)
     assert smoothing.log_det == pytest.approx(np.linalg.slogdet(matrix)[1])
+
+
+@pytest.mark.parametrize("size", [(28, 30), (56, 9)])
+def test_its_gradient_is_that_of_the_matrix(size: tuple[int, int]) -> None:
+    smoothing = Smoothing((*size, 1))
+    rows = torch.rand(2, size[0] * size[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrix = smoothing(torch.eye(rows.shape[1], dtype=torch.float64)).T
+    (gradient,) = torch.autograd.grad(smoothing(rows.requires_grad_()).square().sum(), rows)
+    torch.testing.assert_close(gradient, 2 * rows.detach() @ matrix.T @ matrix)
+
+
+def test_squared_norms_have_the_same_bits_however_many_rows_are_smoothed_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    smoothing, generator = Smoothing((28, 28, 1)), torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, 37, 784, generator=generator)
+    expected = smoothing(a - b).square().sum(dim=1)
+    for n in (1, 5, 64):
+        monkeypatch.setattr("vae_anomaly.model.likelihoods.smoothing.CACHE_VALUES", n * 784)
+        assert torch.equal(smoothing.squared_norms(a, b), expected)

@@ -55,6 +55,13 @@ def test_kl_to_a_mixture_is_an_upper_bound_and_exact_for_one_component(k: int) -
         assert ((prior.kl(q) - draws.mean(0)).abs() < error).all()
 
 
+def test_the_kl_of_one_spread_is_the_kl() -> None:
+    prior, _ = mixture()
+    mu, sigma = posterior().mu, torch.tensor([0.1, 2.0, 0.7, 0.3, 1.5]).double()[:LATENT]
+    q = Posterior(mu, sigma.expand_as(mu), 2 * sigma.log().expand_as(mu))
+    torch.testing.assert_close(prior.kl_of_one_spread(prior.components(mu), sigma), prior.kl(q))
+
+
 def test_one_standard_component_is_the_standard_normal() -> None:
     prior = Mixture(torch.zeros(1), torch.zeros(1, LATENT), torch.eye(LATENT)[None], torch.ones(LATENT))
     q = posterior(dtype=torch.float32)

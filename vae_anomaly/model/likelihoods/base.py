@@ -5,7 +5,7 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
 1. :math:`\int \exp(\mathtt{log\_prob}) \, dx = 1` over its support, unless it is registered with ``normalised=False``.
    Then ``-log_prob`` is an *energy* in nats: energies of one model can be compared, and the ELBO made of them bounds no
    log p(x). ``as_density`` gives a likelihood that does integrate to one.
-2. ``bind(x)(decoded)`` is ``log_prob(x, decoded)``.
+2. ``bind(x)(decoded)`` is ``log_prob(x, decoded)``; ``bind_means(decoded)(x)`` is ``log_prob_of_pairs(x, decoded)``.
 3. The rows of ``log_prob_of_features`` sum to ``log_prob``. What belongs to no single feature, such as a determinant,
    is spread evenly over all of them.
 4. ``mean`` and ``variance_of_features`` are the first two moments of the rows that it draws, and
@@ -102,6 +102,16 @@ class Likelihood(nn.Module):
 
     def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-density of rows ``(N, D)`` under each of n decoded means ``(n, D)``: ``(N, n)`` float64, in nats.
+
+        Raises
+        ------
+        TypeError
+            If the likelihood is not Gaussian.
+        """
+        return self.bind_means(decoded)(x)
+
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+        """``log_prob_of_pairs`` of fixed means as a function of rows: work on the means alone is done once.
 
         Raises
         ------

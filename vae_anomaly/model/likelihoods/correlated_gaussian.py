@@ -40,7 +40,7 @@ from vae_anomaly.model.likelihoods.degrees_of_freedom import degrees_of_freedom
 from vae_anomaly.model.likelihoods.gaussian import SMALLEST_VARIANCE, Gaussian
 from vae_anomaly.model.likelihoods.signal import signal_of
 from vae_anomaly.model.likelihoods.smoothing import Smoothing
-from vae_anomaly.model.pairs import log_prob_of_pairs
+from vae_anomaly.model.pairs import log_prob_under
 from vae_anomaly.registry import LIKELIHOODS
 
 FLOOR_SHARE = 0.05  # of what normals have on average
@@ -101,13 +101,13 @@ class CorrelatedGaussian(Gaussian):
         scale, constant = self.scale_and_constant(x)
 
         def log_prob(decoded: Tensor) -> Tensor:
-            return constant - 0.5 * self.smoothing(x - decoded).square().sum(dim=-1) / scale
+            return constant - 0.5 * self.smoothing.squared_norms(x, decoded) / scale
 
         return log_prob
 
-    def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        scale, constant = self.scale_and_constant(x)
-        return log_prob_of_pairs(self.smoothing(x), self.smoothing(decoded), scale, constant)
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+        log_prob = log_prob_under(self.smoothing(decoded))
+        return lambda x: log_prob(self.smoothing(x), *self.scale_and_constant(x))
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
         scale, constant = self.scale_and_constant(x)
@@ -155,6 +155,6 @@ class CorrelatedGaussian(Gaussian):
         super().rescale_noise(x, before, after)
         scale, _ = self.scale_and_constant(x)
         energy, energy_before = (
-            (self.smoothing(x - decoded).square().sum(dim=1) / scale).mean() for decoded in (after, before)
+            (self.smoothing.squared_norms(x, decoded) / scale).mean() for decoded in (after, before)
         )
         self.scaled_variance.mul_((energy / energy_before).nan_to_num(1.0)).clamp_(min=SMALLEST_VARIANCE)

@@ -17,6 +17,7 @@ Simple and Effective VAE Training with Calibrated Decoders (Rybkin et al., 2021)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vae_anomaly.model.likelihoods.base import Likelihood
-from vae_anomaly.model.pairs import log_prob_of_pairs, weighted_moments
+from vae_anomaly.model.pairs import log_prob_under, weighted_moments
 from vae_anomaly.registry import LIKELIHOODS
 
 SMALLEST_VARIANCE = 1e-6  # near the quantisation noise of 8-bit pixels, 1 / 255^2 / 12
@@ -81,9 +82,10 @@ class Gaussian(Likelihood):
     def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return 0.5 - self.log_prob_of_squares(torch.zeros_like(x), x)
 
-    def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        constant = -0.5 * x.shape[-1] * torch.log(2 * math.pi * self.variance)
-        return log_prob_of_pairs(x, decoded, self.variance, constant)
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+        constant = -0.5 * decoded.shape[-1] * torch.log(2 * math.pi * self.variance)
+        log_prob = log_prob_under(decoded)
+        return lambda x: log_prob(x, self.variance, constant)
 
     def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
         if self.shared_variance is None:

@@ -35,13 +35,14 @@ Handling Incomplete Heterogeneous Data using VAEs (Nazabal et al., 2020), https:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from vae_anomaly.columns import Columns
-from vae_anomaly.model.affine import affine
+from vae_anomaly.model.affine import affine, affine_of_filled, filled_up
 from vae_anomaly.model.constants import constant
 from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.registry import LIKELIHOODS
@@ -138,8 +139,9 @@ class Mixed(Likelihood):
         of_groups = levels.new_zeros(len(x), self.n_groups).scatter_add(1, group, levels)
         return torch.cat([there.to(x), of_groups.gather(1, group)], dim=1)
 
-    def log_prob_of_pairs(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return affine(self.statistics(x.double()), self.coefficients(decoded.double()))
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+        filled = filled_up(self.coefficients(decoded.double()))
+        return lambda x: affine_of_filled(self.statistics(x.double()), *filled)[:, : len(decoded)]
 
     def statistics(self, x: Tensor) -> Tensor:
         """What the log-density is linear in: squares, values and presence of numbers, and levels: ``(N, 2 P + W)``."""

@@ -42,8 +42,21 @@ class Signal(NamedTuple):
 def signal_of(x: Tensor, smoothing: Smoothing) -> Signal:
     """Measure flat images ``(N, D)``; the sharpness of one without any detail is about -14."""
     pixels = x.reshape(len(x), -1, smoothing.image_shape[-1])
-    y = (pixels - pixels.median(dim=1, keepdim=True).values).reshape(x.shape)
+    y = (pixels - medians(pixels)[:, None]).reshape(x.shape)
     detail = y - smoothing(y)
     finer = (detail - smoothing(detail)).square().sum(dim=1)
     sharpness = torch.log(finer / detail.square().sum(dim=1).clamp(min=torch.finfo(x.dtype).tiny) + 1e-6)
     return Signal(y.abs().mean(dim=1), detail.abs().mean(dim=1), sharpness)
+
+
+def medians(pixels: Tensor) -> Tensor:
+    """The lower median of each channel of pixels ``(N, n, C)``, ``(N, C)``.
+
+    Where more than half of an image's pixels are as dark as any, as they are around a digit, no search is needed.
+    """
+    darkest = pixels.amin(dim=1)
+    as_dark = (pixels == darkest[:, None]).sum(dim=1)
+    (others,) = torch.nonzero((2 * as_dark <= pixels.shape[1]).any(dim=1), as_tuple=True)
+    if len(others):
+        darkest[others] = pixels[others].median(dim=1).values
+    return darkest

@@ -18,11 +18,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 MAX_PASSES = 16  # reached at 112 pixels a side
+CACHE_VALUES = 1 << 17  # of rows that are smoothed at a time, where a CPU does
 EIGENVECTOR_VALUES = 1 << 24  # held at a time
 LARGEST_INVERSE = 1e290  # in the diagonal of the inverse, which only images of over 300 pixels a side reach
 
@@ -57,6 +59,21 @@ class Smoothing:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """K times each row, ``(N, D)``."""
+        if not rows.requires_grad:
+            return self.product(rows)
+        smoothed: Tensor = Smoothed.apply(rows, self)  # type: ignore[no-untyped-call]  # as torch declares it
+        return smoothed
+
+    def squared_norms(self, a: Tensor, b: Tensor) -> Tensor:
+        """The squared norm of K (a - b) for rows ``(N, D)`` each: ``(N,)``."""
+        if a.requires_grad or b.requires_grad or a.device.type != "cpu":
+            return self(a - b).square().sum(dim=-1)
+        n = max(1, CACHE_VALUES // a.shape[1])  # rows at a time; each is computed by itself
+        pairs = zip(torch.split(a, n), torch.split(b, n), strict=True)
+        return torch.cat([self.product(some - others).square().sum(dim=-1) for some, others in pairs])
+
+    def product(self, rows: Tensor) -> Tensor:
+        """The same, no gradient recorded."""
         r = rows.reshape(-1, *self.image_shape)
         for axis in (1, 2) * self.passes:
             n = r.shape[axis] - 1
@@ -83,3 +100,16 @@ class Smoothing:
         powers = eigenvalues.pow(-2 * self.passes)
         pixels = torch.split(torch.arange(1, n + 1), max(1, EIGENVECTOR_VALUES // n))
         return torch.cat([2 / (n + 1) * torch.sin(torch.outer(some, k)).square() @ powers for some in pixels])
+
+
+class Smoothed(torch.autograd.Function):
+    """K times each row, whose gradient is K times that of the result, since K is symmetric."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, smoothing: Smoothing) -> Tensor:
+        ctx.smoothing = smoothing
+        return smoothing.product(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.smoothing.product(gradients[0]), None

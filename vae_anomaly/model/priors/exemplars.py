@@ -44,7 +44,7 @@ Isolation Forest (Liu et al., 2008), https://doi.org/10.1109/ICDM.2008.17, which
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -62,6 +62,7 @@ EXEMPLAR_VALUES = 1_000_000
 N_SETS, SET_SIZE = 100, 16
 NEGLIGIBLE = -80.0  # the exponential of less may be a subnormal number, which takes many times as long
 LOG_2 = math.log(2)
+CACHE_VALUES = 1 << 19  # of log-densities at a time, 4 MiB
 SAME_LATENT = 1e-5  # latent means of one row differ by less, however many rows are encoded with it
 
 
@@ -70,42 +71,11 @@ def most_exemplars(n_parameters: int) -> int:
     return max(MAX_EXEMPLARS, min(MORE_EXEMPLARS, EXEMPLAR_VALUES // n_parameters))
 
 
-class Sets(NamedTuple):
-    """Rows under exemplars, in S sets of m.
+class Terms(NamedTuple):
+    """The terms of rows in each of S sets, ``(N, S)`` float64 each, in nats."""
 
-    Attributes
-    ----------
-    likelihood, decoded
-        The noise, and the parameters of p(x|z) for each exemplar of each set, ``(S * m, P)``.
-    members
-        Their indices among all exemplars, ``(S, m)``.
-    log_p
-        Log p(x|z_i), ``(N, S, m)`` float64, in nats; minus infinity for the row itself.
-    sizes
-        How many exemplars are not left out, ``(N, S)``.
-    reconstruction, kl
-        The terms in each set, ``(N, S)`` float64, in nats.
-    """
-
-    likelihood: Likelihood
-    decoded: Tensor
-    members: Tensor
-    log_p: Tensor
-    sizes: Tensor
     reconstruction: Tensor
     kl: Tensor
-
-    @classmethod
-    def under(
-        cls, likelihood: Likelihood, decoded: Tensor, x: Tensor, members: Tensor, left_out: tuple[Tensor, ...]
-    ) -> Self:
-        """The sets for scaled rows ``(N, D)``; ``left_out`` are a row, a set and a place in it, ``(k,)`` each."""
-        log_p = likelihood.log_prob_of_pairs(x, decoded).view(len(x), *members.shape)
-        sizes = torch.full(log_p.shape[:2], log_p.shape[2], device=x.device)
-        if log_p.shape[2] > 1:
-            log_p[left_out] = -math.inf
-            sizes[left_out[:2]] -= 1
-        return cls(likelihood, decoded, members, log_p, sizes, *terms_of_pairs(log_p, sizes, decoded.dtype))
 
     @property
     def log_density(self) -> Tensor:
@@ -113,24 +83,78 @@ class Sets(NamedTuple):
         return self.reconstruction - self.kl
 
 
-def terms_of_pairs(log_p: Tensor, sizes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Reconstruction term and KL term in each set, ``(N, S)`` float64 each.
+class Sets(NamedTuple):
+    """Exemplars in S sets of m.
+
+    Attributes
+    ----------
+    likelihood, decoded
+        The noise, and the parameters of p(x|z) for each exemplar of each set, ``(S * m, P)``.
+    members
+        Their indices among all exemplars, ``(S, m)`` int64.
+    log_prob
+        ``likelihood.bind_means(decoded)``.
+    """
+
+    likelihood: Likelihood
+    decoded: Tensor
+    members: Tensor
+    log_prob: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, likelihood: Likelihood, decoded: Tensor, members: Tensor) -> Self:
+        """The sets of these exemplars under this noise."""
+        return cls(likelihood, decoded, members, likelihood.bind_means(decoded))
+
+    def log_p(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)`` or none at -1, under each exemplar.
+
+        Returns
+        -------
+        tuple of Tensor
+            Log p(x|z_i), ``(N, S, m)`` float64, in nats, minus infinity for the row itself; and how many exemplars of
+            each set are not left out, ``(N, S)``.
+        """
+        log_p = self.log_prob(x).view(len(x), *self.members.shape)
+        sizes = torch.full(log_p.shape[:2], log_p.shape[2], device=x.device)
+        (rows,) = torch.nonzero(own >= 0, as_tuple=True)
+        if len(rows) and log_p.shape[2] > 1:
+            found, of_set, place = torch.nonzero(self.members == own[rows][:, None, None], as_tuple=True)
+            log_p[rows[found], of_set, place] = -math.inf
+            sizes[rows[found], of_set] -= 1
+        return log_p, sizes
+
+    def terms(self, x: Tensor, own: Tensor) -> Terms:
+        """The terms of such rows, computed for as many at a time as a CPU's cache holds."""
+        n = rows_at_a_time(self.members.numel()) if x.device.type == "cpu" else len(x)
+        slices = zip(torch.split(x, n), torch.split(own, n), strict=True)
+        parts = [terms_of_pairs(*self.log_p(*rows), self.decoded.dtype) for rows in slices]
+        return Terms(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def rows_at_a_time(n_members: int) -> int:
+    """A power of two that depends on the model alone, so that a row has the same bits in every slice."""
+    return 1 << max(0, (CACHE_VALUES // n_members).bit_length() - 1)
+
+
+def terms_of_pairs(log_p: Tensor, sizes: Tensor, dtype: torch.dtype) -> Terms:
+    """The terms in each set.
 
     Parameters
     ----------
     log_p
-        Log p(x|z_i), ``(N, S, m)`` float64.
+        Log p(x|z_i), ``(N, S, m)`` float64; it is overwritten.
     sizes
         How many exemplars of each set are not left out, ``(N, S)``.
     dtype
         In which exponentials are taken.
     """
     top = log_p.amax(dim=-1)
-    below = (log_p - top[..., None]).to(dtype).clamp_(min=NEGLIGIBLE)
+    below = log_p.sub_(top[..., None]).to(dtype).clamp_(min=NEGLIGIBLE)
     r = below.exp()
     total = r.sum(dim=-1)
     mean = r.mul_(below).sum(dim=-1) / total
-    return top + mean, mean - total.log() + sizes.double().log()
+    return Terms(top + mean, mean - total.log() + sizes.double().log())
 
 
 @PRIORS.register("exemplars", needs_gaussian=True)
@@ -209,21 +233,21 @@ class Exemplars(Prior):
         return len(self.latents) + (0 if self.members is None else self.members.numel())
 
     def elbo_terms(self, vae: Model, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        return self.terms(*self.sets(vae, x))
+        return self.terms(*terms_of(vae, self, x))
 
-    def terms(self, large: Sets, small: Sets | None) -> tuple[Tensor, Tensor]:
+    def terms(self, large: Terms, small: Terms | None) -> tuple[Tensor, Tensor]:
         """The terms of the ELBO, ``(N,)`` float64 each."""
-        reconstruction, kl = torch.zeros(2, len(large.sizes), dtype=torch.float64, device=large.sizes.device)
-        for weight, sets, chosen, more_kl in self.weighted(large, small):
-            reconstruction = reconstruction + weight * sets.reconstruction.gather(1, chosen)[:, 0]
-            kl = kl + weight * (sets.kl.gather(1, chosen)[:, 0] + more_kl)
+        reconstruction, kl = torch.zeros(2, len(large.kl), dtype=torch.float64, device=large.kl.device)
+        for weight, terms, chosen, more_kl in self.weighted(large, small):
+            reconstruction = reconstruction + weight * terms.reconstruction.gather(1, chosen)[:, 0]
+            kl = kl + weight * (terms.kl.gather(1, chosen)[:, 0] + more_kl)
         return reconstruction, kl
 
     def importance_weighted_bound(self, vae: Model, x: Tensor, noise: Tensor) -> Tensor:
-        large, small = self.sets(vae, x)
+        large, small = terms_of(vae, self, x)
         log_p = large.log_density
         if small is not None:
-            of_sets = small.log_density + ((1 - self.weight.double()) / small.log_p.shape[1]).log()
+            of_sets = small.log_density + ((1 - self.weight.double()) / small.kl.shape[1]).log()
             log_p = torch.cat([log_p + self.weight.double().log(), of_sets], dim=1)
         return torch.logsumexp(log_p, dim=1)
 
@@ -231,11 +255,15 @@ class Exemplars(Prior):
         """Means over the exemplars of the sets that count, weighted by their responsibilities."""
         kl = x.new_zeros(len(x), len(self.latents), dtype=torch.float64)
         reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
-        for weight, sets, chosen, more_kl in self.weighted(*self.sets(vae, x)):
+        own = self.own_exemplars(vae.encode(x).mu)
+        both = zip(sets_of(vae, self), self.weighted(*terms_of(vae, self, x)), strict=False)
+        for sets, (weight, _, chosen, more_kl) in both:
+            assert sets is not None
             p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
-            log_r = torch.log_softmax(sets.log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
+            log_p, sizes = sets.log_p(x, own)
+            log_r = torch.log_softmax(log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
             r = log_r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
-            shares = r * (log_r + sets.sizes.double().log()[..., None] + more_kl)
+            shares = r * (log_r + sizes.double().log()[..., None] + more_kl)
             kl.index_add_(1, sets.members.ravel(), weight * shares.flatten(1))
             r = r.flatten(1)
             reconstruction += weight * p.mean_log_prob_of_features(x, decoded, r)
@@ -245,33 +273,28 @@ class Exemplars(Prior):
             entropy += weight * own_entropy
         return Parts(reconstruction, kl, mean, square - mean.square(), entropy)
 
-    def weighted(self, large: Sets, small: Sets | None) -> list[tuple[Tensor, Sets, Tensor, float]]:
+    def weighted(self, large: Terms, small: Terms | None) -> list[tuple[Tensor, Terms, Tensor, float]]:
         """What the ELBO is made of.
 
         Returns
         -------
-        list of (weight, sets, chosen, more_kl)
+        list of (weight, terms, chosen, more_kl)
             The large set and the small ones: their weight ``(N,)`` float64, which of them counts for each row
             ``(N, 1)``, and what the choice adds to the KL term, in nats.
         """
-        first = torch.zeros_like(large.sizes)
+        first = torch.zeros_like(large.kl, dtype=torch.int64)
         if small is None:
             return [(first[:, 0] + 1.0, large, first, 0.0)]
         median, chosen = median_of_sets(small)
         weight = torch.where(large.log_density <= median, 1.0, self.weight.double())[:, 0]
         return [(weight, large, first, 0.0), (1 - weight, small, chosen, LOG_2)]
 
-    def sets(self, vae: Model, x: Tensor) -> tuple[Sets, Sets | None]:
-        """The large set and the small ones, if there are some, for scaled rows ``(N, D)``."""
-        return sets_of(vae, self, x)
-
-    def small_sets(self, p: Likelihood, x: Tensor, own: Tensor) -> Sets:
-        """The small sets, of scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)``, or none at -1."""
+    def small_sets(self, p: Likelihood) -> Sets:
+        """The small sets under this noise, which is not widened yet."""
         assert self.members is not None
         members = self.members.long()
         wide, decoded = p.widened(self.decoded[members.ravel()], self.spread)
-        left_out = torch.nonzero(members == own[:, None, None], as_tuple=True)
-        return Sets.under(wide, decoded, x, members, left_out)
+        return Sets.of(wide, decoded, members)
 
     def own_exemplars(self, mu: Tensor) -> Tensor:
         """Which exemplar has each latent mean ``(N, latent_dim)``, ``(N,)`` int64; -1 for none.
@@ -290,17 +313,23 @@ class Exemplars(Prior):
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
 
 
+@remembered("likelihood", lasts=True)
+def sets_of(vae: Model, prior: Exemplars) -> tuple[Sets, Sets | None]:
+    """The large set and the small ones, if there are some, under the model's likelihood."""
+    everyone = torch.arange(len(prior.latents), device=prior.latents.device)[None]
+    large = Sets.of(vae.likelihood, prior.decoded, everyone)
+    return large, None if prior.members is None else prior.small_sets(vae.likelihood)
+
+
 @remembered("likelihood")
-def sets_of(vae: Model, prior: Exemplars, x: Tensor) -> tuple[Sets, Sets | None]:
-    """`Exemplars.sets`."""
+def terms_of(vae: Model, prior: Exemplars, x: Tensor) -> tuple[Terms, Terms | None]:
+    """The terms of scaled rows ``(N, D)`` in the sets of `sets_of`."""
     own = prior.own_exemplars(vae.encode(x).mu)
-    (rows,) = torch.nonzero(own >= 0, as_tuple=True)
-    everyone = torch.arange(len(prior.latents), device=x.device)[None]
-    large = Sets.under(vae.likelihood, prior.decoded, x, everyone, (rows, torch.zeros_like(rows), own[rows]))
-    return large, None if prior.members is None else prior.small_sets(vae.likelihood, x, own)
+    large, small = sets_of(vae, prior)
+    return large.terms(x, own), None if small is None else small.terms(x, own)
 
 
-def median_of_sets(small: Sets) -> tuple[Tensor, Tensor]:
+def median_of_sets(small: Terms) -> tuple[Tensor, Tensor]:
     """What the small sets contribute to the ELBO: median log-density minus log 2, and the set of it, ``(N, 1)``."""
-    median, chosen = small.log_density.kthvalue((small.log_p.shape[1] + 1) // 2, dim=1, keepdim=True)
+    median, chosen = small.log_density.kthvalue((small.kl.shape[1] + 1) // 2, dim=1, keepdim=True)
     return median - LOG_2, chosen

@@ -108,6 +108,12 @@ class Mixture(DensityPrior):
         spread = 0.5 * (posterior.sigma.square()[:, None] * precision).sum(dim=-1)
         return self.components(posterior.mu) - spread
 
+    def kl_of_one_spread(self, components: Tensor, sigma: Tensor) -> Tensor:
+        """`kl` ``(N,)`` of rows that share a spread ``(latent_dim,)``, from `components` ``(N, K)`` of their means."""
+        entropy = (sigma.log() + 0.5 * (math.log(2 * math.pi) + 1)).sum()
+        spread = 0.5 * (self.whitening.square().sum(dim=-2) * sigma.square()).sum(dim=-1)
+        return -entropy - torch.logsumexp(components - spread, dim=1)
+
     def kl_of_latents(self, posterior: Posterior) -> Tensor:
         r"""Each latent's share of the bound, ``(N, latent_dim)``, in nats.
 
