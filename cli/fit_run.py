@@ -146,7 +146,7 @@ def pixels_of_test(
 def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None, images: ImageReading) -> VAEDetector:
     """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay.
 
-    It keeps how image files became its samples.
+    It keeps how images became its samples.
     """
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitting.fit import fit_model
