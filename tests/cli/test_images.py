@@ -146,6 +146,26 @@ def test_a_fit_of_an_array_is_that_of_its_files(bottle: Path, originals: np.ndar
     assert json.loads(run("explain", "array.vae", "X.npy", "--row", "3", "--json").stdout)["row"] == 3
 
 
+def test_compare_and_review_bring_images_to_the_size_of_each_model(bottle: Path, originals: np.ndarray) -> None:
+    np.save("X.npy", originals)
+    np.savez("L.npz", X=originals, y=np.arange(15) % 2)
+    fit = ("fit", "--data", "X.npy", "--resize", "8x8", "--epochs", "1", "--no-report", "--output", "small.vae")
+    assert run(*fit).exit_code == 0
+    found = [
+        json.loads(run("compare", *models, "--data", "L.npz", "--all-rows", "--json").stdout)
+        for models in ((bottle / "m.vae", "small.vae"), ("small.vae", bottle / "m.vae"))
+    ]
+    assert found[0]["a"] == found[1]["b"]
+    assert found[0]["b"] == found[1]["a"]
+    assert run("score", "X.npy", "--model", bottle / "m.vae", "--output", "s.csv").exit_code == 0
+    result = run("review", "s.csv", "--data", "X.npy", "--model", bottle / "m.vae", "--output", "r.csv")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    reviewed = pd.read_csv("r.csv")
+    own = images_at_size(originals, resize=(18, 20), crop=(16, 16)).reshape(15, -1)[reviewed["row"]]
+    np.testing.assert_array_equal(reviewed[[str(place) for place in range(own.shape[1])]], own)
+
+
 def test_an_array_of_another_size_says_what_to_do(bottle: Path, originals: np.ndarray) -> None:
     loaded = FittedModel.load(bottle / "m.vae")
     with pytest.raises(
@@ -200,6 +220,9 @@ def test_what_does_not_fit_is_refused_with_what_to_do(bottle: Path) -> None:
     for name in ("X.npy", "X.csv"):
         refusal = fails(1, "fit", "--data", name, "--resize", "8x8")
         assert f"{name}: holds rows, which have no height and width: --resize 8x8 is for image files and" in refusal
+    assert "--resize and --crop go with --data" in fails(
+        2, "fit", "--dataset", "digits", "--normal", "0", "--crop", "4x4"
+    )
     assert "'8' is not a height and a width" in fails(2, "fit", "--data", train, "--resize", "8")
     save(Path("sizes/a.png"), picture(0))
     save(Path("sizes/b.png"), picture(1, (30, 30)))
