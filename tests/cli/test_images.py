@@ -233,6 +233,12 @@ def test_what_does_not_fit_is_refused_with_what_to_do(bottle: Path) -> None:
     result = run("score", "sizes", "--model", model, "--skip-unreadable")
     assert result.exit_code == 0
     assert "left out 1 of 3 files that cannot be read: sizes/c.png" in result.stderr
+    for name in ("train/good/0", "train/good/1", "train/good/2", "test/good/0", "test/hole/0"):
+        save(Path(f"masked/{name}.png"), picture(0))
+    save(Path("masked/ground_truth/hole/0_mask.png"), np.zeros((7, 7), np.uint8))
+    refusal = fails(1, "fit", "--data", "masked", "--output", "masked.vae")
+    assert "0_mask.png is 7x7, but its image is 36x40" in refusal
+    assert not Path("masked.vae").exists()  # before the training
     save(Path("defects/crack/a.png"), picture(0))
     save(Path("defects/scratch/a.png"), picture(1))
     hint = fails(1, "fit", "--data", "defects")
