@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     """How directories are written: where the first offset is, and the sizes of a count, an entry and an offset."""
 
     first: int
-    count: str
+    counter: str
     entry_bytes: int
     offset: str
 
@@ -62,10 +62,10 @@ def check_pages_are_there(file: Path, most: int) -> None:
                     f"{file} cannot be read as an image (its page {len(seen) + 1} is one of those before it)"
                 )
             seen.add(offset)
-            if offset + struct.calcsize(layout.count) > size:
+            if offset + struct.calcsize(layout.counter) > size:
                 raise cut_short(file, len(seen))
             data.seek(offset)
-            (n_entries,) = struct.unpack(order + layout.count, data.read(struct.calcsize(layout.count)))
+            (n_entries,) = struct.unpack(order + layout.counter, data.read(struct.calcsize(layout.counter)))
             if data.tell() + n_entries * layout.entry_bytes + struct.calcsize(layout.offset) > size:
                 raise cut_short(file, len(seen))
             data.seek(n_entries * layout.entry_bytes, os.SEEK_CUR)
