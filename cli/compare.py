@@ -58,11 +58,14 @@ def compare(
         if data is None:
             raise click.UsageError("two models need --data to score")
         models = {path: options.load_detector(path, device).model_ for path in (a, b)}
-        samples = load_own_data(data, labels, label_column, reading_for(models[a], reading))
+        readings = {path: reading_for(model, reading) for path, model in models.items()}
+        samples = load_own_data(data, labels, label_column, readings[a])
         if samples.labels is None:
             raise click.UsageError("--data has no labels: give --labels or --label-column")
         anomalous = ~is_normal(samples.labels, normal, samples.source)
-        rows = {path: model.rows(samples.X, samples.source) for path, model in models.items()}
+        is_shared = readings[a].images == readings[b].images
+        of_b = samples if is_shared else load_own_data(data, labels, label_column, readings[b])
+        rows = {path: models[path].rows(part.X, part.source) for path, part in ((a, samples), (b, of_b))}
         judged = {path: (model, [rows[path]]) for path, model in models.items()}
         found = unseen(judged, len(samples), samples.source, all_rows=all_rows)
         check_both_kinds(anomalous, found, samples.source)

@@ -222,7 +222,7 @@ def reading_for(model: VAEDetector | FittedModel, reading: Reading) -> Reading:
 
 
 def images_for(fitted: FittedModel, reading: ImageReading) -> ImageReading:
-    """How image files become samples of a model: as those that it was fitted on."""
+    """How images become samples of a model: as those that it was fitted on."""
     shape, known = fitted.image_shape, fitted.images
     if shape is None:
         return reading
@@ -268,7 +268,8 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
 
     from vae_anomaly.cli.kept_table import KeptTable
     from vae_anomaly.datasets import STDIN, chunks, facts_of
-    from vae_anomaly.datasets.files import check_image_options, check_label_column, known_of
+    from vae_anomaly.datasets.files import check_label_column, known_of
+    from vae_anomaly.datasets.images.arrays import check_are_images
     from vae_anomaly.fitting.samples import spooled_to_fit
     from vae_anomaly.storage.numpy_files import open_npy
     from vae_anomaly.storage.rows import LOADED_BYTES
@@ -276,11 +277,11 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
 
     path, label_column = given.data, given.label_column
     assert path is not None
-    facts = facts_of(path)
-    check_image_options(path, given.reading.images)
-    stays_on_disk = facts.get("stays_on_disk", False)
+    facts, images = facts_of(path), given.reading.images
+    stays_on_disk = facts.get("stays_on_disk", False) and not images.changes_size
     if facts.get("read_whole") or (stays_on_disk and open_npy(path).nbytes <= LOADED_BYTES):
         data = load_own_data(path, given.labels, label_column, given.reading)
+        check_are_images(data.X, images, data.source)
         named = (*given.id_columns, *dividing_columns(given)) if given.id_columns else ()
         return replace(samples_to_fit(data, parameters, named), **divided_by(data.X, given, data.source))
     parts: list[Dataset] = []
@@ -290,6 +291,7 @@ def load_data_to_fit(given: DataOptions, parameters: Mapping[str, Any]) -> Sampl
         with row_bar(path, "reading") as bar:
             n_rows = facts.get("chunk_rows", SPOOLED_ROWS)
             for part in chunks(path, n_rows, label_column, reading=given.reading):
+                check_are_images(part.X, images, part.source)
                 kept.add(part.X, part.source)
                 yield part.X
                 parts.append(replace(part, X=part.X[:0], row_numbers=part.row_numbers[:0]))

@@ -140,6 +140,8 @@ def check_data_options(given: DataOptions) -> None:
         if given.labels or given.label_column or given.id_columns or given.group_column or given.time_column:
             options_of_data = "--labels, --label-column, --id-column, --group-column and --time-column"
             raise click.UsageError(f"{options_of_data} go with --data")
+        if given.reading.images.changes_size:
+            raise click.UsageError("--resize and --crop go with --data: a data set by name has one size")
         if given.normal is None:
             raise click.UsageError("say which classes are normal, such as --normal 0,1,2, or give --data")
     elif given.dataset or given.data_dir:

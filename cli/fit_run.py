@@ -21,7 +21,7 @@ from vae_anomaly.cli.divided import groups_of
 from vae_anomaly.cli.fit_summary import describe_data, describe_model
 from vae_anomaly.cli.normal_classes import is_normal
 from vae_anomaly.cli.outputs import check_outputs, data_inputs
-from vae_anomaly.cli.pixels import pixel_results
+from vae_anomaly.cli.pixels import check_masks, pixel_results
 from vae_anomaly.cli.resuming import keeping_checkpoints
 from vae_anomaly.datasets.reading import ImageReading
 from vae_anomaly.progress import phase
@@ -106,6 +106,8 @@ def run_fit(
     folder, resume = parameters["checkpoint_dir"], parameters["resume"]
     with joined() as team, keeping_checkpoints(folder, resume=resume, rank=team.rank):
         data = load_fit_data(given, test_fraction, parameters)
+        if data.test is not None:
+            check_masks(data.test.masks, given.reading.images, data.test.rows.shape)
         started = time.perf_counter()
         groups = groups_of(data.training, parameters)
         detector = train(data.training.rows, parameters, groups, given.reading.images)
@@ -146,7 +148,7 @@ def pixels_of_test(
 def train(rows: Rows, parameters: dict[str, Any], groups: Groups | None, images: ImageReading) -> VAEDetector:
     """A detector with these parameters, fitted; its checkpoints, if it keeps any, stay.
 
-    It keeps how image files became its samples.
+    It keeps how images became its samples.
     """
     from vae_anomaly.detector import VAEDetector
     from vae_anomaly.fitting.fit import fit_model

@@ -65,12 +65,12 @@ def alignment_lines(metadata: dict[str, Any], parameters: dict[str, Any]) -> lis
 
 
 def image_lines(images: dict[str, Any] | None) -> list[str]:
-    """How image files become samples of a model, and what values they had."""
+    """How images become samples of a model, and what values they had."""
     if images is None:
         return []
     done = [f"{verb} to {'x'.join(map(str, images[name]))}" for name, verb in SIZED.items() if images[name]]
     values = f"values {images['low']:.4g}..{images['high']:.4g}, {images['dtype']}"
-    return [", ".join([values, *(["files are " + " and ".join(done)] if done else [])])]
+    return [", ".join([values, *(["images are " + " and ".join(done)] if done else [])])]
 
 
 def fitted_lines(fitted_on: dict[str, Any] | None) -> list[str]:

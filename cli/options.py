@@ -83,12 +83,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 resize_option = click.option(
     "--resize",
     type=click_types.SizeType(),
-    help="Bring image files to this height and width; the model does the same with those that it scores.",
+    help="Bring images to this height and width, antialiased; the model does the same with those that it scores.",
 )
 crop_option = click.option(
     "--crop",
     type=click_types.SizeType(),
-    help="Keep the middle of image files, of this height and width, after --resize; the model does the same.",
+    help="Keep the middle of images, of this height and width, after --resize; the model does the same.",
 )
 """For commands that fit; with --skip-unreadable they become a part of their ``reading``."""
 skip_unreadable_option = click.option(

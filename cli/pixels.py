@@ -55,6 +55,28 @@ def pixel_results(
     return evaluate_pixels(maps, load_masks([masks[i] for i in known.tolist()], reading, (height, width))).to_dict()
 
 
+def check_masks(masks: Sequence[Path | None] | None, reading: ImageReading, shape: tuple[int, ...]) -> None:
+    """Read all masks, so that one that does not fit is found before a training and not after it.
+
+    Parameters
+    ----------
+    masks, reading
+        As `pixel_results` has them.
+    shape
+        Of all samples, ``(N, H, W)`` or ``(N, H, W, C)``.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read, or has another size than its sample.
+    """
+    from vae_anomaly.datasets import load_masks
+
+    for mask in masks or ():
+        if mask is not None:
+            load_masks([mask], reading, (shape[1], shape[2]))
+
+
 def pixel_lines(found: dict[str, Any] | None) -> list[str]:
     """The same as lines of text."""
     if found is None:

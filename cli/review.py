@@ -70,7 +70,8 @@ def review(
 
         own = own_values(data, chosen, label_column, reading_for(options.load_model(model, "cpu"), reading))
         beside = {name: own[name] for name in own.columns if not is_same(own[name], chosen.get(name))}
-        chosen = chosen.reset_index(drop=True).assign(**renamed(beside, chosen.columns))
+        named = pd.DataFrame(renamed(beside, chosen.columns), index=own.index)
+        chosen = pd.concat([chosen.reset_index(drop=True), named], axis=1)
     with atomic_write(output, "w", encoding="utf-8", newline="") as file:
         chosen.to_csv(file, index=False, lineterminator="\n")
     print_lines(f"wrote {output}: {len(top)} most anomalous and {len(nearest)} most uncertain of {len(table):,} rows")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vae_anomaly.datasets.files import chunks, count_rows, load_file
     from vae_anomaly.datasets.formats import facts_of, open_format, suffixes, suffixes_help
     from vae_anomaly.datasets.formats.base import Extent
+    from vae_anomaly.datasets.images.arrays import images_at_size
     from vae_anomaly.datasets.images.masks import load_masks
     from vae_anomaly.datasets.labels import load_labels
     from vae_anomaly.datasets.locations import STDIN, is_url
@@ -32,6 +33,7 @@ _HOME = {
     "data_files": "ranges",
     "extent": "ranges",
     "facts_of": "formats",
+    "images_at_size": "images.arrays",
     "is_url": "locations",
     "load_file": "files",
     "load_labels": "labels",
@@ -57,6 +59,7 @@ __all__ = [
     "data_files",
     "extent",
     "facts_of",
+    "images_at_size",
     "is_url",
     "load_file",
     "load_labels",

@@ -52,7 +52,7 @@ def load_file(path: Path, label_column: str | None = None, reading: Reading = IN
         data = open_format(path)
         check_label_column(path, label_column)
         X = data.on_disk()
-        if X is not None:
+        if X is not None and not is_brought_to_size(X, path, reading.images):
             check_samples(X, str(path), gaps=True)
             return Dataset(X, str(path))
     parts: list[Dataset] = []
@@ -93,7 +93,7 @@ def chunks(
     for part in unchecked_chunks(path, n_rows, label_column, first_row, reading):
         if reading.missing_columns == "as-gaps":
             part = with_missing_columns(part, reading.columns or {}, says_so=seen == first_row)
-        yield numbered(part, seen)
+        yield at_size(numbered(part, seen), path, reading.images)
         seen += len(part)
     if not seen:
         raise DataError(f"{source}: holds no samples")
@@ -107,6 +107,22 @@ def numbered(part: Dataset, first_row: int) -> Dataset:
     if isinstance(part.X, np.ndarray):
         check_samples(part.X, part.source, first_row, gaps=True)
     return replace(part, row_numbers=np.arange(first_row, first_row + len(part)))
+
+
+def is_brought_to_size(X: object, location: Location, images: ImageReading) -> bool:
+    """Whether these are images in an array that are to be resized or cropped; those of files have been."""
+    is_array = isinstance(X, np.ndarray) and X.ndim in (3, 4)
+    return images.changes_size and is_array and not facts_of(location).get("images")
+
+
+def at_size(part: Dataset, location: Location, images: ImageReading) -> Dataset:
+    """A chunk, its images resized and cropped if they come in an array; of rows and tables nothing changes."""
+    if not is_brought_to_size(part.X, location, images):
+        return part
+    from vae_anomaly.datasets.images.arrays import images_at_size
+
+    X = images_at_size(np.asarray(part.X), resize=images.resize, crop=images.crop, source=part.source)
+    return replace(part, X=X)
 
 
 def with_missing_columns(part: Dataset, kinds: Mapping[str, str], *, says_so: bool) -> Dataset:
@@ -171,10 +187,3 @@ def check_label_column(location: Location, label_column: str | None) -> None:
     if label_column is not None and not facts_of(location).get("columns"):
         tables = " and ".join(suffixes(columns=True))
         raise DataError(f"{location} has no columns to take labels from: --label-column is for {tables}")
-
-
-def check_image_options(location: Location, images: ImageReading) -> None:
-    """Raise `DataError` for a size that is said of data that are no image files."""
-    said = [f"--{name}" for name in ("resize", "crop") if getattr(images, name) is not None]
-    if said and not facts_of(location).get("images"):
-        raise DataError(f"{location} holds no image files: {' and '.join(said)} would do nothing")

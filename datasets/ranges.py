@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vae_anomaly.datasets.dataset import Dataset
-from vae_anomaly.datasets.files import check_label_column, numbered
+from vae_anomaly.datasets.files import at_size, check_label_column, numbered
 from vae_anomaly.datasets.formats import open_format, suffixes
 from vae_anomaly.datasets.formats.base import Extent
 from vae_anomaly.datasets.locations import filesystem, is_url
+from vae_anomaly.datasets.reading import INFERRED, ImageReading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import parsing
 
@@ -88,10 +89,17 @@ def stamp(location: str) -> str:
     return open_format(location).stamp()
 
 
-def rows_at(location: str, first_row: int, n_rows: int, step: int, label_column: str | None) -> Iterator[Dataset]:
+def rows_at(
+    location: str,
+    first_row: int,
+    n_rows: int,
+    step: int,
+    label_column: str | None,
+    images: ImageReading = INFERRED.images,
+) -> Iterator[Dataset]:
     """A range of ``n_rows`` rows of a file from ``first_row`` on, at most ``step`` at a time.
 
-    A chunk's array is good until the next chunk is asked for.
+    A chunk's array is good until the next chunk is asked for. Images are resized and cropped as is said.
 
     Raises
     ------
@@ -103,7 +111,7 @@ def rows_at(location: str, first_row: int, n_rows: int, step: int, label_column:
     for part in open_format(location).chunks(min(step, n_rows), first_row, label_column):
         kept = numbered(replace(part, X=part.X[: last - row], labels=None, row_names=None), row)
         row += len(kept)
-        yield kept
+        yield at_size(kept, location, images)
         if row == last:
             return
     raise DataError(f"{location}: was cut short while it was read: has {row} rows, not {last}")

@@ -21,7 +21,7 @@ class ImageNote(UserWarning):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageReading:
-    """How image files become samples: first turned as the camera was held, then resized, then cropped.
+    """How images become samples: files first turned as the camera was held; then resized, then cropped.
 
     Parameters
     ----------
@@ -43,6 +43,11 @@ class ImageReading:
     channels: int | None = None
     skip_unreadable: bool = False
     further: tuple[Path, ...] = ()
+
+    @property
+    def changes_size(self) -> bool:
+        """Whether images are resized or cropped."""
+        return self.resize is not None or self.crop is not None
 
 
 @dataclass(frozen=True, kw_only=True)

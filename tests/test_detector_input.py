@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from sklearn.preprocessing import StandardScaler
 
 from vae_anomaly import VAEDetector
+from vae_anomaly.errors import DataError
 from vae_anomaly.storage import rows as module
 from vae_anomaly.storage.checks import feature_names_of
 
@@ -71,6 +72,8 @@ GIVEN: dict[str, Any] = {
     "integers beyond double precision": FRAME.assign(a=10**400),
     "an infinite column": FRAME.assign(b=np.inf),
     "complex columns": FRAME.astype(complex),
+    "only gaps": np.full((60, 3), np.nan),
+    "ragged lists": [[1, 2, 3]] * 59 + [[1, 2]],
     "no value at all": FRAME.assign(a=None, b=np.nan, c=pd.NaT),
     "only identifiers": pd.DataFrame({"a": [f"person {i}" for i in range(60)]}),
     "names that are one text": FRAME.set_axis([1, "1", 2], axis=1),
@@ -79,7 +82,8 @@ GIVEN: dict[str, Any] = {
 REFUSED = {
     "infinity", "complex", "one row", "two rows", "no rows", "no columns", "one dimension", "five dimensions",
     "names of both kinds", "names that come twice", "integers beyond double precision", "an infinite column",
-    "complex columns", "no value at all", "only identifiers", "names that are one text", "a lazy frame",
+    "complex columns", "only gaps", "ragged lists", "no value at all", "only identifiers", "names that are one text",
+    "a lazy frame",
 }  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("own_folder", "calibrated_for_one_score")
@@ -172,7 +176,9 @@ def test_what_stays_on_disk_is_accepted_and_refused_alike(
     assert whole[:2] == other[:2]
 
 
-@pytest.mark.parametrize("kind", sorted(kind for kind in REFUSED - {"no value at all"} if "row" not in kind))
+@pytest.mark.parametrize(
+    "kind", sorted(kind for kind in REFUSED - {"no value at all", "only gaps"} if "row" not in kind)
+)
 def test_scoring_refuses_what_fit_refuses(kind: str) -> None:
     X = GIVEN[kind]
     detector = fitted(with_names=hasattr(X, "columns"))
@@ -192,6 +198,18 @@ def test_warnings_about_missing_names_are_those_of_scikit_learn() -> None:
         theirs = said(lambda: scaler.transform(given))  # noqa: B023 - called at once
         ours = said(lambda: detector.score_samples(given))  # noqa: B023
         assert ours == theirs.replace("StandardScaler", "VAEDetector")
+
+
+def test_what_is_no_array_is_named_as_what_it_is() -> None:
+    for X in (None, "rows", b"rows", {"a": [1, 2]}, {1, 2}):
+        with pytest.raises(TypeError, match=rf"X: needs rows \(N, D\) .*, got {type(X).__name__}$"):
+            VAEDetector().fit(X)
+    with pytest.raises(TypeError, match="got generator: fit_batches and score_batches take samples in batches"):
+        VAEDetector().fit(row for row in TABLE)
+    with pytest.raises(DataError, match="row 1 has 1 values, and row 0 has 2: all rows need the same columns"):
+        VAEDetector().fit([[1, 2], [3], [4, 5]])
+    with pytest.raises(ValueError, match="inhomogeneous"):  # rows alike in length, cells not
+        VAEDetector().fit([[1, 2], [3, [4]], [4, 5]])
 
 
 def test_names_are_text() -> None:

@@ -94,10 +94,10 @@ class VAEDetector(
         Shares of the samples held out, at least one sample each: the first stops the training, the second sets the
         threshold. For samples on disk at most 20,000 each, or what 32 MiB hold.
     calibration_folds : "auto" or int
-        With K > 1 folds all rows of a table set the threshold: K further models are fitted, each without one fold, and
-        score that fold (`fitting.calibration_folds`). 1: the rows of ``calibration_fraction`` set it. "auto": 5 where
-        these would be fewer than the 19 that a rate of 5 % takes, of 10 rows up, if not in order of time; else 1, as
-        for all images.
+        With K > 1 folds, at most one for two rows, all rows of a table set the threshold: K further models are fitted,
+        each without one fold, and score that fold (`fitting.calibration_folds`). 1: the rows of
+        ``calibration_fraction`` set it. "auto": 5 where these would be fewer than the 19 that a rate of 5 % takes, of
+        10 rows up, if not in order of time; else 1, as for all images.
     time_ordered : bool
         Samples come in order of time: the first train, the next stop the training, the last set the threshold. If
         false, the samples held out are drawn at random.

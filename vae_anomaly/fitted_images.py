@@ -57,7 +57,7 @@ class FittedImages:
     spread
         Distance from it that 99 % of the images keep.
     resize, crop
-        Height and width that image files are brought to, None if they are not.
+        Height and width that images were brought to, None if they were not; commands do the same to all they read.
     """
 
     dtype: str

@@ -195,7 +195,7 @@ class FittedModel:
 
     def rows_of_checked(self, samples: RowsInMemory) -> np.ndarray:
         """As `rows`, for samples of plain numbers whose values have been checked already."""
-        flat = RowsInMemory(flat_rows(samples.computable().values, self.sample_shape, self.image_shape))
+        flat = RowsInMemory(flat_rows(samples.computable().values, self.sample_shape, self.image_shape, self.images))
         check_support(self.vae, flat)
         if self.images is not None:
             self.images.warn_if_unlike(samples.values, self.image_shape, samples.source)

@@ -16,6 +16,7 @@ from vae_anomaly.datasets.reading import INFERRED, Reading
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import parsing
 
+CHUNK_BYTES = 1 << 28  # the most of an array that is read at a time, however many rows are asked for
 ALL_ROWS = 1 << 40
 """As a number of rows a chunk: all of them are going to be in memory, in chunks as the format likes."""
 

@@ -274,7 +274,7 @@ class CsvTable:
                 if isinstance(error, DataError):
                     raise
                 raise DataError(
-                    f"{self.source}: not a table with {dialect.n_columns} columns in every row ({error}); "
+                    f"{self.source}: not a table with {dialect.n_columns} columns in every row ({str(error).strip()}); "
                     "--sep, --skip-rows and --no-header say how to read it"
                 ) from error
 

@@ -11,13 +11,13 @@ from typing import IO
 import numpy as np
 
 from vae_anomaly.datasets.dataset import Dataset
-from vae_anomaly.datasets.formats.base import Extent, Format, array_chunks
+from vae_anomaly.datasets.formats.base import CHUNK_BYTES, Extent, Format, array_chunks
 from vae_anomaly.datasets.locations import opened
 from vae_anomaly.errors import DataError
 from vae_anomaly.registry import FORMATS
 from vae_anomaly.storage.numpy_files import HEADER_BYTES, NpyHeader, open_npy, read_npy_header
 from vae_anomaly.storage.rows import read_into
-from vae_anomaly.storage.safe_reading import LARGEST, parsing
+from vae_anomaly.storage.safe_reading import parsing
 
 
 @FORMATS.register("npy", suffixes=(".npy",), shardable=True, stays_on_disk=True)
@@ -46,7 +46,7 @@ class Npy(Format):
 
     def _rows(self, file: IO[bytes], header: NpyHeader, n_rows: int, first_row: int) -> Iterator[Dataset]:
         row_bytes = header.dtype.itemsize * math.prod(header.shape[1:])
-        n_rows = max(1, min(n_rows, LARGEST // row_bytes, header.shape[0]))
+        n_rows = max(1, min(n_rows, CHUNK_BYTES // row_bytes, header.shape[0]))
         buffer = np.empty((n_rows, *header.shape[1:]), header.dtype)
         file.seek(header.offset + first_row * row_bytes)
         for start in range(first_row, header.shape[0], n_rows):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from vae_anomaly.datasets.images.pillow_pages import PillowPages, is_read_in_part, opened_image
 from vae_anomaly.datasets.images.pixels import Pages
+from vae_anomaly.datasets.images.tiff_directories import check_pages_are_there
 from vae_anomaly.datasets.images.tiff_pages import TiffPages
 
 TIFF = (".tif", ".tiff")
+MAX_PAGES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -22,6 +24,7 @@ def opened_pages(file: Path) -> Iterator[Pages]:
     DataError
         If it cannot be read.
     """
+    check_pages_are_there(file, MAX_PAGES)
     if file.suffix.lower() in TIFF and file.stat().st_size and is_read_in_part(file):
         with TiffPages(file) as pages:
             yield pages

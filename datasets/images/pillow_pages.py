@@ -7,6 +7,7 @@ white.
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def opened_image(file: Path) -> Iterator[Image.Image]:
     """
     from PIL import Image
 
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs what it then raises
     with open_data(file) as data:
         with quietly_parsing(file):
             # only these: Pillow also knows formats that it hands to other programs
@@ -117,6 +119,7 @@ def is_read_in_part(file: Path) -> bool:
     """Whether Pillow does not know, or would lose, what a TIFF holds."""
     from PIL import Image, UnidentifiedImageError
 
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with open_data(file) as data, warnings.catch_warnings(), parsing(f"{file} cannot be read as an image"):
         warnings.simplefilter("ignore")
         try:

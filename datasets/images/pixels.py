@@ -2,7 +2,7 @@
 
 Numbers of 8 bits without a sign stay uint8, 0 to 255. Others keep their values: up to 16 bits in float32, which holds
 them exactly, 32 bits in float64, floats in float32 or, if they are double, in float64. A size is reached by averaging
-all pixels that fall on a new one (a triangle as wide as the new pixel, as antialiasing has it).
+all pixels that fall on a new one (a triangle as wide as the new pixel, as antialiasing has it), in that precision.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from vae_anomaly.datasets.reading import ImageReading, Size
 from vae_anomaly.errors import DataError
 
 MAX_PIXELS = 1 << 26
+EXACT_IN_SINGLE = ("bool", "int8", "uint16", "int16", "float16", "float32")  # numbers that float32 holds
 TURNED = range(5, 9)  # orientations in EXIF and TIFF that swap width and height
 
 
@@ -72,6 +73,13 @@ class Pages(Protocol):
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> object: ...
 
 
+def in_float(values: np.ndarray) -> np.ndarray:
+    """Pixels in a type that is computed with: uint8 as it is, others in float32 if that is exact, or in float64."""
+    if values.dtype == np.uint8:
+        return values
+    return values.astype(np.float32 if values.dtype.name in EXACT_IN_SINGLE else np.float64, copy=False)
+
+
 def final_size(size: Size, reading: ImageReading) -> Size:
     """Height and width of an image of this size once it is resized and cropped."""
     return reading.crop or reading.resize or size
@@ -115,17 +123,27 @@ def fitted(values: np.ndarray, found: Kind, wanted: Kind, reading: ImageReading,
 
 
 def resized(values: np.ndarray, size: Size) -> np.ndarray:
-    """An image ``(H, W, ...)`` of another height and width; floats as float32, where the file may have more digits."""
+    """An image ``(H, W, ...)`` of another height and width, of uint8, float32 or float64 as it came."""
     from PIL import Image
 
     if (values.ndim == 3 and values.shape[2] != 3) or (values.ndim == 3 and values.dtype != np.uint8):
         return np.stack([resized(channel, size) for channel in np.moveaxis(values, 2, 0)], axis=2)
-    shown = Image.fromarray(values if values.dtype == np.uint8 else values.astype(np.float32))
-    return np.asarray(shown.resize(size[::-1], Image.Resampling.BILINEAR))
+    if values.dtype == np.float64:  # of which Pillow keeps single precision
+        down, across = (interpolation(have, want) for have, want in zip(values.shape, size, strict=True))
+        return np.asarray(down @ values @ across.T)
+    return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def cropped(values: np.ndarray, crop: Size | None, file: Path) -> np.ndarray:
-    """The middle of an image ``(H, W, ...)``.
+def interpolation(n: int, n_new: int) -> np.ndarray:
+    """Weights ``(n_new, n)`` of linear interpolation, of averages if images get smaller, as Pillow's; rows sum to 1."""
+    centre = (np.arange(n_new) + 0.5) * n / n_new - 0.5
+    weights = np.maximum(0, 1 - np.abs(np.arange(n) - centre[:, None]) / max(1, n / n_new))
+    normalised: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def cropped(values: np.ndarray, crop: Size | None, source: Path | str) -> np.ndarray:
+    """The middle of an image ``(H, W, ...)``, which messages call ``source``.
 
     Raises
     ------
@@ -137,7 +155,7 @@ def cropped(values: np.ndarray, crop: Size | None, file: Path) -> np.ndarray:
     rooms = [have - want for have, want in zip(values.shape, crop, strict=False)]
     if min(rooms) < 0:
         raise DataError(
-            f"{file} is {described(values.shape[:2])}, smaller than --crop {crop[0]}x{crop[1]} (height x width): "
+            f"{source} is {described(values.shape[:2])}, smaller than --crop {crop[0]}x{crop[1]} (height x width): "
             "crop less, or --resize first"
         )
     top, left = (room // 2 for room in rooms)

@@ -16,14 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_anomaly.datasets.images.files import ImageFile, listed
-from vae_anomaly.datasets.images.opened import opened_pages
+from vae_anomaly.datasets.images.opened import MAX_PAGES, opened_pages
 from vae_anomaly.datasets.images.pillow_pages import BACKGROUND
 from vae_anomaly.datasets.images.pixels import Kind, described, final_size, fitted
 from vae_anomaly.datasets.reading import ImageNote, ImageReading, Size
 from vae_anomaly.errors import DataError
 from vae_anomaly.progress import progress_bar
 
-MAX_PAGES = 1 << 20
 CONVERTED = {
     "alpha": f"an alpha channel: transparent pixels are shown on {BACKGROUND}",
     "reduced": "16 bits a channel of colour, of which 8 are read",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from vae_anomaly.datasets.images.pixels import MAX_PIXELS, TURNED, Kind, Look
+from vae_anomaly.datasets.images.pixels import MAX_PIXELS, TURNED, Kind, Look, in_float
 from vae_anomaly.errors import DataError
 from vae_anomaly.storage.safe_reading import open_data, parsing
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float16": "float", "float32": "float"}
-EXACT_IN_SINGLE = ("int8", "uint16", "int16", "float16", "float32")
-NUMBERS = ("uint8", *EXACT_IN_SINGLE, "uint32", "int32", "float64")
+NUMBERS = ("uint8", "int8", "uint16", "int16", "float16", "float32", "uint32", "int32", "float64")
 FLIPPED = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes that are reversed, after that
 
 
@@ -94,9 +93,7 @@ class TiffPages:
             if orientation in TURNED:
                 values = values.swapaxes(0, 1)
             values = np.flip(values, FLIPPED.get(orientation, ()))
-        if values.dtype == np.uint8:
-            return values
-        return values.astype(np.float32 if values.dtype.name in EXACT_IN_SINGLE else np.float64)
+        return in_float(values)
 
     def _page(self, number: int) -> TiffPage:
         page = self._tiff.pages[number]

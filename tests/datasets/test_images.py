@@ -7,7 +7,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +247,37 @@ def test_what_pillow_would_drop_of_a_tiff_is_read(tmp_path: Path) -> None:
     save(tmp_path / "b.png", COLOUR)
     with pytest.raises(DataError, match=r"several kinds, a.tif is 8-bit with 4 channels and b.png 8-bit colour"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["raw", "tiff_lzw", "channels", "big"])
+def test_a_tiff_that_is_cut_short_never_loses_pages_quietly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    path, pages = tmp_path / "a.tif", [GREY, GREY + 1, GREY + 2]
+    if how in ("raw", "tiff_lzw"):
+        first, *others = map(Image.fromarray, pages)
+        first.save(path, save_all=True, append_images=others, compression=how)
+    else:
+        with tifffile.TiffWriter(path, bigtiff=how == "big") as file:
+            for page in pages:
+                file.write(np.dstack([page] * 5), photometric="minisblack", planarconfig="contig", metadata=None)
+    whole, reference = path.read_bytes(), load(path).X
+    assert len(reference) == 3
+    for cut in range(8, len(whole), 11):
+        path.write_bytes(whole[:cut])
+        with suppress(DataError):
+            np.testing.assert_array_equal(load(path).X, reference)
+    assert capfd.readouterr().err == ""
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a\.tif cannot be read as an image \("):
+        load(path)
+    last = {42: struct.Struct("<I"), 43: struct.Struct("<Q")}[whole[2]]
+    start = last.unpack_from(whole, 8 if how == "big" else 4)[0]
+    (n_entries,) = struct.unpack_from("<Q" if how == "big" else "<H", whole, start)
+    link = start + (8 + 20 * n_entries if how == "big" else 2 + 12 * n_entries)
+    path.write_bytes(whole[:link] + last.pack(start) + whole[link + last.size :])
+    with pytest.raises(DataError, match="its page 2 is one of those before it"):
+        load(path)
 
 
 def test_tiffs_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

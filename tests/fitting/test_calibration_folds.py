@@ -66,7 +66,7 @@ def test_folds_are_made_where_a_tenth_is_too_few(n: int, parameters: dict[str, o
 def test_rows_in_order_of_time_have_no_folds() -> None:
     groups = Groups.of(60, None, np.arange(60), time_ordered=True)
     assert folds(60, groups) is None
-    with pytest.raises(DataError, match="needs at least 10 rows, in memory and not in order of time"):
+    with pytest.raises(DataError, match="calibration_folds=5 needs rows that are not in order of time"):
         folds(60, groups, calibration_folds=5)
     with pytest.raises(DataError, match="got 9 rows: leave calibration_folds='auto'"):
         folds(9, calibration_folds=5)

@@ -28,6 +28,14 @@ def test_long_tails_single_values_and_constants_are_none() -> None:
     assert likely_sentinels(RowsInMemory(others)) == {}
 
 
+def test_truth_values_and_whole_numbers_are_compared_as_numbers() -> None:
+    assert likely_sentinels(RowsInMemory(X > 0)) == {}
+    whole = np.round(100 * X).astype(np.int64)
+    whole[:10, 0] = np.iinfo(np.int64).min
+    assert likely_sentinels(RowsInMemory(whole)) == {0: (-(2.0**63), 0.01)}
+    assert likely_sentinels(RowsInMemory((whole - whole.min(axis=0)).astype(np.uint8))) == {}
+
+
 def test_a_gap_counts_as_no_value_and_a_category_has_none() -> None:
     marked = X[:, :2].copy()
     marked[:10], marked[10:20] = -9999, np.nan

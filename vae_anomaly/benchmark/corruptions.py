@@ -22,6 +22,8 @@ from typing import TypeAlias
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from vae_anomaly.datasets.images.pixels import interpolation
+
 GRID = 4
 
 Corruption: TypeAlias = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -113,16 +115,9 @@ def resized(X: np.ndarray, like: np.ndarray) -> np.ndarray:
     ndarray of shape (N, H, W) or (N, H, W, C)
     """
     (low, high), (new_low, new_high) = value_range(X), value_range(like)
-    rows, columns = interpolation(X.shape[1], like.shape[1]), interpolation(X.shape[2], like.shape[2])
+    rows = interpolation(X.shape[1], like.shape[1]).astype(np.float32)
+    columns = interpolation(X.shape[2], like.shape[2]).astype(np.float32)
     unit = (X.astype(np.float32) - low) / (high - low or 1)
     unit = np.moveaxis(np.tensordot(rows, unit, axes=(1, 1)), 0, 1)
     unit = np.moveaxis(np.tensordot(columns, unit, axes=(1, 2)), 0, 2)
     return to_dtype(new_low + (new_high - new_low) * unit, like)
-
-
-def interpolation(n: int, n_new: int) -> np.ndarray:
-    """Weights ``(n_new, n)`` float32 of linear interpolation, of averages if images get smaller; rows sum to 1."""
-    centre = (np.arange(n_new) + 0.5) * n / n_new - 0.5
-    weights = np.maximum(0, 1 - np.abs(np.arange(n) - centre[:, None]) / max(1, n / n_new))
-    normalised: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
-    return normalised.astype(np.float32)

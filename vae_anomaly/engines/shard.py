@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_anomaly.datasets import rows_at
+from vae_anomaly.datasets.reading import ImageReading
 from vae_anomaly.engines.manifest import Shard
 from vae_anomaly.errors import DataError, ModelFileError
 from vae_anomaly.scoring import BLOCK_ROWS
@@ -73,7 +74,8 @@ class ShardScorer:
         model = FittedModel.load(task.model, device=task.device)
         if model.file_digest != task.digest:
             raise ModelFileError(f"{task.model} is another model than the one that the run began with")
-        self.model = model.using(task.score)
+        self.model, known = model.using(task.score), model.images
+        self.images = ImageReading() if known is None else ImageReading(resize=known.resize, crop=known.crop)
 
     def __call__(self, shard: Shard) -> dict[str, Any]:
         """Score a shard, and give a record: its number, and why it has no part, or None. Never raises an exception."""
@@ -106,7 +108,8 @@ class ShardScorer:
         step -= step % BLOCK_ROWS if step > BLOCK_ROWS else 0
         row = shard.start
         with open_score_table(part) as write:
-            for rows in rows_at(shard.location, shard.first_row, shard.n_rows, step, self.task.label_column):
+            place = shard.location, shard.first_row, shard.n_rows
+            for rows in rows_at(*place, step, self.task.label_column, self.images):
                 scores = self.model.score_table(rows.X, rows.source, int(rows.row_numbers[0]))
                 ids = ids_of(rows.X, self.model.columns, self.task.id_columns, rows.source)
                 write({"row": np.arange(row, row + len(rows))} | renamed(ids, ["row", *scores]) | scores)

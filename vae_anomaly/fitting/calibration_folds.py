@@ -85,10 +85,10 @@ def folds_of(
             "one level: leave calibration_folds='auto'"
         )
     elif is_ordered or not rows.in_memory or n < MIN_ROWS:
-        raise DataError(
-            f"{rows.source}: calibration_folds={asked} needs at least {MIN_ROWS} rows, in memory and not in order of "
-            f"time, got {n:,} rows: leave calibration_folds='auto'"
-        )
+        in_order = "rows that are not in order of time, since a fold would be scored by a model of later rows"
+        enough = f"at least {MIN_ROWS} rows, got {n:,} rows"
+        what = in_order if is_ordered else enough if n < MIN_ROWS else "rows that fit in memory"
+        raise DataError(f"{rows.source}: calibration_folds={asked} needs {what}: leave calibration_folds='auto'")
     n_folds = N_FOLDS if asked == "auto" else min(asked, n // 2)
     if groups is None:
         return np.asarray(random.permutation(n) % n_folds)

@@ -52,6 +52,7 @@ def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: boo
     TypeError
         If values are no numbers, or some column names are text and others are not.
     """
+    refuse_no_array(X, source)
     names = feature_names_of(X)
     with np.errstate(over="ignore", invalid="ignore"):  # check_array sums the values, which may be large
         values = check_array(
@@ -59,6 +60,25 @@ def samples_of(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: boo
         )
     check_samples(values, source, first_row, names, gaps=gaps)
     return RowsInMemory(values, names, source)
+
+
+def refuse_no_array(X: Any, source: str) -> None:
+    """Refuse what scikit-learn takes for a single value, or prints in full, with words of its own.
+
+    Raises
+    ------
+    TypeError
+        If it is no array at all.
+    DataError
+        If it is of complex numbers.
+    """
+    if X is None or isinstance(X, dict | set | str | bytes | Iterator):
+        hint = ": fit_batches and score_batches take samples in batches" if isinstance(X, Iterator) else ""
+        raise TypeError(
+            f"{source}: needs rows (N, D) or images (N, H, W) or (N, H, W, C), got {type(X).__name__}{hint}"
+        )
+    if isinstance(X, np.ndarray) and X.dtype.kind == "c":
+        raise DataError(f"{source}: Complex data not supported: give real and imaginary parts as columns")
 
 
 def is_images(X: ArrayLike) -> bool:
@@ -165,10 +185,30 @@ def tabular(X: Any) -> Any:
     if isinstance(X, list | tuple) and X and all(map(is_image, X)):
         return stacked(X)
     if isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.dtype.kind in OF_OBJECTS):
-        array = np.asarray(X)
+        array = array_of(X)
         if array.ndim == 2 and array.size and array.dtype.kind in OF_OBJECTS:
             return frame_of_array(array if array.dtype.kind in "Mm" else np.array(X, dtype=object))
     return X
+
+
+def array_of(X: Any) -> np.ndarray:
+    """Rows in lists as an array.
+
+    Raises
+    ------
+    DataError
+        If they differ in length.
+    """
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        sizes = [np.size(row) if hasattr(row, "shape") else len(row) if hasattr(row, "__len__") else 1 for row in X]
+        odd = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
+        if odd is None:
+            raise
+        raise DataError(
+            f"row {odd} has {sizes[odd]} values, and row 0 has {sizes[0]}: all rows need the same columns"
+        ) from error
 
 
 def is_image(sample: Any) -> bool:
@@ -219,12 +259,22 @@ def needs_inference(X: Any, parameters: Mapping[str, Any]) -> bool:
 
 
 def with_gaps(rows: SomeRows, missing: str) -> SomeRows:
-    """Rows of plain numbers, their columns described if some have gaps."""
+    """Rows of plain numbers, their columns described if some have gaps.
+
+    Raises
+    ------
+    DataError
+        If there is nothing but gaps.
+    """
     if rows.dtype.kind != "f" or len(rows.shape) != 2:
         return rows
-    gaps = np.zeros(rows.shape[1], dtype=bool)
+    gaps, filled = np.zeros(rows.shape[1], dtype=bool), False
     for chunk in rows.chunks():
-        gaps |= np.isnan(chunk).any(axis=0)
+        is_gap = np.isnan(chunk)
+        gaps |= is_gap.any(axis=0)
+        filled = filled or not is_gap.all()
+    if not filled:
+        raise DataError(f"{rows.source}: holds no value, only gaps")
     if not gaps.any():
         return rows
     names = rows.feature_names or tuple(str(place) for place in range(rows.shape[1]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,18 @@ from vae_anomaly.errors import DataError
 from vae_anomaly.storage.rows import RowsInMemory
 
 WRONG_NUMBER = "X has {} features, but VAEDetector is expecting {} features as input."
+
+
+class Sized(Protocol):
+    """How images were brought to their size, as `vae_anomaly.fitted_images.FittedImages` has it."""
+
+    @property
+    def resize(self) -> tuple[int, int] | None:
+        """Height and width that they were resized to."""
+
+    @property
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width of the middle that was kept."""
 
 
 def checked(X: ArrayLike, source: str = "X", first_row: int = 0, *, gaps: bool = False) -> RowsInMemory:
@@ -122,7 +134,9 @@ def has_channels_first(shape: tuple[int, ...]) -> bool:
     return len(shape) == 4 and shape[1] in (1, 3, 4) and min(shape[2:]) > 4
 
 
-def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[int, ...] | None) -> np.ndarray:
+def flat_rows(
+    X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[int, ...] | None, sized: Sized | None = None
+) -> np.ndarray:
     """Images ``(N, H, W)`` or ``(N, H, W, C)`` as rows ``(N, D)``; rows as they are.
 
     Parameters
@@ -131,6 +145,8 @@ def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[i
         Of a model that was fitted on samples of ``sample_shape``.
     image_shape
         Height, width and channels, if those are images.
+    sized
+        How those images came to their size, if it is known.
 
     Raises
     ------
@@ -142,8 +158,26 @@ def flat_rows(X: np.ndarray, sample_shape: tuple[int, ...], image_shape: tuple[i
         if X.shape == sample_shape:
             raise DataError(f"a single sample of shape {X.shape} has to come as a set of one: X[None]")
         if math.prod(shape) != n_features or (shape != sample_shape and (*shape, 1)[:3] != image_shape):
-            raise DataError(f"VAEDetector was fitted on samples of shape {sample_shape}, got images of shape {shape}")
+            hint = how_to_size(shape, image_shape, sized) if image_shape is not None else ""
+            raise DataError(
+                f"VAEDetector was fitted on samples of shape {sample_shape}, got images of shape {shape}{hint}"
+            )
         return X.reshape(len(X), -1)
     if shape[0] != n_features:
         raise DataError(WRONG_NUMBER.format(shape[0], n_features))
     return X
+
+
+def how_to_size(shape: tuple[int, ...], image_shape: tuple[int, ...], sized: Sized | None) -> str:
+    """What to do about images of a shape that differ from those of a model, ``image_shape``, in size alone."""
+    if (*shape, 1)[2] != image_shape[2]:
+        return ""
+    known = {name: size for name in ("resize", "crop") if (size := getattr(sized, name, None)) is not None}
+    how = ", ".join(f"{name}={size}" for name, size in (known or {"resize": image_shape[:2]}).items())
+    with_function = f"vae_anomaly.datasets.images_at_size(X, {how})"
+    if known:
+        return f": bring them to that size as those of the training were, by {with_function}"
+    return (
+        f": bring them to that size first, as {with_function} does, or fit with --resize "
+        f"{image_shape[0]}x{image_shape[1]}, which commands then do to all images that they read"
+    )

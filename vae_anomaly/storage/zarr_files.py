@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CODECS = {"blosc", "bytes", "bz2", "crc32c", "gzip", "lz4", "lzma", "sharding_indexed", "shuffle", "transpose"}
 CODECS |= {"zlib", "zstd"}
 LARGEST_CHUNK = 1 << 30
+READ_BYTES = 1 << 28  # at a time, or one of the array's chunks
 
 
 @contextlib.contextmanager
@@ -99,6 +100,8 @@ def names(value: Any) -> set[str]:
 def zarr_chunks(path: Path | str, n_rows: int, first_row: int = 0) -> Iterator[np.ndarray]:
     """Rows from ``first_row`` on, at most ``n_rows`` at a time; a whole number of the array's chunks, if it can be."""
     with open_zarr(path) as array:
+        row_bytes = array.dtype.itemsize * math.prod(array.shape[1:])
+        n_rows = max(1, min(n_rows, READ_BYTES // max(1, row_bytes)))
         step = n_rows // array.chunks[0] * array.chunks[0] or n_rows
         for start in range(first_row, array.shape[0], step):
             yield np.asarray(array[start : start + step])

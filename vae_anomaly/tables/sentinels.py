@@ -28,7 +28,7 @@ def likely_sentinels(rows: Rows) -> dict[int, tuple[float, float]]:
     columns = rows.columns.modelled if rows.columns is not None else [None] * sample.shape[1]
     found = {}
     for place, column in enumerate(columns):
-        values = sample[:, place]
+        values = sample[:, place].astype(np.float64)  # differences of truth values and large whole numbers
         values = values[~np.isnan(values)]
         if (column is None or column.kind == "number") and (value := extreme_repeated(values)) is not None:
             found[place] = value, float((values == value).sum() / len(sample))
