@@ -23,6 +23,8 @@ from vae_anomaly.storage.safe_reading import open_data, parsing
 if TYPE_CHECKING:
     from PIL import Image
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs what it then raises; else stderr has it too
+
 PILLOW_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SHORT = 65_535
 GREY = ("1", "L", "LA", "La")
@@ -44,7 +46,6 @@ def opened_image(file: Path) -> Iterator[Image.Image]:
     """
     from PIL import Image
 
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # it logs what it then raises
     with open_data(file) as data:
         with quietly_parsing(file):
             # only these: Pillow also knows formats that it hands to other programs
@@ -119,7 +120,6 @@ def is_read_in_part(file: Path) -> bool:
     """Whether Pillow does not know, or would lose, what a TIFF holds."""
     from PIL import Image, UnidentifiedImageError
 
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with open_data(file) as data, warnings.catch_warnings(), parsing(f"{file} cannot be read as an image"):
         warnings.simplefilter("ignore")
         try:

@@ -20,6 +20,8 @@ from vae_anomaly.storage.safe_reading import open_data, parsing
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs what it then raises; else stderr has it too
+
 DEPTHS = {"uint8": "8-bit", "uint16": "16-bit", "float16": "float", "float32": "float"}
 NUMBERS = ("uint8", "int8", "uint16", "int16", "float16", "float32", "uint32", "int32", "float64")
 FLIPPED = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}  # axes that are reversed, after that
@@ -42,7 +44,6 @@ class TiffPages:
                 f"{file} has other channels or numbers than Pillow reads of a TIFF: install tifffile, "
                 'pip install "vae-anomaly[tiff]", or save it as .npy'
             ) from error
-        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it then raises
         self.file, self._stream = file, open_data(file)
         try:
             with parsing(f"{file} cannot be read as an image"):
