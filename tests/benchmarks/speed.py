@@ -72,7 +72,7 @@ def endless(run: Run) -> Callable[[], None]:
 
 def steps(smoke: bool) -> Iterator[Record]:
     """1. A training step against its own forward and backward products in float32."""
-    targets = {("mlp", "full", 128): 1.15, ("mlp", "bfloat16", 128): 0.75, ("conv", "full", 128): 1.3}
+    targets = {("mlp", "full", 128): 1.35, ("mlp", "bfloat16", 128): 1.0, ("conv", "full", 128): 1.3}
     for architecture in ("mlp", "conv"):
         for batch in (64,) if smoke else (64, 128, 256, 512, 4096):
             X = images(2 * batch)
@@ -138,7 +138,7 @@ result = {"fit": fitted, "auc": float(roc_auc_score(y, np.nan_to_num(scores, pos
 
 def fits(smoke: bool) -> Iterator[Record]:
     """2. A whole fit against PyOD's VAE: with the same layers, batch and epochs, with the defaults, and a short one."""
-    held = mnist(("0",))
+    held = mnist(("8",))
     if held is None:
         X, X_test = images(2_000), images(500)
         held = X, X_test, np.arange(len(X_test)) % 2
@@ -180,7 +180,7 @@ def fits(smoke: bool) -> Iterator[Record]:
     for case, other, target in (
         ("same layers", "PyOD, same layers", 1.5),
         ("same layers, full precision", "PyOD, same layers", None),
-        ("defaults", "PyOD, defaults", None),
+        ("defaults", "PyOD, defaults", 2.5),
         ("short", "PyOD, defaults", 4.0),  # to a better ROC-AUC, which the records of both show
     ):
         if other in results:
@@ -211,16 +211,19 @@ def to_quality(smoke: bool) -> Iterator[Record]:
     if mnist(("0",)) is None:
         return
     brief = [word for name, value in SHORT.items() for word in ("--" + name.replace("_", "-"), str(value))]
-    words = ["fit", "--normal", "0,1,2", *brief, "--no-report"]
-    seconds, aucs = [], []
-    for _ in range(1 if smoke else 3):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            out = shell([*words, "--output", f"{folder}/m.vae"])
-            seconds.append(time.perf_counter() - start)
-            aucs.append(float(out.split("ROC-AUC ")[1].split()[0]))
-    details = {"ROC-AUC": sorted(set(aucs)), "command": "vae-anomaly " + " ".join(words)}
-    yield summarised("time to ROC-AUC 0.98 on --normal 0,1,2", seconds, "s", target=15.0, details=details)
+    for what, more in (("a short fit", brief), ("the default fit", [])):
+        if smoke and not more:
+            continue
+        words = ["fit", "--normal", "0,1,2", *more, "--no-report"]
+        seconds, aucs = [], []
+        for _ in range(1 if smoke else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                out = shell([*words, "--output", f"{folder}/m.vae"])
+                seconds.append(time.perf_counter() - start)
+                aucs.append(float(out.split("ROC-AUC ")[1].split()[0]))
+        details = {"ROC-AUC": sorted(set(aucs)), "command": "vae-anomaly " + " ".join(words)}
+        yield summarised(f"shell to the ROC-AUC of 0, 1, 2 by {what}", seconds, "s", target=15.0, details=details)
 
 
 def shell(words: list[str]) -> str:
@@ -239,11 +242,11 @@ def fitted(X: np.ndarray | pd.DataFrame, **parameters: Any) -> VAEDetector:
 def scoring(smoke: bool) -> Iterator[Record]:
     """3. Scoring against the products of its own forward passes, and against PyOD's ``decision_function``."""
     cases = [
-        ("10,000 images", images(512 if smoke else 10_000)),
-        ("1,000,000 images", images(1024 if smoke else 1_000_000)),
-        ("4,000,000 x 64 table", table(1024 if smoke else 4_000_000, 64)),
+        ("10,000 images", images(512 if smoke else 10_000), 1.35),
+        ("1,000,000 images", images(1024 if smoke else 1_000_000), 1.35),
+        ("4,000,000 x 64 table", table(1024 if smoke else 4_000_000, 64), 1.8),
     ]
-    for name, X in cases:
+    for name, X, target in cases:
         if smoke and len(X) > 1000 and X.ndim > 2:
             continue
         detector = fitted(X[:4000])
@@ -257,7 +260,8 @@ def scoring(smoke: bool) -> Iterator[Record]:
             functions["PyOD"] = pyod_scoring(X)
         times = rounds(functions, 1 if smoke or len(X) > 100_000 else 15, warm=0 if len(X) > 100_000 else 1)
         rate = {"rows a second": round(len(X) / float(np.median(times["scoring"])))}
-        yield compared(f"scoring {name}, against its products", times, "scoring", "products", target=1.25, details=rate)
+        what = f"scoring {name}, against its products"
+        yield compared(what, times, "scoring", "products", target=target, details=rate)
         if "PyOD" in times:
             yield compared(f"scoring {name}, times as fast as PyOD's VAE", times, "PyOD", "scoring")
 
@@ -479,9 +483,11 @@ def watched(spent: dict[str, float], trained: list[tuple[float, float]]) -> Call
 def pieces_of_a_fit(smoke: bool) -> Iterator[Record]:
     """7. Where a fit's time goes, and what the epochs of 100,000 x 64 rows cost beyond their parts."""
     bfloat16_speed_up(torch.device("cpu"))  # once a process
+    rows = table(500 if smoke else 125_000, 64)
     for name, X, parameters in (
         ("images", images(500 if smoke else 15_000), {"epochs": 1 if smoke else 5}),
-        ("100,000 x 64 table", table(500 if smoke else 125_000, 64), {"epochs": 1 if smoke else 3}),
+        ("100,000 x 64 table", rows, {"epochs": 1 if smoke else 3}),
+        ("100,000 x 64 table, default epochs", rows, {"epochs": 1} if smoke else {}),
     ):
         trained: list[tuple[float, float]] = []
         with clocks() as spent, mock.patch.object(vae_anomaly.fitting.fit, "train", watched(spent, trained)):
@@ -492,9 +498,11 @@ def pieces_of_a_fit(smoke: bool) -> Iterator[Record]:
         details = {"fit, s": round(whole, 2), **listed(spent, whole)}
         yield Record(f"share of a fit accounted for, {name}", accounted, accounted, accounted, "", 0.95, True, details)
         wall, parts = trained[0]
-        yield Record(
-            f"training against the sum of its parts, {name}", wall / parts, wall / parts, wall / parts, target=1.1
-        )
+        for what, ratio, target in (
+            ("training against the sum of its parts", wall / parts, 1.1),
+            ("whole fit against its training", whole / wall, 1.25 if "epochs" not in parameters else None),
+        ):
+            yield Record(f"{what}, {name}", ratio, ratio, ratio, target=target)
 
 
 BENCHMARKS: dict[str, Benchmark] = {
