@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -14,6 +15,7 @@ import click
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 SECONDS_TO_ACT = 1.0
+SECONDS_TO_RETURN = 0.01  # from a finaliser
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def interruptible() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
-        with announcing_delay(acted):
+        with announcing_delay(acted), raising_again(received):
             yield
     except (KeyboardInterrupt, Exception) as error:
         # an interruption may surface as another error, such as that of an import cut short
@@ -54,6 +56,35 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if received else handler)
+
+
+@contextlib.contextmanager
+def raising_again(received: list[int]) -> Iterator[None]:
+    """Send the signal that was ``received`` once more if its KeyboardInterrupt is swallowed in the block.
+
+    Python drops what is raised in a finaliser or the callback of a weak reference, wherever one happens to run.
+    """
+    earlier = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if received and unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(SECONDS_TO_RETURN, signal_main_thread, [received.pop()]).start()
+        else:
+            earlier(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = earlier
+
+
+def signal_main_thread(number: int) -> None:
+    """Send a signal to the thread that handles it, which a system call there does not delay."""
+    if sys.platform == "win32":
+        signal.raise_signal(number)
+    elif (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, number)
 
 
 @contextlib.contextmanager

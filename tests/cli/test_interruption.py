@@ -148,6 +148,25 @@ def test_what_an_interruption_breaks_is_no_error_of_its_own(capsys: pytest.Captu
         raise ImportError("missing")
 
 
+def test_an_interruption_that_a_finaliser_swallows_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Signalled:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        Signalled()
+        time.sleep(60)
+        pytest.fail("went on")
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with pytest.raises(click.exceptions.Exit) as leaving, interruptible():
+        work()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert leaving.value.exit_code == 143
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
