@@ -203,22 +203,27 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing in the library may catch it."""
 
 
-@pytest.mark.parametrize("steps", [1, WARM_UP, WARM_UP + 1, 11])
-def test_a_resumed_training_has_the_same_bits(
-    recorders: list[Operations], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, steps: int
-) -> None:
-    expected = trained("float32")
-    step, kept = Run.step, {"checkpoint_dir": tmp_path, "checkpoint_interval": 0}
+@contextmanager
+def killed_after(steps: int) -> Iterator[None]:
+    """In a ``with`` block, a training dies once it has taken so many steps."""
+    step = Run.step
 
     def dying(run: Run) -> int:
         if run.position.taken == steps:
             raise Killed
         return step(run)
 
-    monkeypatch.setattr(Run, "step", dying)
-    with pytest.raises(Killed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "step", dying)
+        yield
+
+
+@pytest.mark.parametrize("steps", [1, WARM_UP, WARM_UP + 1, 11])
+def test_a_resumed_training_has_the_same_bits(recorders: list[Operations], tmp_path: Path, steps: int) -> None:
+    expected = trained("float32")
+    kept = {"checkpoint_dir": tmp_path, "checkpoint_interval": 0}
+    with killed_after(steps), pytest.raises(Killed):
         trained("float32", **kept)
-    monkeypatch.setattr(Run, "step", step)
     assert_same(trained("float32", **kept, resume=True), expected)
 
 
@@ -504,21 +509,11 @@ def test_a_graph_gives_the_same_bits_again(cuda: str, replays: list[GraphRecorde
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["float32", "bfloat16"])
 @pytest.mark.parametrize("steps", [2, 10])
-def test_a_training_on_a_gpu_resumes_to_the_same_bits(
-    cuda: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, steps: int
-) -> None:
+def test_a_training_on_a_gpu_resumes_to_the_same_bits(cuda: str, tmp_path: Path, kind: str, steps: int) -> None:
     expected = on_gpu(kind, cuda)
-    step, kept = Run.step, {"checkpoint_dir": tmp_path, "checkpoint_interval": 0}
-
-    def dying(run: Run) -> int:
-        if run.position.taken == steps:
-            raise Killed
-        return step(run)
-
-    monkeypatch.setattr(Run, "step", dying)
-    with pytest.raises(Killed):
+    kept = {"checkpoint_dir": tmp_path, "checkpoint_interval": 0}
+    with killed_after(steps), pytest.raises(Killed):
         on_gpu(kind, cuda, **kept)
-    monkeypatch.setattr(Run, "step", step)
     assert_same(on_gpu(kind, cuda, **kept, resume=True), expected)
 
 
