@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from helpers import images, table
 from vae_anomaly import FittedModel, VAEDetector, score_dataset
+from vae_anomaly.fitting.precision import bfloat16_speed_up_of
 from vae_anomaly.fitting.run import Run
 from vae_anomaly.registry import SCORES
 from vae_anomaly.scoring import BLOCK_ROWS
 from vae_anomaly.scoring.attribution import ElboTerms, Explanation
+from vae_anomaly.scoring.blocks import rows_of_block
 
 SLOW_SCORES = SCORES.where(slow=True)
 KINDS: dict[str, Callable[..., np.ndarray]] = {
@@ -64,7 +67,8 @@ def test_no_bit_depends_on_neighbours_position_or_number(detector: VAEDetector, 
     if score not in detector.model_.scores:
         pytest.skip("a score of images")
     rng = np.random.default_rng(0)
-    X = detector.model_.rows(KINDS[kind](BLOCK_ROWS // 4 if score in SLOW_SCORES else BLOCK_ROWS + 37, seed=1))
+    n = BLOCK_ROWS // 4 if score in SLOW_SCORES else rows_of_block(detector.vae_, detector.model_.n_features, 2) + 37
+    X = detector.model_.rows(KINDS[kind](n, seed=1))
     together = detector.model_.score_samples(X, score)
     assert np.isfinite(together).all()
     for size in (1, 7, len(X)):
@@ -150,6 +154,27 @@ def test_all_that_a_model_gives_is_alike_on_every_device(gpu: str, kind: str, tm
     ]
     for call in calls:
         assert_close(call(here), call(there), kind)
+
+
+@pytest.mark.gpu
+def test_a_gpu_with_little_memory_left_gives_the_same_scores(gpu: str) -> None:
+    detector = fitted("images", gpu)
+    X = images(9_000, seed=1)
+    expected = detector.score_samples(X)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(gpu).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(gpu) + (60 << 20)) / total)
+    try:
+        assert_close(detector.score_samples(X), expected, "images")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ["mlp", "conv", "article"])
+def test_products_of_a_fit_are_timed_in_graphs(gpu: str, architecture: str) -> None:
+    detector = VAEDetector(architecture=architecture, epochs=1, device=gpu).fit(images(300))
+    assert bfloat16_speed_up_of(detector.vae_, detector.model_.rows(images(128))) > 0
 
 
 @pytest.mark.gpu

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from helpers import Make
 from vae_anomaly import VAEDetector
 from vae_anomaly.errors import CheckpointError, DataError
 from vae_anomaly.fitting import precision
+from vae_anomaly.fitting.captured_step import WARM_UP, HostTraffic
 from vae_anomaly.fitting.fit import fit_model
 from vae_anomaly.fitting.precision import bfloat16_speed_up, denormals_flushed, resolve_precision
 from vae_anomaly.fitting.run import Run
+from vae_anomaly.model.vae import VAE
 from vae_anomaly.storage.rows import RowsInMemory
 
 CPU = torch.device("cpu")
@@ -37,11 +41,8 @@ def at_speed(monkeypatch: pytest.MonkeyPatch, speed: float) -> None:
         ("bfloat16", torch.float32, 0.1, "bfloat16"),
     ],
 )
-def test_auto_precision_is_resolved(
-    monkeypatch: pytest.MonkeyPatch, asked: str, dtype: torch.dtype, speed: float, came_to_be: str
-) -> None:
-    at_speed(monkeypatch, speed)
-    assert resolve_precision(asked, dtype, CPU) == came_to_be
+def test_auto_precision_is_resolved(asked: str, dtype: torch.dtype, speed: float, came_to_be: str) -> None:
+    assert resolve_precision(asked, dtype, lambda: speed) == came_to_be
 
 
 def test_double_precision_has_no_bfloat16(make_table: Make) -> None:
@@ -78,6 +79,73 @@ def test_the_measurement_finds_slow_and_fast_products_and_leaves_the_threads(mon
 def test_it_is_really_measured() -> None:
     bfloat16_speed_up.cache_clear()
     assert bfloat16_speed_up(CPU) > 0
+
+
+class Timed:
+    """Stands for a `Recorder` of CUDA graphs: a replay takes as long as the products' types say."""
+
+    clock = 0.0
+    seconds: ClassVar[dict[torch.dtype, float]] = {}
+    fails = False
+
+    def __init__(self, device: torch.device, generator: torch.Generator) -> None:
+        self.kinds: list[torch.dtype] = []
+        self.n_rehearsed = 0
+
+    def aside(self, function: Callable[[], None]) -> None:
+        self.n_rehearsed += 1
+        function()
+
+    def capture(self, function: Callable[[], None]) -> None:
+        if self.fails:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+        assert self.n_rehearsed == WARM_UP
+        with HostTraffic() as traffic, watched_products(self.kinds):
+            function()
+        assert traffic.found is None
+
+    def replay(self) -> None:
+        Timed.clock += sum(self.seconds[kind] for kind in self.kinds)
+
+
+@contextmanager
+def watched_products(kinds: list[torch.dtype]) -> Iterator[None]:
+    real = torch.nn.functional.linear
+
+    def linear(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        result = real(x, *rest)
+        kinds.append(result.dtype)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.functional, "linear", linear)
+        yield
+
+
+@pytest.mark.parametrize(("half", "found"), [(0.5, "bfloat16"), (0.9, "full"), (None, "full")])
+def test_on_a_gpu_the_networks_of_the_fit_are_timed_at_its_batch(
+    make_images: Make, monkeypatch: pytest.MonkeyPatch, half: float | None, found: str
+) -> None:
+    monkeypatch.setattr(precision, "is_gpu", lambda device: True)
+    monkeypatch.setattr(precision, "GraphRecorder", Timed)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: Timed.clock)
+    monkeypatch.setattr(Timed, "seconds", {torch.float32: 1.0, torch.bfloat16: half})
+    monkeypatch.setattr(Timed, "fails", half is None)
+    batches: list[int] = []
+    real = precision.bfloat16_speed_up_of
+
+    def measured(vae: VAE, batch: np.ndarray) -> float:
+        batches.append(len(batch))
+        before = {name: value.clone() for name, value in vae.state_dict().items()}
+        speed = real(vae, batch)
+        assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+        assert all(p.grad is None for p in vae.parameters())
+        return speed
+
+    monkeypatch.setattr(precision, "bfloat16_speed_up_of", measured)
+    assert VAEDetector(epochs=1, batch_size=48, architecture="mlp").fit(make_images()).precision_ == found
+    assert batches == [48]
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv", "article"])

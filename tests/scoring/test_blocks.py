@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def test_every_block_has_as_many_rows_and_every_row_its_result(n: int) -> None:
     ],
 )
 def test_a_block_has_fewer_rows_the_more_each_of_them_holds(
-    n_features: int, n_draws: int, n_exemplars: int, rows: int
+    monkeypatch: pytest.MonkeyPatch, n_features: int, n_draws: int, n_exemplars: int, rows: int
 ) -> None:
     with torch.device("meta"):
         vae = VAE(*ARCHITECTURES["mlp"]((n_features,), 3), Gaussian(), Scaling(torch.zeros(()), torch.ones(())))
@@ -60,6 +62,8 @@ def test_a_block_has_fewer_rows_the_more_each_of_them_holds(
     assert rows_of_block(vae, n_features, n_draws) == rows
     held = n_draws * 2 * n_features + n_exemplars
     assert rows == 1 or (rows * held <= BLOCK_VALUES and rows * n_features <= INPUT_VALUES)
+    monkeypatch.setattr(blocks, "is_gpu", lambda device: True)
+    assert rows_of_block(vae, n_features, n_draws) == 16 * rows or rows == 1
 
 
 def test_a_row_of_a_small_block_has_the_same_result_alone_and_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +113,60 @@ def test_out_of_memory_midway_keeps_what_is_done() -> None:
 
     (mu,) = by_block(vae, X, encode)
     assert sizes == [512, 512, 256, 256, 256]
+    np.testing.assert_allclose(mu, by_block(vae, X, lambda x: (vae.encode(x).mu,))[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("n", [1, 100, 1100])
+def test_results_come_back_in_pieces(monkeypatch: pytest.MonkeyPatch, n: int, *, fails: bool) -> None:
+    X = np.random.default_rng(0).normal(size=(n, 6))
+    fetched: list[int] = []
+    join, cat = blocks.on_host, torch.cat
+
+    def on_host(parts: tuple[Tensor, ...]) -> Tensor:
+        fetched.append(len(parts))
+        with monkeypatch.context() as patch:
+            if fails:  # for the first of two
+                patch.setattr(
+                    torch, "cat", Mock(side_effect=[torch.OutOfMemoryError("CUDA out of memory"), cat(parts)])
+                )
+            return join(parts)
+
+    monkeypatch.setattr(blocks, "on_host", on_host)
+    gathered = blocks.Gathered(n, kept_bytes=100 * X[0].nbytes)
+    for start in range(0, n, 32):
+        some = torch.from_numpy(X[start : start + 32])
+        gathered.add((torch.nn.functional.pad(some, (0, 0, 0, 32 - len(some))),), len(some))
+    gathered.fetch()
+    np.testing.assert_array_equal(gathered.whole[0], X)
+    assert len(fetched) == math.ceil(n / 128)
+    assert sum(fetched) == math.ceil(n / 32)
+
+
+def test_what_ran_out_of_memory_is_dropped_before_results_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "RESULT_BYTES", 1 << 20)
+    monkeypatch.setattr(blocks, "is_gpu", lambda device: True)
+    monkeypatch.setattr(blocks, "rows_of_block", lambda vae, n_features: 512)
+    held: list[weakref.ref[Tensor]] = []
+    join = blocks.on_host
+
+    def on_host(parts: tuple[Tensor, ...]) -> Tensor:
+        assert all(tensor() is None for tensor in held)
+        return join(parts)
+
+    def encode(x: Tensor) -> tuple[Tensor, ...]:
+        n_calls.append(1)
+        mu = vae.encode(x).mu
+        if len(n_calls) == 2:
+            held.append(weakref.ref(mu))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return (mu,)
+
+    n_calls: list[int] = []
+    monkeypatch.setattr(blocks, "on_host", on_host)
+    vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(1100, 6))
+    (mu,) = by_block(vae, X, encode)
+    assert len(held) == 1
     np.testing.assert_allclose(mu, by_block(vae, X, lambda x: (vae.encode(x).mu,))[0], rtol=1e-12, atol=1e-14)
 
 

@@ -47,9 +47,9 @@ from vae_anomaly.fitting.groups import Groups
 from vae_anomaly.fitting.image_statistics import fit_image_statistics
 from vae_anomaly.fitting.odd_images import without_odd_images
 from vae_anomaly.fitting.post_training import fit_after_training
-from vae_anomaly.fitting.precision import resolve_precision
-from vae_anomaly.fitting.recipe import recipe_for
-from vae_anomaly.fitting.subject import subject_of
+from vae_anomaly.fitting.precision import resolve_precision, speed_up_in_training
+from vae_anomaly.fitting.recipe import batch_size_for, recipe_for
+from vae_anomaly.fitting.subject import Subject, subject_of
 from vae_anomaly.fitting.thresholds import score_held_out, set_thresholds
 from vae_anomaly.fitting.training import train
 from vae_anomaly.fitting.training_notes import notes_on_training
@@ -171,19 +171,19 @@ def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | No
     dtype = torch.float64 if rows.dtype == np.float64 else torch.float32
     device = device_of(parameters["device"])
     in_order = groups is not None and groups.in_order
-    stored = parameters_to_store(
-        {**parameters, "time_ordered": in_order}, precision_of(parameters["precision"], dtype, device)
-    )
     shown = is_shown(parameters)
     with phase("preparing", shown=shown):
-        checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
         seen = seen_parts(parts, parameters, choices, scene, generator)
         vae = untrained(choices, rows, seen.training, generator).to(device, dtype)
-    noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
-    subject = subject_of(vae, seen.training, seen.validation, choices.grid, generator)
+        noise = antithetic_noise(int(parameters["n_draws"]), choices.latents_of_place, generator)
+        subject = subject_of(vae, seen.training, seen.validation, choices.grid, generator)
+        batch_size = batch_size_for(parameters, choices, subject.training)
+        precision = precision_of(parameters["precision"], subject, batch_size)
+        stored = parameters_to_store({**parameters, "time_ordered": in_order}, precision)
+        checkpoints = checkpoints_of(parameters, stored, rows, sample_shape, device, seed, groups)
     history = train(
         *subject,
-        recipe_for(parameters, choices, vae.scaling, subject.training, stored["precision"]),
+        recipe_for(parameters, choices, vae.scaling, subject.training, precision),
         noise[:2].to(device, dtype),
         torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator))),
         progress=shown,
@@ -287,9 +287,13 @@ def split(
     return Parts(rows.without(held_out), validation, calibration, n_groups)
 
 
-def precision_of(precision: str, dtype: torch.dtype, device: torch.device) -> str:
+def precision_of(precision: str, subject: Subject, batch_size: int) -> str:
     """The precision to train in, "full" or "bfloat16": each rank measures, and all take the result of the first."""
-    (full,) = current_ranks().broadcast_from_first([resolve_precision(precision, dtype, device) == "full"])
+    vae, rows = subject.vae, subject.training
+    found = resolve_precision(
+        precision, vae.scaling.loc.dtype, lambda: speed_up_in_training(vae, rows[: min(batch_size, len(rows))])
+    )
+    (full,) = current_ranks().broadcast_from_first([found == "full"])
     return "full" if full else "bfloat16"
 
 

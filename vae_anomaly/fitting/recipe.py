@@ -53,26 +53,31 @@ def recipe_for(parameters: Mapping[str, Any], choices: Choices, scaling: Scaling
     precision
         "full" or "bfloat16".
     """
-    batch_size = parameters["batch_size"]
-    if batch_size is None:
-        many = len(rows) >= (MANY_ROWS if choices.image_shape is None else MANY_IMAGES)
-        batch_size = BATCH_SIZE_FOR_MANY if many or choices.grid is not None else BATCH_SIZE
+    batch_size = batch_size_for(parameters, choices, rows)
     learning_rate = parameters["learning_rate"]
     if learning_rate is None:
         learning_rate = LEARNING_RATE * math.sqrt(batch_size / BATCH_SIZE)
     epochs = parameters["epochs"]
     if epochs is None:
         of_patches = min(MAX_EPOCHS, math.ceil(PATCHES_TO_TAKE / len(rows)))
-        epochs = default_epochs(rows, int(batch_size)) if choices.grid is None else of_patches
+        epochs = default_epochs(rows, batch_size) if choices.grid is None else of_patches
     patience = parameters["patience"]
     return Recipe(
         epochs=int(epochs),
-        batch_size=int(batch_size),
+        batch_size=batch_size,
         learning_rate=float(learning_rate),
         patience=math.ceil(epochs / 3) if patience is None else int(patience),
         input_noise=choices.input_noise and choices.input_noise * rms_deviation(scaling, rows),
         precision=precision,
     )
+
+
+def batch_size_for(parameters: Mapping[str, Any], choices: Choices, rows: Rows) -> int:
+    """Rows a step; as `recipe_for` has them."""
+    if parameters["batch_size"] is not None:
+        return int(parameters["batch_size"])
+    many = len(rows) >= (MANY_ROWS if choices.image_shape is None else MANY_IMAGES)
+    return BATCH_SIZE_FOR_MANY if many or choices.grid is not None else BATCH_SIZE
 
 
 def default_epochs(rows: Rows, batch_size: int) -> int:

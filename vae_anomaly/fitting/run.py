@@ -52,6 +52,7 @@ from vae_anomaly.model.elbo import training_terms
 from vae_anomaly.model.priors.standard_normal import kl_divergence
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.scoring.blocks import by_block, rows_of_block
+from vae_anomaly.scoring.transfer import is_gpu
 from vae_anomaly.storage.rows import Rows
 
 Scalar: TypeAlias = float | Tensor
@@ -307,11 +308,6 @@ class Run:
         self.history = history
         self.position.totals.copy_(tensors["totals"])
         self.position = Position(taken, tensors["order"].clone(), self.position.totals)
-
-
-def is_gpu(device: torch.device) -> bool:
-    """Whether numbers are sent to the device ahead, so that no step waits for them."""
-    return device.type == "cuda"
 
 
 def clone_state(vae: VAE) -> dict[str, Tensor]:

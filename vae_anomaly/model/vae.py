@@ -26,6 +26,8 @@ from vae_anomaly.model.priors.base import Prior
 from vae_anomaly.model.priors.standard_normal import StandardNormal
 from vae_anomaly.model.scaling import Scaling, filled
 
+GENERATED_PLACES = 1 << 14  # of maps of latents at a time on a GPU, where launches would take most of the time
+
 
 class VAE(nn.Module):
     """An encoder q(z|x), a decoder, a likelihood p(x|z), and a prior p(z).
@@ -137,9 +139,11 @@ class VAE(nn.Module):
         return self.generate(self.encode(x).mu)
 
     def generate(self, z: Tensor) -> Tensor:
-        """Expected rows given latents, ``(N, D)``; of a map of latents one by one, since patches are many numbers."""
-        parts = torch.split(z, max(1, len(z)) if self.encoder.n_places == 1 else 1)
-        return torch.cat([self.likelihood.mean(self.decode(part)) for part in parts])
+        """Expected rows given latents, ``(N, D)``; of maps of latents few at a time, since patches are many numbers."""
+        n, n_places = max(1, len(z)), self.encoder.n_places
+        if n_places > 1:  # a power of two, as blocks of rows are, so that a row has the same bits in every part
+            n = 1 if z.device.type == "cpu" else 1 << max(0, (GENERATED_PLACES // n_places).bit_length() - 1)
+        return torch.cat([self.likelihood.mean(self.decode(part)) for part in torch.split(z, n)])
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:

@@ -218,7 +218,8 @@ def signs(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
     shares = EARLIER_SHARES if statistics.earlier else SHARES
     if vae.encoder.n_places > 1:
         shares = SHARES_OF_PATCHES
-    return (nats + torch.tensor(shares, dtype=torch.float64, device=x.device).log(),)
+    of_signs = zip(nats.unbind(dim=-1), shares, strict=True)
+    return (torch.stack([sign + math.log(share) for sign, share in of_signs], dim=-1),)
 
 
 @SCORES.register("local", needs_images=True)
