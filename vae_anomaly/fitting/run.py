@@ -262,7 +262,8 @@ class Run:
         """
         epoch = len(self.history) + 1
         reconstruction, kl = (self.position.totals / self.n_rows).tolist()
-        block_rows = min(len(X_validation), rows_of_block(self.vae, X_validation.shape[1], len(noise)))
+        n_blocks = math.ceil(len(X_validation) / rows_of_block(self.vae, X_validation.shape[1], len(noise)))
+        block_rows = math.ceil(len(X_validation) / n_blocks)  # nothing to fill up
         terms = by_block(self.vae, X_validation, lambda x: training_terms(self.vae, x, noise), block_rows)
         validation = self.ranks.broadcast_from_first([float(term.mean(dtype=np.float64)) for term in terms])
         if not math.isfinite(reconstruction - kl + validation[0] - validation[1]):
