@@ -8,12 +8,12 @@ from vae_anomaly.datasets import load_named
 from vae_anomaly.errors import DataUnavailableError
 
 
-def images(n: int) -> np.ndarray:
-    """Smooth random images ``(n, 28, 28)`` uint8, two thirds of them dark."""
+def images(n: int, side: int = 28) -> np.ndarray:
+    """Smooth random images ``(n, side, side)`` uint8, two thirds of them dark; the side is a multiple of 4."""
     rng = np.random.default_rng(0)
-    coarse = rng.random((min(n, 4096), 7, 7)) ** 3
+    coarse = rng.random((min(n, 4096), side // 4, side // 4)) ** 3
     some = np.kron(coarse, np.ones((1, 4, 4)))
-    return np.resize((255 * some * (some > 0.05)).astype(np.uint8), (n, 28, 28))
+    return np.resize((255 * some * (some > 0.05)).astype(np.uint8), (n, side, side))
 
 
 def table(n: int, n_features: int) -> np.ndarray:

@@ -322,40 +322,44 @@ GROWTH = """
 import sys
 sys.path.insert(0, folder)
 import numpy as np
-from data import table
+from data import images, table
 from vae_anomaly import VAEDetector
-X = table(n_rows, n_features)
-detector = VAEDetector(epochs=1, n_draws=n_draws, prior="normal").fit(X[:min(n_rows, 2000)])
+X = images(n_rows, int(n_pixels**0.5)) if n_pixels else table(n_rows, n_features)
+own = {"prior": "normal", "architecture": "mlp"}
+detector = VAEDetector(epochs=1, n_draws=n_draws, **own).fit(X[:min(n_rows, 2000)])
 import time
 mark()
 start = time.perf_counter()
 if scoring:
     detector.score_samples(X)
 else:
-    VAEDetector(epochs=1, batch_size=256, prior="normal").fit(X)
+    VAEDetector(epochs=1, batch_size=256, **own).fit(X)
 result = time.perf_counter() - start
 """
 
 
 def growth(smoke: bool) -> Iterator[Record]:
-    """5. Exponents of time in rows, features and draws, between the two largest sizes; memory beside them.
+    """5. Exponents of time in rows, features, pixels and draws, between the two largest sizes; memory beside them.
 
-    Of 20,000 rows, and of 1,000 where features grow, since 100,000 of them for each row take 800 MB.
+    Of 20,000 rows, and of 1,000 where features or pixels grow.
     """
     rows, features = [1_000, 10_000, 100_000, 1_000_000, 10_000_000], [8, 100, 1_000, 10_000, 100_000]
+    pixels = [side * side for side in (16, 32, 64, 128, 256)]
     grid: dict[str, tuple[str, list[int], bool]] = {
         "fit, rows": ("n_rows", rows, False),
         "fit, features": ("n_features", features, False),
+        "fit, pixels": ("n_pixels", pixels, False),
         "scoring, rows": ("n_rows", rows, True),
         "scoring, features": ("n_features", features, True),
+        "scoring, pixels": ("n_pixels", pixels, True),
         "scoring, draws": ("n_draws", [2, 16, 128], True),
     }
     for name, (what, sizes, scored) in grid.items():
         sizes = sizes[:2] if smoke else sizes
-        n_rows = 1_000 if smoke or what == "n_features" else 20_000
+        n_rows = 1_000 if smoke or what in ("n_features", "n_pixels") else 20_000
         seconds, memory = [], []
         for size in sizes:
-            given = {"n_rows": n_rows, "n_features": 8, "n_draws": 2} | {what: size}
+            given = {"n_rows": n_rows, "n_features": 8, "n_pixels": 0, "n_draws": 2} | {what: size}
             measured = in_a_process(GROWTH, folder=str(Path(__file__).parent), scoring=scored, **given)
             seconds.append(measured["result"])
             memory.append(measured["memory"])
