@@ -19,7 +19,7 @@ from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.registry import ARCHITECTURES
 from vae_anomaly.scoring import BLOCK_ROWS, blocks
-from vae_anomaly.scoring.blocks import BLOCK_VALUES, INPUT_VALUES, by_block, rows_of_block
+from vae_anomaly.scoring.blocks import BLOCK_VALUES, DENSE_ROWS, INPUT_VALUES, by_block, rows_of_block
 
 
 @pytest.mark.parametrize("n", [1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS + 3])
@@ -45,8 +45,8 @@ def test_every_block_has_as_many_rows_and_every_row_its_result(n: int) -> None:
         (1_024, 2, 2_048, 512),
         (1_025, 2, 1, 256),
         (64 * 64 * 3, 2, 200, 32),
-        (256 * 256 * 3, 2, 200, 2),
-        (10**6, 2, 2_048, 1),
+        (256 * 256 * 3, 2, 200, 16),
+        (10**6, 2, 2_048, 16),
         (6, 160, 5_000, 512),
         (6, 1_000, 5_000, 128),
         (6, 2, 1_000_000, 64),
@@ -61,13 +61,20 @@ def test_a_block_has_fewer_rows_the_more_each_of_them_holds(
         vae.prior = Exemplars(torch.empty(n_exemplars, 3), torch.empty(n_exemplars, n_features))
     assert rows_of_block(vae, n_features, n_draws) == rows
     held = n_draws * 2 * n_features + n_exemplars
-    assert rows == 1 or (rows * held <= BLOCK_VALUES and rows * n_features <= INPUT_VALUES)
+    assert rows == 1 or (rows * held <= BLOCK_VALUES and (rows * n_features <= INPUT_VALUES or rows == DENSE_ROWS))
     monkeypatch.setattr(blocks, "is_gpu", lambda device: True)
     assert rows_of_block(vae, n_features, n_draws) == 16 * rows or rows == 1
 
 
+def test_convolutions_take_few_large_images_at_a_time() -> None:
+    with torch.device("meta"):
+        vae = VAE(*ARCHITECTURES["conv"]((256, 256, 3), 3), Gaussian(), Scaling(torch.zeros(()), torch.ones(())))
+    assert rows_of_block(vae, 256 * 256 * 3, 2) == 2
+
+
 def test_a_row_of_a_small_block_has_the_same_result_alone_and_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "INPUT_VALUES", 6 * 8)
+    monkeypatch.setattr(blocks, "DENSE_ROWS", 1)
     vae, X = random_vae((6,)), np.random.default_rng(0).normal(size=(21, 6))
     sizes: list[int] = []
 

@@ -28,6 +28,7 @@ from vae_anomaly.storage.rows import Rows
 BLOCK_VALUES = 1 << 26  # held for a block; the gradients of some scores take a few times as many
 BLOCK_PLACES = 1 << 10  # of maps of latents: products of so many rows are fast, and one image costs no block of others
 INPUT_VALUES = 1 << 19  # of them in the block itself: 512 rows of up to 1,024 features, 32 of 64 x 64 x 3 pixels
+DENSE_ROWS = 16  # that dense networks take at least: reading their weights, once a block, takes as long
 MORE_ON_A_GPU = 16  # times all of these
 RESULT_BYTES = 1 << 26  # that stay on a GPU
 
@@ -40,12 +41,12 @@ def rows_of_block(vae: VAE, n_features: int, n_draws: int = 1) -> int:
     n_places = vae.encoder.n_places
     widths = n_places * sum(layer.out_features for layer in vae.decoder.modules() if isinstance(layer, nn.Linear))
     held = n_draws * (n_features + widths) + vae.prior.values_per_row
+    convolves = any(isinstance(layer, nn.Conv2d) for layer in vae.modules())
+    inputs = INPUT_VALUES if convolves else max(INPUT_VALUES, DENSE_ROWS * n_features)
     more = MORE_ON_A_GPU if is_gpu(vae.scaling.loc.device) else 1
     rows = more * BLOCK_ROWS
     while rows > 1 and (
-        rows * held > more * BLOCK_VALUES
-        or rows * n_features > more * INPUT_VALUES
-        or rows * n_places > more * BLOCK_PLACES
+        rows * held > more * BLOCK_VALUES or rows * n_features > more * inputs or rows * n_places > more * BLOCK_PLACES
     ):
         rows //= 2
     return rows
