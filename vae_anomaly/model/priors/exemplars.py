@@ -99,36 +99,40 @@ class Sets(NamedTuple):
     likelihood: Likelihood
     decoded: Tensor
     members: Tensor
-    log_prob: Callable[[Tensor], Tensor]
+    log_prob: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, likelihood: Likelihood, decoded: Tensor, members: Tensor) -> Self:
         """The sets of these exemplars under this noise."""
         return cls(likelihood, decoded, members, likelihood.bind_means(decoded))
 
-    def log_p(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def log_p(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)`` or none at -1, under each exemplar.
 
         Returns
         -------
         tuple of Tensor
-            Log p(x|z_i), ``(N, S, m)`` float64, in nats, minus infinity for the row itself; and how many exemplars of
-            each set are not left out, ``(N, S)``.
+            Log p(x|z_i), ``(N, S, m)`` float64, in nats, minus infinity for the row itself, and less what is the same
+            for all exemplars; that, ``(N, 1)``; and how many exemplars of each set are not left out, ``(N, S)``.
         """
-        log_p = self.log_prob(x).view(len(x), *self.members.shape)
+        of_pairs, of_rows = self.log_prob(x)
+        log_p = of_pairs.view(len(x), *self.members.shape)
         sizes = torch.full(log_p.shape[:2], log_p.shape[2], device=x.device)
         (rows,) = torch.nonzero(own >= 0, as_tuple=True)
         if len(rows) and log_p.shape[2] > 1:
             found, of_set, place = torch.nonzero(self.members == own[rows][:, None, None], as_tuple=True)
             log_p[rows[found], of_set, place] = -math.inf
             sizes[rows[found], of_set] -= 1
-        return log_p, sizes
+        return log_p, of_rows[:, None], sizes
 
     def terms(self, x: Tensor, own: Tensor) -> Terms:
         """The terms of such rows, computed for as many at a time as a CPU's cache holds."""
         n = rows_at_a_time(self.members.numel()) if x.device.type == "cpu" else len(x)
-        slices = zip(torch.split(x, n), torch.split(own, n), strict=True)
-        parts = [terms_of_pairs(*self.log_p(*rows), self.decoded.dtype) for rows in slices]
+        parts = []
+        for some in zip(torch.split(x, n), torch.split(own, n), strict=True):
+            log_p, of_rows, sizes = self.log_p(*some)
+            reconstruction, kl = terms_of_pairs(log_p, sizes, self.decoded.dtype)
+            parts.append(Terms(reconstruction + of_rows, kl))
         return Terms(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -260,7 +264,7 @@ class Exemplars(Prior):
         for sets, (weight, _, chosen, more_kl) in both:
             assert sets is not None
             p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
-            log_p, sizes = sets.log_p(x, own)
+            log_p, _, sizes = sets.log_p(x, own)
             log_r = torch.log_softmax(log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
             r = log_r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
             shares = r * (log_r + sizes.double().log()[..., None] + more_kl)
