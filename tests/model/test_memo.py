@@ -6,7 +6,7 @@ import torch
 
 from random_models import random_vae
 from vae_anomaly.model.elbo import elbo_terms
-from vae_anomaly.model.priors.exemplars import sets_of
+from vae_anomaly.model.priors.exemplars import sets_of, sorted_keys_of
 
 X = torch.rand(4, 6, dtype=torch.float64)
 NOISE = torch.randn(2, 1, 3, dtype=torch.float64)
@@ -55,6 +55,7 @@ def test_what_concerns_no_row_is_computed_once_for_all_blocks() -> None:
     vae = vae.for_all_blocks()
     assert sets_of(vae.remembering(), vae.prior) is sets_of(vae.remembering(), vae.prior)
     assert sets_of(vae, vae.prior) is not sets_of(vae.for_all_blocks(), vae.prior)
+    assert sorted_keys_of(vae.remembering(), vae.prior) is sorted_keys_of(vae, vae.prior)
     assert vae.encode(X) is not vae.encode(X)
 
 

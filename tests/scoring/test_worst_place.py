@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pad
 
 from helpers import images
 from vae_anomaly import VAEDetector
@@ -24,6 +24,7 @@ from vae_anomaly.scoring.worst_place import (
     ImageStatistics,
     energies,
     heat_maps,
+    largest_of_levels,
     n_levels,
     signs,
     smoothed,
@@ -65,9 +66,13 @@ def with_spots(X: np.ndarray, value: int = 255) -> np.ndarray:
 )
 def test_levels_leave_28_pixels_a_side(shape: tuple[int, ...], levels: int) -> None:
     assert n_levels(shape) == levels
-    coarsest = energies(torch.zeros(2, math.prod(shape)), shape)[-1].shape
-    assert len(energies(torch.zeros(2, math.prod(shape)), shape)) == levels
-    assert min(coarsest[2:]) >= min(28, *shape[:2])
+    of_levels, _ = energies(torch.zeros(2, math.prod(shape)), shape)
+    assert len(of_levels) == levels
+    assert min(of_levels[-1][0].shape[1:]) >= min(28, *shape[:2])
+
+
+def once_smoothed(images: torch.Tensor) -> torch.Tensor:
+    return smoothed(pad(images, (1, 1, 1, 1))) / 16
 
 
 def test_smoothing_is_the_kernel_of_a_quarter_a_half_a_quarter() -> None:
@@ -76,17 +81,38 @@ def test_smoothing_is_the_kernel_of_a_quarter_a_half_a_quarter() -> None:
     kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
     expected = torch.zeros_like(image)
     expected[0, 0, 2:5, 1:4] = torch.outer(kernel, kernel)
-    torch.testing.assert_close(smoothed(image), expected)
+    torch.testing.assert_close(once_smoothed(image), expected)
 
 
 @pytest.mark.parametrize("shape", [(28, 30, 2), (60, 58, 1)])
 def test_energies_are_smoothed_squares_of_the_residual_as_it_is_and_smoothed(shape: tuple[int, ...]) -> None:
     residual = torch.randn(3, math.prod(shape), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     r = residual.reshape(3, *shape).permute(0, 3, 1, 2)
-    for energy in energies(residual, shape):
-        expected = [smoothed(part.square().sum(dim=1, keepdim=True)) for part in (r, smoothed(r))]
-        torch.testing.assert_close(energy, torch.cat(expected, dim=1))
+    of_levels, units = energies(residual, shape)
+    for of_level in of_levels:
+        squares = [part.square().sum(dim=1, keepdim=True) for part in (r, once_smoothed(r))]
+        expected = [once_smoothed(part)[:, 0] for part in squares]
+        torch.testing.assert_close(
+            [e * unit[:, None, None] for e, unit in zip(of_level, units.T, strict=True)], expected
+        )
         r = avg_pool2d(r, 2)
+
+
+@pytest.mark.parametrize("largest", [1e-30, 1e-3, 1.0, 1e6, 1e30, torch.finfo(torch.float32).max])
+def test_energies_of_finite_numbers_in_single_precision_are_those_in_double(largest: float) -> None:
+    residual = torch.randn(3, 60 * 58, generator=torch.Generator().manual_seed(0)).clamp(-1, 1) * largest
+    residual[1] *= 0.5
+    residual[2] = 0
+    (single, units), (double, units_of_double) = (
+        energies(residual, (60, 58, 1)),
+        energies(residual.double(), (60, 58, 1)),
+    )
+    assert single[0][0].dtype == torch.float32
+    for some, others in zip(single, double, strict=True):
+        for k, (energy, exact) in enumerate(zip(some, others, strict=True)):
+            of_single, of_double = energy * units[:, k, None, None], exact * units_of_double[:, k, None, None]
+            atol = 1e-7 * of_double.amax().item()
+            torch.testing.assert_close(of_single, of_double, rtol=1e-5, atol=atol)
 
 
 def test_bright_beside_dark_and_a_faint_patch_stand_out_in_different_energies() -> None:
@@ -98,7 +124,7 @@ def test_bright_beside_dark_and_a_faint_patch_stand_out_in_different_energies() 
     uniform = (1.5 * inside).reshape(1, -1)
 
     def largest(residual: torch.Tensor) -> torch.Tensor:
-        return energies(residual, (32, 32, 1))[0].flatten(2).amax(dim=2)
+        return largest_of_levels(*energies(residual, (32, 32, 1)))
 
     normal = largest(noise).quantile(0.99, dim=0)
     found = [(largest(noise + defect) > normal).double().mean(dim=0) for defect in (alternating, uniform)]

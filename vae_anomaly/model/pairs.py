@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from vae_anomaly.model.affine import affine, affine_of_filled, filled_up
@@ -25,21 +24,18 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squared.clamp_(min=0).to(a.dtype)
 
 
-def log_prob_under(b: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """``constant - ||a - b||^2 / (2 scale)`` of means b ``(n, D)``, as a function of a, scale and constant.
+def log_prob_under(b: Tensor, scale: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """``-||a - b||^2 / (2 scale)`` of means b ``(n, D)``, as a function of rows a ``(N, D)``, and in two parts.
 
-    Of rows a ``(N, D)``, and ``scale`` and ``constant`` of shape ``()`` or ``(N,)``, it is ``(N, n)`` float64. What
-    concerns the means alone is computed once.
+    The first, ``(N, n)`` float64, has what differs between the means, and the second, ``(N,)`` float64, what is the
+    same for all of them. What concerns the means alone is computed once; ``scale`` has the shape ``()``.
     """
-    b2 = b.double()
-    filled = filled_up(b2, -0.5 * b2.square().sum(dim=1))
+    b2, scale = b.double(), scale.double()
+    filled = filled_up(b2 / scale, -0.5 * b2.square().sum(dim=1) / scale)
 
-    def log_prob(a: Tensor, scale: Tensor, constant: Tensor) -> Tensor:
+    def log_prob(a: Tensor) -> tuple[Tensor, Tensor]:
         a2 = a.double()
-        inverse = torch.broadcast_to(1 / scale.double(), (len(a),))[:, None]
-        of_rows = constant.double()[..., None] - 0.5 * a2.square().sum(dim=1, keepdim=True) * inverse
-        products = affine_of_filled(a2, *filled)[:, : len(b)]
-        return torch.addcmul(of_rows, products, inverse, out=products)
+        return affine_of_filled(a2, *filled)[:, : len(b)], -0.5 * a2.square().sum(dim=1) / scale
 
     return log_prob
 

@@ -65,7 +65,8 @@ SHARES_OF_PATCHES = (0.3, 0.3, 0.4)  # of patches the sum over all, high or low,
 SMALLEST_SIDE = 28  # of the coarsest level
 SMOOTHINGS = (0, 1)  # of a residual before it is squared, one for each energy of a level
 EARLIER_SMOOTHINGS = (1,)
-CACHE_VALUES = 1 << 16  # of residuals at a time, whose energies stay in the cache of a CPU
+LARGEST_POWER = 2.0**120  # of two by which residuals are divided; it and its inverse are normal in single precision
+CACHE_VALUES = 1 << 17  # of residuals at a time, whose energies stay in the cache of a CPU
 
 
 class ImageStatistics(nn.Module):
@@ -131,28 +132,44 @@ def n_statistics(image_shape: tuple[int, ...], smoothings: tuple[int, ...] = SMO
     return len(SIGNS) + n_levels(image_shape) * len(smoothings)
 
 
-def smoothed(images: Tensor) -> Tensor:
-    """Images ``(N, C, H, W)`` smoothed by 1/4, 1/2, 1/4 along both axes; pixels beyond the border count as zero."""
-    result = pad(images, (1, 1, 1, 1))
-    for _ in range(2):  # sums over 2 x 2 pixels, in a fraction of the time of avg_pool2d
-        of_two = result[..., :-1, :] + result[..., 1:, :]
-        result = of_two[..., :-1] + of_two[..., 1:]
-    return result.div_(16)
+def smoothed(padded: Tensor) -> Tensor:
+    """Sixteen times images smoothed by 1/4, 1/2, 1/4 along both axes, ``(..., H, W)``.
 
-
-def energies(residual: Tensor, image_shape: tuple[int, ...], smoothings: tuple[int, ...] = SMOOTHINGS) -> list[Tensor]:
-    """Smoothed squares of residuals ``(N, D)``, summed over channels: ``(N, n_smoothings, H / 2^l, W / 2^l)`` by level.
-
-    In double precision, where the square of no finite single-precision number overflows.
+    ``padded``, ``(..., H + 2, W + 2)``, has the zeros that pixels beyond the border count as.
     """
-    r = residual.double().reshape(-1, *image_shape).permute(0, 3, 1, 2)
+    sums = padded
+    for _ in range(2):  # over two pixels, in a fraction of the time of avg_pool2d
+        sums = sums[..., :-1, :] + sums[..., 1:, :]
+    for _ in range(2):
+        sums = sums[..., :-1] + sums[..., 1:]
+    return sums
+
+
+def energies(
+    residual: Tensor, image_shape: tuple[int, ...], smoothings: tuple[int, ...] = SMOOTHINGS
+) -> tuple[list[list[Tensor]], Tensor]:
+    """Smoothed squares of residuals ``(N, D)``, summed over channels.
+
+    Each image is divided by a power of two near its largest value, so that no square of a finite number overflows.
+
+    Returns
+    -------
+    levels, units
+        Of each level l the energies ``(N, H / 2^l, W / 2^l)`` of each smoothing, in ``units`` of their own:
+        ``(N, n_smoothings)`` float64.
+    """
+    largest = torch.maximum(residual.amax(dim=1), -residual.amin(dim=1)).clamp(1 / LARGEST_POWER, LARGEST_POWER)
+    power = largest / torch.frexp(largest).mantissa
+    r = (residual / power[:, None]).reshape(-1, *image_shape).permute(0, 3, 1, 2)
     levels = []
     for level in range(n_levels(image_shape)):
         r = avg_pool2d(r, 2, ceil_mode=True) if level else r
-        by_smoothing = {0: r, 1: smoothed(r)}
-        squares = [by_smoothing[k].square().sum(dim=1) for k in smoothings]
-        levels.append(smoothed(torch.stack(squares, dim=1)))
-    return levels
+        padded = pad(r, (1, 1, 1, 1))
+        by_smoothing = {0: padded, 1: pad(smoothed(padded), (1, 1, 1, 1))}
+        squares = [by_smoothing[k].square_() for k in smoothings]
+        levels.append([smoothed(some.sum(dim=1) if some.shape[1] > 1 else some[:, 0]) for some in squares])
+    unit = power.double().square()
+    return levels, torch.stack([unit * 16.0 ** -(1 + 2 * k) for k in smoothings], dim=1)
 
 
 def residuals(vae: VAE, x: Tensor) -> Tensor:
@@ -178,11 +195,15 @@ def largest_energies(vae: VAE, x: Tensor, statistics: ImageStatistics) -> Tensor
     """The largest energies, ``(N, n_levels * n_smoothings)``, those of a level side by side."""
     r = residuals(vae, x)
     slices = torch.split(r, max(1, CACHE_VALUES // r.shape[1])) if r.device.type == "cpu" else (r,)
-    largest = []
-    for some in slices:  # each image is computed by itself
-        levels = energies(some, statistics.image_shape, statistics.smoothings)
-        largest.append(torch.cat([level.flatten(2).amax(dim=2) for level in levels], dim=1))
-    return torch.cat(largest)
+    return torch.cat(
+        [largest_of_levels(*energies(some, statistics.image_shape, statistics.smoothings)) for some in slices]
+    )
+
+
+def largest_of_levels(levels: list[list[Tensor]], units: Tensor) -> Tensor:
+    """The largest of what `energies` gives, ``(N, n_levels * n_smoothings)`` float64."""
+    largest = [torch.stack([energy.flatten(1).amax(dim=1) for energy in level], dim=1) for level in levels]
+    return torch.cat([of_level * units for of_level in largest], dim=1)
 
 
 def largest_heat(vae: VAE, x: Tensor, statistics: ImageStatistics) -> Tensor:
@@ -197,9 +218,10 @@ def heat_maps(vae: VAE, x: Tensor, noise: Tensor) -> tuple[Tensor]:
     height, width = statistics.image_shape[:2]
     heat = torch.full((len(x), height, width), -math.inf, dtype=torch.float64, device=x.device)
     start, n = len(SIGNS), len(statistics.smoothings)
-    for level, energy in enumerate(energies(residuals(vae, x), statistics.image_shape, statistics.smoothings)):
-        of_level = slice(start + level * n, start + (level + 1) * n)
-        places = statistics.in_nats(energy.permute(0, 2, 3, 1), of_level).amax(dim=-1)
+    levels, units = energies(residuals(vae, x), statistics.image_shape, statistics.smoothings)
+    for level, of_level in enumerate(levels):
+        energy = torch.stack(of_level, dim=-1) * units[:, None, None]
+        places = statistics.in_nats(energy, slice(start + level * n, start + (level + 1) * n)).amax(dim=-1)
         fine = interpolate(places[:, None], scale_factor=2**level, mode="nearest") if level else places[:, None]
         heat = torch.maximum(heat, fine[:, 0, :height, :width])
     return (heat,)

@@ -13,7 +13,7 @@ from vae_anomaly.model.likelihoods.base import Likelihood
 from vae_anomaly.model.likelihoods.gaussian import Gaussian
 from vae_anomaly.model.likelihoods.mixed import Mixed
 from vae_anomaly.model.networks.base import Encoder, Posterior
-from vae_anomaly.model.priors.exemplars import Exemplars, terms_of_pairs
+from vae_anomaly.model.priors.exemplars import Exemplars, places_of, terms_of_pairs
 from vae_anomaly.model.scaling import Scaling
 from vae_anomaly.model.vae import VAE
 from vae_anomaly.model.validity import check_values
@@ -125,6 +125,14 @@ def test_one_of_several_equal_exemplars_is_left_out() -> None:
     vae.prior = Exemplars(rows, rows)
     expected = log_density(rows[:1], rows[1:], 0.3)
     np.testing.assert_allclose(elbo(vae, rows[:3]), expected.expand(3))
+
+
+def test_an_exemplar_is_left_out_at_all_its_places() -> None:
+    members = torch.randint(0, 7, (40,), generator=torch.Generator().manual_seed(0))
+    members[members == 3] = 4
+    for exemplar, places in enumerate(places_of(members, 7)):
+        assert places[places >= 0].tolist() == torch.nonzero(members == exemplar).ravel().tolist()
+    assert places_of(torch.arange(5), 5).tolist() == [[0], [1], [2], [3], [4]]
 
 
 def test_rows_that_are_nearly_an_exemplar_are_not_left_out() -> None:

@@ -5,7 +5,8 @@ A likelihood reads a decoder's output ``decoded``, ``(N, D)``, as its parameters
 1. :math:`\int \exp(\mathtt{log\_prob}) \, dx = 1` over its support, unless it is registered with ``normalised=False``.
    Then ``-log_prob`` is an *energy* in nats: energies of one model can be compared, and the ELBO made of them bounds no
    log p(x). ``as_density`` gives a likelihood that does integrate to one.
-2. ``bind(x)(decoded)`` is ``log_prob(x, decoded)``; ``bind_means(decoded)(x)`` is ``log_prob_of_pairs(x, decoded)``.
+2. ``bind(x)(decoded)`` is ``log_prob(x, decoded)``; the two parts of ``bind_means(decoded)(x)`` are together
+   ``log_prob_of_pairs(x, decoded)``.
 3. The rows of ``log_prob_of_features`` sum to ``log_prob``. What belongs to no single feature, such as a determinant,
    is spread evenly over all of them.
 4. ``mean`` and ``variance_of_features`` are the first two moments of the rows that it draws, and
@@ -108,10 +109,14 @@ class Likelihood(nn.Module):
         TypeError
             If the likelihood is not Gaussian.
         """
-        return self.bind_means(decoded)(x)
+        of_pairs, of_rows = self.bind_means(decoded)(x)
+        return of_pairs + of_rows[:, None]
 
-    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """``log_prob_of_pairs`` of fixed means as a function of rows: work on the means alone is done once.
+
+        It gives what may differ between the means, ``(N, n)`` float64 and not used elsewhere, and what is to be added
+        for all means alike, ``(N,)`` float64, which is often nearly as large, and of the other sign.
 
         Raises
         ------

@@ -105,9 +105,15 @@ class CorrelatedGaussian(Gaussian):
 
         return log_prob
 
-    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
-        log_prob = log_prob_under(self.smoothing(decoded))
-        return lambda x: log_prob(self.smoothing(x), *self.scale_and_constant(x))
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        log_prob = log_prob_under(self.smoothing(decoded), decoded.new_ones(()))
+
+        def in_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+            of_pairs, of_rows = log_prob(self.smoothing(x))
+            scale, constant = self.scale_and_constant(x)
+            return of_pairs.mul_(1 / scale[:, None]), of_rows / scale + constant
+
+        return in_parts
 
     def log_prob_of_squares(self, squared: Tensor, x: Tensor) -> Tensor:
         scale, constant = self.scale_and_constant(x)

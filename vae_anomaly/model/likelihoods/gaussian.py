@@ -82,10 +82,15 @@ class Gaussian(Likelihood):
     def entropy_of_features(self, x: Tensor, decoded: Tensor) -> Tensor:
         return 0.5 - self.log_prob_of_squares(torch.zeros_like(x), x)
 
-    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         constant = -0.5 * decoded.shape[-1] * torch.log(2 * math.pi * self.variance)
-        log_prob = log_prob_under(decoded)
-        return lambda x: log_prob(x, self.variance, constant)
+        log_prob = log_prob_under(decoded, self.variance)
+
+        def in_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+            of_pairs, of_rows = log_prob(x)
+            return of_pairs, of_rows + constant
+
+        return in_parts
 
     def widened(self, decoded: Tensor, spread: Tensor) -> tuple[Self, Tensor]:
         if self.shared_variance is None:

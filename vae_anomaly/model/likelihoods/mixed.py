@@ -139,9 +139,14 @@ class Mixed(Likelihood):
         of_groups = levels.new_zeros(len(x), self.n_groups).scatter_add(1, group, levels)
         return torch.cat([there.to(x), of_groups.gather(1, group)], dim=1)
 
-    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], Tensor]:
+    def bind_means(self, decoded: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         filled = filled_up(self.coefficients(decoded.double()))
-        return lambda x: affine_of_filled(self.statistics(x.double()), *filled)[:, : len(decoded)]
+
+        def in_parts(x: Tensor) -> tuple[Tensor, Tensor]:
+            of_pairs = affine_of_filled(self.statistics(x.double()), *filled)[:, : len(decoded)]
+            return of_pairs, of_pairs.new_zeros(len(x))
+
+        return in_parts
 
     def statistics(self, x: Tensor) -> Tensor:
         """What the log-density is linear in: squares, values and presence of numbers, and levels: ``(N, 2 P + W)``."""

@@ -54,9 +54,12 @@ def medians(pixels: Tensor) -> Tensor:
 
     Where more than half of an image's pixels are as dark as any, as they are around a digit, no search is needed.
     """
-    darkest = pixels.amin(dim=1)
-    as_dark = (pixels == darkest[:, None]).sum(dim=1)
-    (others,) = torch.nonzero((2 * as_dark <= pixels.shape[1]).any(dim=1), as_tuple=True)
+    by_channel = pixels.mT.contiguous()
+    darkest = by_channel.amin(dim=-1, keepdim=True)
+    lighter = (by_channel - darkest).sign_().sum(dim=-1)  # pixels; comparisons take several times as long
+    darkest = darkest[..., 0]
+    (others,) = torch.nonzero((2 * lighter >= pixels.shape[1]).any(dim=1), as_tuple=True)
     if len(others):
-        darkest[others] = pixels[others].median(dim=1).values
+        upper = by_channel[others].topk(pixels.shape[1] // 2 + 1, sorted=False)  # in less time than median takes
+        darkest[others] = upper.values.amin(dim=-1)
     return darkest

@@ -92,6 +92,9 @@ class Sets(NamedTuple):
         The noise, and the parameters of p(x|z) for each exemplar of each set, ``(S * m, P)``.
     members
         Their indices among all exemplars, ``(S, m)`` int64.
+    places
+        Those of each exemplar in ``members``, flat, as often as the one that is in most places has any: ``(n, k)``
+        int64, -1 for none.
     log_prob
         ``likelihood.bind_means(decoded)``.
     """
@@ -99,37 +102,51 @@ class Sets(NamedTuple):
     likelihood: Likelihood
     decoded: Tensor
     members: Tensor
-    log_prob: Callable[[Tensor], Tensor]
+    places: Tensor
+    log_prob: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     @classmethod
-    def of(cls, likelihood: Likelihood, decoded: Tensor, members: Tensor) -> Self:
-        """The sets of these exemplars under this noise."""
-        return cls(likelihood, decoded, members, likelihood.bind_means(decoded))
+    def of(cls, likelihood: Likelihood, decoded: Tensor, members: Tensor, n: int) -> Self:
+        """The sets of these exemplars, of n in all, under this noise."""
+        return cls(likelihood, decoded, members, places_of(members.ravel(), n), likelihood.bind_means(decoded))
 
-    def log_p(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def log_p(self, x: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled rows ``(N, D)``, which are the exemplars ``own`` ``(N,)`` or none at -1, under each exemplar.
 
         Returns
         -------
         tuple of Tensor
-            Log p(x|z_i), ``(N, S, m)`` float64, in nats, minus infinity for the row itself; and how many exemplars of
-            each set are not left out, ``(N, S)``.
+            Log p(x|z_i), ``(N, S, m)`` float64, in nats, minus infinity for the row itself, and less what is the same
+            for all exemplars; that, ``(N, 1)``; and how many exemplars of each set are not left out, ``(N, S)``.
         """
-        log_p = self.log_prob(x).view(len(x), *self.members.shape)
-        sizes = torch.full(log_p.shape[:2], log_p.shape[2], device=x.device)
-        (rows,) = torch.nonzero(own >= 0, as_tuple=True)
-        if len(rows) and log_p.shape[2] > 1:
-            found, of_set, place = torch.nonzero(self.members == own[rows][:, None, None], as_tuple=True)
-            log_p[rows[found], of_set, place] = -math.inf
-            sizes[rows[found], of_set] -= 1
-        return log_p, sizes
+        log_p, of_rows = self.log_prob(x)
+        n_sets, m = self.members.shape
+        sizes = torch.full((len(x), n_sets), m, device=x.device)
+        if m > 1:
+            places = torch.where(own[:, None] >= 0, self.places[own], -1)  # without a wait for a GPU to find some
+            left_out, places = places >= 0, places.clamp(min=0)
+            sizes.scatter_add_(1, places // m, -left_out.long())
+            log_p.scatter_add_(1, places, torch.where(left_out, -math.inf, 0.0).to(log_p))
+        return log_p.view(len(x), n_sets, m), of_rows[:, None], sizes
 
     def terms(self, x: Tensor, own: Tensor) -> Terms:
         """The terms of such rows, computed for as many at a time as a CPU's cache holds."""
         n = rows_at_a_time(self.members.numel()) if x.device.type == "cpu" else len(x)
-        slices = zip(torch.split(x, n), torch.split(own, n), strict=True)
-        parts = [terms_of_pairs(*self.log_p(*rows), self.decoded.dtype) for rows in slices]
+        parts = []
+        for some in zip(torch.split(x, n), torch.split(own, n), strict=True):
+            log_p, of_rows, sizes = self.log_p(*some)
+            reconstruction, kl = terms_of_pairs(log_p, sizes, self.decoded.dtype)
+            parts.append(Terms(reconstruction + of_rows, kl))
         return Terms(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def places_of(members: Tensor, n: int) -> Tensor:
+    """Where each of n exemplars is among these ``(M,)``, ``(n, k)`` int64, -1 for none."""
+    order = torch.argsort(members, stable=True)
+    numbers = torch.arange(n, device=members.device)
+    first, end = (torch.searchsorted(members[order], numbers, right=right)[:, None] for right in (False, True))
+    places = first + torch.arange(int((end - first).max()), device=members.device)
+    return torch.where(places < end, order[places.clamp(max=len(order) - 1)], -1)
 
 
 def rows_at_a_time(n_members: int) -> int:
@@ -255,12 +272,12 @@ class Exemplars(Prior):
         """Means over the exemplars of the sets that count, weighted by their responsibilities."""
         kl = x.new_zeros(len(x), len(self.latents), dtype=torch.float64)
         reconstruction, mean, square, entropy = x.new_zeros(4, *x.shape, dtype=torch.float64)
-        own = self.own_exemplars(vae.encode(x).mu)
+        own = self.own_exemplars(vae.encode(x).mu, sorted_keys_of(vae, self))
         both = zip(sets_of(vae, self), self.weighted(*terms_of(vae, self, x)), strict=False)
         for sets, (weight, _, chosen, more_kl) in both:
             assert sets is not None
             p, decoded, weight = sets.likelihood, sets.decoded, weight[:, None]
-            log_p, sizes = sets.log_p(x, own)
+            log_p, _, sizes = sets.log_p(x, own)
             log_r = torch.log_softmax(log_p, dim=-1).clamp(min=-1e6)  # finite for those that are left out
             r = log_r.exp() * functional.one_hot(chosen[:, 0], len(sets.members))[:, :, None]
             shares = r * (log_r + sizes.double().log()[..., None] + more_kl)
@@ -294,16 +311,20 @@ class Exemplars(Prior):
         assert self.members is not None
         members = self.members.long()
         wide, decoded = p.widened(self.decoded[members.ravel()], self.spread)
-        return Sets.of(wide, decoded, members)
+        return Sets.of(wide, decoded, members, len(self.latents))
 
-    def own_exemplars(self, mu: Tensor) -> Tensor:
+    def sorted_keys(self) -> tuple[Tensor, Tensor]:
+        """The keys of the exemplars in ascending order, and which exemplar has each, ``(n,)`` each."""
+        keys, order = torch.sort(keys_of(self.latents))
+        return keys, order
+
+    def own_exemplars(self, mu: Tensor, sorted_keys: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Which exemplar has each latent mean ``(N, latent_dim)``, ``(N,)`` int64; -1 for none.
 
         Exemplars are looked up by one linear function of their latents, which nearly always tells them apart.
         """
-        direction = torch.cos(1.0 + torch.arange(mu.shape[1], dtype=torch.float64, device=mu.device))
-        keys, order = torch.sort((self.latents.double() * direction).sum(dim=1))
-        place = torch.searchsorted(keys, (mu.double() * direction).sum(dim=1))
+        keys, order = sorted_keys or self.sorted_keys()
+        place = torch.searchsorted(keys, keys_of(mu))
         near = order[(place[:, None] + torch.arange(-2, 2, device=mu.device)).clamp(0, len(keys) - 1)]
         away, chosen = (self.latents[near] - mu[:, None]).abs().amax(dim=2).min(dim=1)
         same = away <= SAME_LATENT * (1 + mu.abs().amax(dim=1))
@@ -313,18 +334,30 @@ class Exemplars(Prior):
         return self.latents[(uniform * len(self.latents)).long().clamp(max=len(self.latents) - 1)]
 
 
+def keys_of(latents: Tensor) -> Tensor:
+    """By which exemplars are looked up, ``(N,)`` float64 of latents ``(N, latent_dim)``."""
+    direction = torch.cos(1.0 + torch.arange(latents.shape[1], dtype=torch.float64, device=latents.device))
+    return (latents.double() * direction).sum(dim=1)
+
+
+@remembered(lasts=True)
+def sorted_keys_of(vae: Model, prior: Exemplars) -> tuple[Tensor, Tensor]:
+    """``prior.sorted_keys()``."""
+    return prior.sorted_keys()
+
+
 @remembered("likelihood", lasts=True)
 def sets_of(vae: Model, prior: Exemplars) -> tuple[Sets, Sets | None]:
     """The large set and the small ones, if there are some, under the model's likelihood."""
     everyone = torch.arange(len(prior.latents), device=prior.latents.device)[None]
-    large = Sets.of(vae.likelihood, prior.decoded, everyone)
+    large = Sets.of(vae.likelihood, prior.decoded, everyone, len(prior.latents))
     return large, None if prior.members is None else prior.small_sets(vae.likelihood)
 
 
 @remembered("likelihood")
 def terms_of(vae: Model, prior: Exemplars, x: Tensor) -> tuple[Terms, Terms | None]:
     """The terms of scaled rows ``(N, D)`` in the sets of `sets_of`."""
-    own = prior.own_exemplars(vae.encode(x).mu)
+    own = prior.own_exemplars(vae.encode(x).mu, sorted_keys_of(vae, prior))
     large, small = sets_of(vae, prior)
     return large.terms(x, own), None if small is None else small.terms(x, own)
 
