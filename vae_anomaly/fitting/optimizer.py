@@ -11,7 +11,8 @@ With the gradient :math:`g_t` of the parameters :math:`\theta`, the learning rat
     - \eta_t \frac{m_t / (1 - 0.9^t)}{\sqrt{v_t / (1 - 0.999^t)} + 10^{-8}}
 
 The first step of one of PyTorch's classes imports PyTorch's compiler, some 800 modules that take a second or more and
-that nothing here uses. This class calls the same kernel and gives the same bits.
+that nothing here uses. This class calls the same kernel and gives the same bits. PyTorch's classes also count the steps
+of each parameter in a tensor of its own; here all share one, since they take every step together.
 
 References
 ----------
@@ -24,7 +25,6 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -35,7 +35,7 @@ class AdamW:
     Parameters
     ----------
     parameters
-        Tensors of any shapes, which all get a gradient before each step.
+        Tensors of any shapes on one device, which all get a gradient before each step.
     weight_decay
         Share of the learning rate by which a step shrinks every element.
     """
@@ -44,7 +44,7 @@ class AdamW:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
         self.moments = tuple([torch.zeros_like(p) for p in self.parameters] for _ in MOMENTS)
-        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self.taken = torch.zeros((), device=self.parameters[0].device)
 
     @torch.no_grad()
     def step(self, learning_rate: float | Tensor) -> None:
@@ -52,14 +52,14 @@ class AdamW:
 
         On a GPU the learning rate may be a tensor ``()`` float32 there, and nothing waits for it.
         """
-        adamw(
+        self.taken.add_(1)
+        torch._fused_adamw_(
             self.parameters,
             [p.grad for p in self.parameters if p.grad is not None],
             self.moments[0],
             self.moments[1],
             [],
-            self.steps,
-            fused=True,
+            [self.taken] * len(self.parameters),
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
@@ -83,8 +83,7 @@ class AdamW:
         """Take on the state that `tensors` gave after ``taken`` steps; the tensors are copied."""
         for name, moment in self.named_moments():
             moment.copy_(tensors[name])
-        for step in self.steps:
-            step.fill_(taken)
+        self.taken.fill_(taken)
 
     def named_moments(self) -> Iterator[tuple[str, Tensor]]:
         """Running means of the gradients and of their squares, with a name for each."""
