@@ -52,14 +52,21 @@ def signal_of(x: Tensor, smoothing: Smoothing) -> Signal:
 def medians(pixels: Tensor) -> Tensor:
     """The lower median of each channel of pixels ``(N, n, C)``, ``(N, C)``.
 
-    Where more than half of an image's pixels are as dark as any, as they are around a digit, no search is needed.
+    Where more than half of an image's pixels are as dark as any, as they are around a digit, no search is needed; on a
+    GPU, which would have to be asked for such images, all are searched.
     """
     by_channel = pixels.mT.contiguous()
+    if by_channel.device.type != "cpu":
+        return smallest_of_upper_half(by_channel)
     darkest = by_channel.amin(dim=-1, keepdim=True)
     lighter = (by_channel - darkest).sign_().sum(dim=-1)  # pixels; comparisons take several times as long
     darkest = darkest[..., 0]
     (others,) = torch.nonzero((2 * lighter >= pixels.shape[1]).any(dim=1), as_tuple=True)
     if len(others):
-        upper = by_channel[others].topk(pixels.shape[1] // 2 + 1, sorted=False)  # in less time than median takes
-        darkest[others] = upper.values.amin(dim=-1)
+        darkest[others] = smallest_of_upper_half(by_channel[others])
     return darkest
+
+
+def smallest_of_upper_half(values: Tensor) -> Tensor:
+    """The lower median of ``(..., n)``, ``(...)``, in less time than torch's own takes."""
+    return values.topk(values.shape[-1] // 2 + 1, sorted=False).values.amin(dim=-1)
