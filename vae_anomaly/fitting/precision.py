@@ -71,7 +71,7 @@ def speed_up_in_training(vae: VAE, batch: np.ndarray) -> float:
 def bfloat16_speed_up_of(vae: VAE, batch: np.ndarray) -> float:
     """The same on a GPU, of a pass forth and back through the networks; 0 where it cannot be captured."""
     loc = vae.scaling.loc
-    x, parameters = vae.scaling(torch.from_numpy(batch).to(loc.device, loc.dtype)), list(vae.parameters())
+    x, parameters = vae.scaling(torch.tensor(batch).to(loc.device, loc.dtype)), list(vae.parameters())
 
     def passes(*, in_bfloat16: bool) -> None:
         with torch.autocast(loc.device.type, torch.bfloat16, enabled=in_bfloat16, cache_enabled=False):
