@@ -23,10 +23,13 @@ class Driver:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, late: bool) -> None:
         self.late, self.side, self.on_side = late, Stream(self), False
         self.copies: list[Callable[[], object]] = []
-        self.n_pinned = 0
+        self.n_pinned = self.n_computed = 0
+        self.can_lock = True
         empty = torch.empty
 
         def pinned(*args: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
+            if pin_memory and not self.can_lock:
+                raise RuntimeError("CUDA error: out of memory")
             self.n_pinned += pin_memory
             return empty(*args, **kwargs)
 
@@ -41,7 +44,7 @@ class Driver:
         monkeypatch.setattr(Tensor, "to", to)
         monkeypatch.setattr(Tensor, "record_stream", lambda block, stream: stream.recorded.append(block))
         monkeypatch.setattr(torch.cuda, "Event", lambda: Event(self))
-        monkeypatch.setattr(torch.cuda, "Stream", lambda device: self.side)
+        monkeypatch.setattr(transfer, "copy_stream", lambda device: self.side)
         monkeypatch.setattr(torch.cuda, "stream", self.on)
         self.computing = Stream(self)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.computing)
@@ -62,12 +65,16 @@ class Driver:
 class Event:
     def __init__(self, driver: Driver) -> None:
         self.driver, self.copies = driver, list[Callable[[], object]]()
+        self.n_computed: int | None = None
 
-    def record(self) -> None:
-        assert self.driver.on_side
-        self.copies = list(self.driver.copies)
+    def record(self, stream: Stream | None = None) -> None:
+        assert self.driver.on_side == (stream is None), "a copy's event is one of the stream that copies"
+        self.copies = [] if stream else list(self.driver.copies)
+        self.n_computed = len(self.driver.computing.recorded)
 
     def synchronize(self) -> None:
+        if self.n_computed is not None:
+            self.driver.n_computed = max(self.driver.n_computed, self.n_computed)
         for copy in self.copies:
             if copy in self.driver.copies:
                 self.driver.copies.remove(copy)
@@ -96,6 +103,7 @@ def test_a_buffer_is_filled_anew_only_when_its_last_block_has_left(monkeypatch: 
     for start in range(0, len(X), 4):
         blocks.append(sender.send(X[start : start + 4]))
         assert len(driver.copies) <= 2, "more than there are buffers"
+        assert len(blocks) - driver.n_computed <= 2, "the host runs further ahead"
     assert driver.copies, "the host waits for the last blocks"
     driver.catch_up()
     np.testing.assert_array_equal(torch.cat(blocks).numpy(), X)
@@ -121,6 +129,14 @@ def test_buffers_are_no_larger_than_what_is_sent(
     Driver(monkeypatch, late=False)
     sender = PinnedMemory(4, 3, np.dtype("float32"), CPU, n_rows)
     assert [buffer.shape for buffer in sender.buffers] == n_buffers * [(held, 3)]
+
+
+def test_where_no_memory_can_be_locked_plain_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, X = Driver(monkeypatch, late=False), rows(11)
+    driver.can_lock = False
+    sender = PinnedMemory(4, 3, X.dtype, CPU, len(X))
+    np.testing.assert_array_equal(sender.send(X[:4]).numpy(), X[:4])
+    assert driver.n_pinned == 0
 
 
 def test_a_cpu_reads_blocks_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

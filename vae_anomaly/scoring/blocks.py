@@ -7,7 +7,8 @@ A block has 512 rows, halved until what is held for it is within a bound. So a s
 them, and no model, wherever it comes from, makes a few rows take huge memory.
 
 On a GPU a block has up to 16 times as many, since launching an operation takes as long as computing a few hundred rows
-does. There nothing waits for a block: results stay until 64 MiB of them are there, and come back in one piece.
+does. Results stay there until there are 64 MiB of them, and come back in one piece; the host waits for a block only to
+learn whether plain numbers have gaps (`vae_anomaly.scoring.gaps`).
 """
 
 from __future__ import annotations

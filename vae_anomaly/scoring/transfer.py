@@ -1,8 +1,8 @@
 """Blocks of rows on their way to the device that computes them.
 
 To a GPU they go through page-locked memory, from which the driver copies while host and GPU do other work. There are
-two such buffers, and a stream of their own for the copies: while one block is computed the next one is copied and the
-one after it is read, from disk perhaps.
+two such buffers, and a stream for the copies: while one block is computed the next one is copied and the one after it
+is read, from disk perhaps. The host runs no further ahead, so that few blocks take memory.
 
 References
 ----------
@@ -12,6 +12,7 @@ https://docs.pytorch.org/tutorials/intermediate/pinmem_nonblock.html
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,7 +47,7 @@ class SameMemory:
 
 
 class PinnedMemory:
-    """`Sender` to a GPU: copies wait for nothing but the buffer that they leave from.
+    """`Sender` to a GPU: what sends a block waits for the one before the last, and for no other.
 
     Parameters
     ----------
@@ -64,25 +65,42 @@ class PinnedMemory:
         self.block_rows, self.device = block_rows, device
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
         shape = min(block_rows, n_rows), n_features
-        self.buffers = [torch.empty(shape, dtype=kind, pin_memory=True) for _ in range(1 + (n_rows > block_rows))]
-        self.copied = [torch.cuda.Event() for _ in self.buffers]  # type: ignore[no-untyped-call]  # of PyTorch's
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # of PyTorch's
+        n_buffers = 1 if n_rows <= block_rows else 2
+        self.buffers = [page_locked(shape, kind) for _ in range(n_buffers)]
+        self.copied, self.computed = ([torch.cuda.Event() for _ in self.buffers] for _ in range(2))  # type: ignore[no-untyped-call]  # of PyTorch's
         self.n_sent = 0
 
     def send(self, rows: np.ndarray) -> Tensor:
-        turn = self.n_sent % len(self.buffers)
+        turn, before = self.n_sent % len(self.buffers), (self.n_sent - 1) % len(self.buffers)
+        computing = torch.cuda.current_stream(self.device)
+        if self.n_sent:
+            self.computed[before].record(computing)  # all that the last block needs has been launched by now
         self.n_sent += 1
         buffer, copied = self.buffers[turn][: len(rows)], self.copied[turn]
-        copied.synchronize()  # the block that was sent from here before
+        copied.synchronize()
+        self.computed[turn].synchronize()
         buffer.numpy()[:] = rows
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(copy_stream(self.device)):
             block = buffer.to(self.device, non_blocking=True)
             copied.record()
-        computing = torch.cuda.current_stream(self.device)
         computing.wait_event(copied)
         block.record_stream(computing)  # its memory is not given away before it has been read there
         missing = self.block_rows - len(rows)
         return functional.pad(block, (0, 0, 0, missing)) if missing else block
+
+
+def page_locked(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Memory to copy from while others work, or plain memory where the system has no more of it to lock."""
+    try:
+        return torch.empty(shape, dtype=dtype, device="cpu", pin_memory=True)
+    except RuntimeError:
+        return torch.empty(shape, dtype=dtype, device="cpu")
+
+
+@cache
+def copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all copies to a device: PyTorch keeps what was freed for the stream that had it."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # of PyTorch's
 
 
 def sender_to(device: torch.device, block_rows: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Sender:
