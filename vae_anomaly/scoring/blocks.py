@@ -68,12 +68,13 @@ class Gathered:
         self.n_rows, self.kept_bytes = n_rows, kept_bytes
         self.whole: list[np.ndarray] = []
         self.waiting: list[Sequence[Tensor]] = []
-        self.n_fetched = 0
+        self.n_fetched = self.n_bytes = 0
 
     def add(self, results: Sequence[Tensor], n: int) -> None:
         """Take the first ``n`` entries of each result of a block."""
         self.waiting.append([result[:n] for result in results])
-        if sum(part.nbytes for results in self.waiting for part in results) > self.kept_bytes:
+        self.n_bytes += sum(part.nbytes for part in self.waiting[-1])
+        if self.n_bytes > self.kept_bytes:
             self.fetch()
 
     def fetch(self) -> None:
@@ -82,6 +83,7 @@ class Gathered:
             return
         parts = [on_host(blocks).numpy() for blocks in zip(*self.waiting, strict=True)]
         self.waiting.clear()
+        self.n_bytes = 0
         # copied: small results that stay where large blocks were freed would keep those from being used again
         self.whole = self.whole or [np.empty((self.n_rows, *part.shape[1:]), part.dtype) for part in parts]
         end = self.n_fetched + len(parts[0])
