@@ -135,6 +135,7 @@ def score_by_folds(
     """
     rows, n_folds = X.flat(), int(folds.max()) + 1
     own_part = {"calibration_fraction": 1 / len(rows), "checkpoint_dir": None, "resume": False, "verbose": False}
+    own_part["precision"] = model.parameters["precision"]  # measured once
     by_fold: list[dict[str, np.ndarray]] = []
     with progress_bar("calibrating by folds", n_folds, unit="folds", shown=bool(parameters["verbose"])) as progress:
         for fold in range(n_folds):
