@@ -399,9 +399,10 @@ def test_brightness_contrast_and_polarity_of_images_change_little(make_images: M
     for factor, shift in ((0.25, 100.0), (1.0, -300.0), (1e-3, 0.0)):
         other = VAEDetector(epochs=4).fit(factor * X + shift)
         np.testing.assert_allclose(other.score_samples(factor * X + shift), detector.score_samples(X), rtol=1e-6)
-    inverted = VAEDetector(epochs=4).fit(255 - X)
+    detector = VAEDetector(epochs=12).fit(X)
+    inverted = VAEDetector(epochs=12).fit(255 - X)
     correlation = np.corrcoef(inverted.score_samples(255 - X), detector.score_samples(X))[0, 1]
-    assert correlation > 0.5
+    assert correlation > 0.8
 
 
 def test_slow_scores_are_calibrated_on_some_of_the_rows(

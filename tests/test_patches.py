@@ -36,7 +36,7 @@ def detector() -> VAEDetector:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "N_PATCHES", 5_120)
         patch.setattr(subject, "N_VALIDATION", 256)
-        return VAEDetector(epochs=15).fit(textures(80))
+        return VAEDetector(epochs=15).fit(textures(160))
 
 
 def test_textures_get_it_by_default_and_the_model_says_why(detector: VAEDetector) -> None:

@@ -49,11 +49,16 @@ def large_images(n: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, size=(n, 32, 32)).astype(np.uint8)
 
 
+def framed_images(n: int) -> np.ndarray:
+    return np.pad(images(n), ((0, 0), (2, 2), (2, 2)))
+
+
 KINDS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "float64": (lambda: table(300), {}),
     "float32": (lambda: table(300).astype(np.float32), {"input_noise": 0.1}),
     "images": (lambda: images(300), {"architecture": "mlp"}),
     "bfloat16": (lambda: images(300), {"architecture": "mlp", "precision": "bfloat16"}),
+    "frame": (lambda: framed_images(300), {"architecture": "mlp"}),
     "conv": (lambda: images(300), {"architecture": "conv"}),
     "columns": (lambda: mixed_table(300), {}),
     "patches": (lambda: large_images(20), {"architecture": "patches", "batch_size": 1_000}),
@@ -191,10 +196,10 @@ def test_scalars_on_the_device_give_the_bits_of_python_numbers(
     monkeypatch: pytest.MonkeyPatch, recorders: list[Operations], kind: str
 ) -> None:
     # with rates that float32 holds exactly, since a GPU gets them so
-    monkeypatch.setattr(vae_anomaly.fitting.run, "warmup_cosine", lambda step, total: (1 + step % 3) / 4)
+    monkeypatch.setattr(vae_anomaly.fitting.run, "trapezoid", lambda step, total: (1 + step % 3) / 4)
     on_device = trained(kind, learning_rate=2**-9)
     monkeypatch.undo()
-    monkeypatch.setattr(vae_anomaly.fitting.run, "warmup_cosine", lambda step, total: (1 + step % 3) / 4)
+    monkeypatch.setattr(vae_anomaly.fitting.run, "trapezoid", lambda step, total: (1 + step % 3) / 4)
     assert_same(on_device, trained(kind, learning_rate=2**-9))
     assert recorders[-1].n_replays > 0
 

@@ -332,7 +332,7 @@ def test_other_data_and_versions_are_refused(make_table: Make, tmp_path: Path, m
         fitted(X.reshape(-1, 2, 3), checkpoint_dir=tmp_path, resume=True)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "FORMAT_VERSION", 9)
-        with pytest.raises(CheckpointError, match=r"differs in checkpoint format \(1 there, 9 here\)"):
+        with pytest.raises(CheckpointError, match=r"differs in checkpoint format \(2 there, 9 here\)"):
             fitted(X, checkpoint_dir=tmp_path, resume=True)
     versions = model_file.versions() | {"torch": "1.0"}
     monkeypatch.setattr(model_file, "versions", lambda: versions)

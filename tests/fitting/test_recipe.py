@@ -24,4 +24,12 @@ from vae_anomaly.storage.rows import RowsInMemory
 )
 def test_wide_rows_are_passed_less_often(n: int, n_features: int, epochs: int) -> None:
     rows = RowsInMemory(np.broadcast_to(np.zeros((), np.uint8), (n, n_features)))
-    assert default_epochs(rows, 128) == epochs
+    assert default_epochs(rows, 128, are_images=False) == epochs
+
+
+@pytest.mark.parametrize(
+    ("n", "n_pixels", "epochs"), [(500, 784, 200), (2_000, 784, 96), (20_000, 784, 30), (960, 12_288, 80)]
+)
+def test_images_are_passed_less_often(n: int, n_pixels: int, epochs: int) -> None:
+    rows = RowsInMemory(np.broadcast_to(np.zeros((), np.uint8), (n, n_pixels)))
+    assert default_epochs(rows, 128, are_images=True) == epochs

@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vae_anomaly.fitting.schedule import is_over, variance_weight, warmup_cosine
+from vae_anomaly.fitting.schedule import is_over, trapezoid, variance_weight
 
 
-def test_the_rate_warms_up_and_decays_to_zero() -> None:
-    factors = [warmup_cosine(step, 100) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1)
-    assert max(factors) == factors[9] == 1
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert factors[55] == pytest.approx(0.5)
-    assert factors[-1] < 0.001
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    factors = [trapezoid(step, 100) for step in range(100)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert set(factors[10:70]) == {1.0}
+    assert factors[70:] == pytest.approx(np.arange(30, 0, -1) / 30)
 
 
 @given(total=st.integers(1, 10_000), data=st.data())
 def test_the_rate_never_exceeds_its_peak_and_is_never_zero(total: int, data: st.DataObject) -> None:
-    assert 0 < warmup_cosine(data.draw(st.integers(0, total - 1)), total) <= 1
+    assert 0 < trapezoid(data.draw(st.integers(0, total - 1)), total) <= 1
 
 
 def test_the_variance_is_a_mean_at_first_and_forgets_later() -> None:

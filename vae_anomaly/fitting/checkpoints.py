@@ -30,7 +30,7 @@ from vae_anomaly.storage.run_identity import RunIdentity
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 1  # of what the training loop puts into a checkpoint
+FORMAT_VERSION = 2  # of what the training loop puts into a checkpoint, and of how it goes on
 NAME = re.compile(r"\d{12}\.checkpoint")
 PART = re.compile(rf"\.({NAME.pattern})\.[0-9a-f]{{8}}\.part")
 LOCK_SECONDS = 3.0  # a fit that a cluster has just killed takes a moment to be gone

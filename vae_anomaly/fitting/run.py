@@ -46,7 +46,7 @@ from vae_anomaly.fitting.batches import Resident, shuffled
 from vae_anomaly.fitting.captured_step import CapturedStep, GraphRecorder, HostTraffic, StepInputs
 from vae_anomaly.fitting.distributed import current_ranks
 from vae_anomaly.fitting.optimizer import AdamW
-from vae_anomaly.fitting.schedule import is_over, variance_weight, warmup_cosine
+from vae_anomaly.fitting.schedule import is_over, trapezoid, variance_weight
 from vae_anomaly.history import EpochRecord, best_epoch
 from vae_anomaly.model.elbo import training_terms
 from vae_anomaly.model.priors.standard_normal import kl_divergence
@@ -69,7 +69,7 @@ class Recipe:
     batch_size
         Rows a step; fewer rows than that make one smaller batch.
     learning_rate
-        Its peak, reached after the first tenth of the steps.
+        Its peak: that of all steps but the first tenth and the last three.
     patience
         Epochs without a better validation ELBO after which training stops; those of the warm-up do not count.
     input_noise
@@ -141,7 +141,7 @@ class Run:
 
     def learning_rate(self, step: int) -> float:
         """Of a step, counted from 0."""
-        return self.recipe.learning_rate * warmup_cosine(step, self.steps * self.recipe.epochs)
+        return self.recipe.learning_rate * trapezoid(step, self.steps * self.recipe.epochs)
 
     def step(self) -> int:
         """Take one step on the next batch, in a new order of the rows where an epoch begins.

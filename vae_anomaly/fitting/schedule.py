@@ -1,12 +1,12 @@
 r"""How large a training's steps are, and when it stops: functions of counts alone.
 
-*Learning rate* of step t = 0, ..., T - 1, for its peak :math:`\eta` and a warm-up of :math:`W = \max(1, \lfloor T / 10
-\rfloor)` steps: linear, then a half cosine to zero.
+*Learning rate* of step t = 0, ..., T - 1, for its peak :math:`\eta`, a warm-up of :math:`W = \max(1, \lfloor T / 10
+\rfloor)` steps and a decay of :math:`C = \max(1, \lfloor 3 T / 10 \rfloor)`: it rises linearly, stays, and falls
+linearly.
 
 .. math::
 
-    \eta_t = \eta \cdot \begin{cases} (t + 1) / W & t < W \\
-    \frac12 \big(1 + \cos(\pi \frac{t - W}{\max(1, T - W)})\big) & t \ge W \end{cases}
+    \eta_t = \eta \cdot \min\Big(\frac{t + 1}{W},\; 1,\; \frac{T - t}{C}\Big)
 
 *Weight of a batch* in the running estimate of a likelihood's variance:
 
@@ -26,23 +26,20 @@ So the epochs of the warm-up do not count against a training.
 
 References
 ----------
-SGDR: Stochastic Gradient Descent with Warm Restarts (Loshchilov & Hutter, 2017), https://arxiv.org/abs/1608.03983
+Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations (Hägele et al., 2024),
+https://arxiv.org/abs/2405.18392
 Early Stopping - But When? (Prechelt, 1998), in Neural Networks: Tricks of the Trade
 """
 
 from __future__ import annotations
 
-import math
-
 SMALLEST_WEIGHT = 0.02
 
 
-def warmup_cosine(step: int, total: int) -> float:
+def trapezoid(step: int, total: int) -> float:
     """Factor on the peak learning rate in a step, counted from 0, of so many."""
-    warmup = max(1, total // 10)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    warmup, decay = max(1, total // 10), max(1, 3 * total // 10)
+    return min((step + 1) / warmup, 1.0, (total - step) / decay)
 
 
 def variance_weight(step: int) -> float:
