@@ -53,6 +53,7 @@ from vae_anomaly.fitting.subject import Subject, subject_of
 from vae_anomaly.fitting.thresholds import score_held_out, set_thresholds
 from vae_anomaly.fitting.training import train
 from vae_anomaly.fitting.training_notes import notes_on_training
+from vae_anomaly.fitting.varying_features import complete
 from vae_anomaly.history import EpochRecord
 from vae_anomaly.model.build import Choices, device_of
 from vae_anomaly.model.threads import refuse_forked_threads
@@ -189,6 +190,7 @@ def fit_uncalibrated(X: Rows, parameters: Mapping[str, Any], groups: Groups | No
         progress=shown,
         checkpoints=checkpoints,
     )
+    complete(vae, subject.vae, subject.training)
     noise = noise.repeat(1, 1, choices.n_places)
     is_left_out = groups is None and len(rows) < FEW_ROWS
     others = parts.calibration if is_left_out and scene is None else None

@@ -1,5 +1,7 @@
 """What the training loop trains, and on what: a model on its rows, or the networks of one patch on patches.
 
+Of features that are the same in all training rows a model is trained without (`vae_anomaly.fitting.varying_features`).
+
 An architecture of patches has the same small networks at all places of an image. They are trained as a VAE of their
 own, the rows of which are patches cut from random places of the training images, as many from each image; patches of
 the validation images stop the training. So a step costs the same for images of any size, and memory is bounded: at most
@@ -14,6 +16,7 @@ import numpy as np
 import torch
 
 from vae_anomaly.errors import DataError
+from vae_anomaly.fitting.varying_features import varying_part
 from vae_anomaly.model.likelihoods.gaussian import Gaussian
 from vae_anomaly.model.networks.patches import PatchesEncoder
 from vae_anomaly.model.places import Grid
@@ -31,7 +34,7 @@ class Subject(NamedTuple):
     Attributes
     ----------
     vae
-        The model, or that of one patch, which shares its networks.
+        The model, that of its features that vary, or that of one patch, which shares its networks.
     training
         Raw rows ``(N, D)``, or patches.
     validation
@@ -46,7 +49,7 @@ class Subject(NamedTuple):
 def subject_of(
     vae: VAE, training: Rows, validation: RowsInMemory, grid: Grid | None, generator: torch.Generator
 ) -> Subject:
-    """A model with its rows as they are; with a grid the model of one patch, and patches.
+    """A model or that of its features that vary, with its rows as they are; with a grid that of one patch, and patches.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def subject_of(
         If the scaling differs from pixel to pixel, and patches are wanted.
     """
     if grid is None:
-        return Subject(vae, training, validation.values)
+        return Subject(varying_part(vae, training), training, validation.values)
     return Subject(
         vae_of_patch(vae),
         random_patches(training, grid, N_PATCHES, generator),

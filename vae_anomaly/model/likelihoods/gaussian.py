@@ -53,8 +53,12 @@ class Gaussian(Likelihood):
     def shared_variance(self) -> Tensor | None:
         return self.variance
 
+    def size(self, x: Tensor) -> int:
+        """Features of a row."""
+        return x.shape[-1]
+
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
-        return self.log_prob_of_norms((x - decoded).square().sum(dim=-1), x.shape[-1])
+        return self.log_prob_of_norms((x - decoded).square().sum(dim=-1), self.size(x))
 
     def log_prob_of_norms(self, squared: Tensor, n_features: int) -> Tensor:
         """Log-density of rows from the squared norms of their residuals, ``(N,)``."""
@@ -99,9 +103,9 @@ class Gaussian(Likelihood):
 
     def learn(self, x: Tensor, decoded: Tensor, weight: float | Tensor) -> Tensor:
         squared = functional.mse_loss(decoded, x, reduction="none").sum(dim=-1)  # takes few passes, backward too
-        mean = squared.detach().mean() / x.shape[-1]
+        mean = squared.detach().mean() / self.size(x)
         self.variance.lerp_(mean.clamp(min=SMALLEST_VARIANCE), weight)
-        return self.log_prob_of_norms(squared, x.shape[-1])
+        return self.log_prob_of_norms(squared, self.size(x))
 
     @torch.no_grad()
     def fit_after_training(self, x: Tensor, decoded: Tensor, codes: Tensor) -> None:

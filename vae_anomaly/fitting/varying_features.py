@@ -1,0 +1,147 @@
+r"""Training without the features that are the same in all training rows, such as the dark border of images.
+
+Such a feature tells the encoder nothing, and its reconstruction can be exact from the start. So a smaller model is
+trained whose networks neither see nor decode it; afterwards the whole model gets the smaller one's weights, zero for
+what the feature would feed, and a bias that is its value. The ELBO that is trained is the whole model's: with d of D
+features that vary, the residuals of the others being zero,
+
+.. math::
+
+    \log p(x|z) = -\frac{\lVert x_d - \hat x_d \rVert^2}{2 v} - \frac D2 \log(2 \pi v), \qquad
+    v^* = \tfrac1D \, \mathrm{mean} \, \lVert x_d - \hat x_d \rVert^2.
+
+A new row that differs in such a feature has a residual there, as under any model that has learned the feature.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vae_anomaly.model.likelihoods.correlated_gaussian import CorrelatedGaussian
+from vae_anomaly.model.likelihoods.gaussian import Gaussian
+from vae_anomaly.model.networks.base import Linear
+from vae_anomaly.model.networks.mlp import MLPDecoder, MLPEncoder
+from vae_anomaly.model.scaling import Scaling, scaling_of
+from vae_anomaly.model.vae import VAE
+from vae_anomaly.storage.rows import Rows
+
+MOST_VARYING = 0.9  # of all features; where more vary, leaving out the rest saves next to nothing
+
+
+class VaryingScaling(Scaling):
+    """A `Scaling` of some features ``(d,)`` of raw rows ``(N, D)``.
+
+    Parameters
+    ----------
+    whole
+        That of all features.
+    places : Tensor
+        Which ones, int64.
+    """
+
+    def __init__(self, whole: Scaling, places: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.part = scaling_of({name: value[places] if value.ndim else value for name, value in whole.named_buffers()})
+        self.register_buffer("places", places)
+        self.places: Tensor
+
+    @property
+    def loc(self) -> Tensor:  # type: ignore[override]
+        """Of these features, or of all."""
+        return self.part.loc
+
+    @property
+    def scale(self) -> Tensor:  # type: ignore[override]
+        """Of these features, or of all."""
+        return self.part.scale
+
+    def forward(self, raw: Tensor) -> Tensor:
+        scaled: Tensor = self.part(raw.index_select(1, self.places))
+        return scaled
+
+
+class VaryingGaussian(Gaussian):
+    """The `Gaussian` of rows of which some features are given, and the others are reconstructed exactly.
+
+    Parameters
+    ----------
+    n_features
+        Of a whole row.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+
+    def size(self, x: Tensor) -> int:
+        return self.n_features
+
+
+def varying_part(vae: VAE, rows: Rows) -> VAE:
+    """What is trained of an initialised model: itself, or the model of those features of its training rows that vary.
+
+    The latter only where the networks are dense and the noise is Gaussian, and where it saves a tenth of the features.
+    """
+    if not isinstance(vae.encoder, MLPEncoder) or type(vae.likelihood) not in (Gaussian, CorrelatedGaussian):
+        return vae
+    if len(varying(rows.even_sample())) > MOST_VARYING * rows.shape[1]:
+        return vae  # without another pass over all rows
+    low, high = rows.extremes()
+    places = varying(np.stack([low, high]))
+    if not 0 < len(places) <= MOST_VARYING * rows.shape[1]:
+        return vae
+    at = torch.from_numpy(places).to(vae.scaling.loc.device)
+    encoder, decoder = copy.deepcopy(vae.encoder), copy.deepcopy(vae.decoder)
+    first, last = ends(encoder, decoder)
+    first.weight = nn.Parameter(first.weight.detach()[:, at])
+    last.weight, last.bias = nn.Parameter(last.weight.detach()[at]), nn.Parameter(last.bias.detach()[at])
+    first.in_features = last.out_features = len(at)
+    likelihood = VaryingGaussian(rows.shape[1]).to(vae.scaling.loc.device, vae.scaling.loc.dtype)
+    return VAE(encoder, decoder, likelihood, VaryingScaling(vae.scaling, at))
+
+
+def varying(rows: np.ndarray) -> np.ndarray:
+    """The features ``(d,)`` of rows ``(N, D)`` that are not the same in all."""
+    return np.flatnonzero((rows != rows[:1]).any(axis=0))
+
+
+@torch.no_grad()
+def complete(vae: VAE, trained: VAE, rows: Rows) -> None:
+    """Give a model what was trained in its place by `varying_part`, and to its other features their value in all rows.
+
+    Parameters
+    ----------
+    vae
+        The whole model.
+    trained
+        What `varying_part` gave for it.
+    rows
+        All have that value.
+    """
+    if not isinstance(trained.scaling, VaryingScaling):
+        return
+    at = trained.scaling.places
+    for whole, part in ((vae.encoder, trained.encoder), (vae.decoder, trained.decoder)):
+        shapes = {name: value.shape for name, value in whole.state_dict().items()}
+        same = {name: value for name, value in part.state_dict().items() if value.shape == shapes[name]}
+        whole.load_state_dict(same, strict=False)
+    first, last = ends(vae.encoder, vae.decoder)
+    first_trained, last_trained = ends(trained.encoder, trained.decoder)
+    value = vae.scaling(torch.from_numpy(np.array(rows[:1])).to(vae.scaling.loc))[0]
+    first.weight.zero_()[:, at] = first_trained.weight
+    last.weight.zero_()[at] = last_trained.weight
+    last.bias.copy_(value)[at] = last_trained.bias
+    vae.likelihood.load_state_dict(trained.likelihood.state_dict(), strict=False)  # one variance
+
+
+def ends(encoder: nn.Module, decoder: nn.Module) -> tuple[Linear, Linear]:
+    """The layer of dense networks that takes the features, and the one that gives them."""
+    assert isinstance(encoder, MLPEncoder), "dense"
+    assert isinstance(decoder, MLPDecoder), "dense"
+    first = encoder.hidden[0]
+    assert isinstance(first, Linear), "dense"
+    return first, decoder.output
