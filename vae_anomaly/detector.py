@@ -81,13 +81,13 @@ class VAEDetector(
         most 2 (which 28 x 28 images have); 0.2 for tables, 0 for the article.
     epochs : int or None
         Most passes over the data. None: as many as take 256,000 rows or 192,000 images, but at least 30 and at most
-        200, fewer of more than 1,024 features; for samples on disk at most as many as take 100,000 steps.
+        200, fewer of more than 1,024 features; of patches 768,000; for samples on disk at most what 100,000 steps take.
     batch_size : int or None
         Rows a training step, of all ranks together where torchrun or Ray runs several. None: 128, and 256 from 25,000
         training rows or 2,500 training images up.
     learning_rate : float or None
-        Peak learning rate of AdamW. None: 0.001 for a batch of 128 rows, or 0.0015 from 2,500 training images up, and
-        in proportion to the root of its size (https://arxiv.org/abs/2205.10287).
+        Peak learning rate of AdamW. None: 0.001 for a batch of 128 rows, or 0.0015 from 2,500 whole images up, and in
+        proportion to the root of its size (https://arxiv.org/abs/2205.10287).
     patience : int or None
         Epochs without a better validation ELBO before training stops. None: a third of ``epochs``.
     validation_fraction, calibration_fraction : float

@@ -142,6 +142,9 @@ def test_a_fit_trains_the_part_and_scores_with_the_whole(monkeypatch: pytest.Mon
     odd[:, 0] = 255  # the frame's upper edge, where no training image has anything
     assert (detector.score_samples(odd) < detector.score_samples(normal)).all()
     assert (detector.predict(odd) == -1).mean() > 0.9
+    for score in ("combined", "latent_neighbours", "activation_path"):  # of codes and hidden units, without residuals
+        of_score = VAEDetector.from_model(detector.model_.using(score))
+        assert np.median(of_score.score_samples(odd)) < of_score.score_samples(normal).min()
 
 
 def test_columns_that_never_vary_in_a_table_change_no_other_column(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,7 @@ class Recipe:
     batch_size
         Rows a step; fewer rows than that make one smaller batch.
     learning_rate
-        Its peak: that of all steps but the first tenth and the last three.
+        Its peak: that of all steps but the first tenth and the last three tenths.
     patience
         Epochs without a better validation ELBO after which training stops; those of the warm-up do not count.
     input_noise

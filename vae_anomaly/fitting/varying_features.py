@@ -1,16 +1,20 @@
 r"""Training without the features that are the same in all training rows, such as the dark border of images.
 
 Such a feature tells the encoder nothing, and its reconstruction can be exact from the start. So a smaller model is
-trained whose networks neither see nor decode it; afterwards the whole model gets the smaller one's weights, zero for
-what the feature would feed, and a bias that is its value. The ELBO that is trained is the whole model's: with d of D
-features that vary, the residuals of the others being zero,
+trained whose networks neither see nor decode it; afterwards the whole model gets the smaller one's weights, and its
+decoder a bias that is the feature's value. Of the training rows the ELBO is the whole model's: with d of D features
+that vary, the residuals of the others being zero,
 
 .. math::
 
     \log p(x|z) = -\frac{\lVert x_d - \hat x_d \rVert^2}{2 v} - \frac D2 \log(2 \pi v), \qquad
     v^* = \tfrac1D \, \mathrm{mean} \, \lVert x_d - \hat x_d \rVert^2.
 
-A new row that differs in such a feature has a residual there, as under any model that has learned the feature.
+(The loss is divided by d in place of D, which AdamW does not see.) Where validation rows differ in such a feature, its
+residual takes no part in stopping the training.
+
+A new row that differs there has a residual, and another code: the encoder's weights for these features are those that
+were drawn, with a bias that takes away what they give for the constant values. Scores of latents see such rows, too.
 """
 
 from __future__ import annotations
@@ -53,11 +57,6 @@ class VaryingScaling(Scaling):
     def loc(self) -> Tensor:  # type: ignore[override]
         """Of these features, or of all."""
         return self.part.loc
-
-    @property
-    def scale(self) -> Tensor:  # type: ignore[override]
-        """Of these features, or of all."""
-        return self.part.scale
 
     def forward(self, raw: Tensor) -> Tensor:
         scaled: Tensor = self.part(raw.index_select(1, self.places))
@@ -132,7 +131,10 @@ def complete(vae: VAE, trained: VAE, rows: Rows) -> None:
     first, last = ends(vae.encoder, vae.decoder)
     first_trained, last_trained = ends(trained.encoder, trained.decoder)
     value = vae.scaling(torch.from_numpy(np.array(rows[:1])).to(vae.scaling.loc))[0]
-    first.weight.zero_()[:, at] = first_trained.weight
+    of_constant = first.weight.clone()
+    of_constant[:, at] = 0
+    first.bias.sub_(of_constant @ value)
+    first.weight[:, at] = first_trained.weight
     last.weight.zero_()[at] = last_trained.weight
     last.bias.copy_(value)[at] = last_trained.bias
     vae.likelihood.load_state_dict(trained.likelihood.state_dict(), strict=False)  # one variance
