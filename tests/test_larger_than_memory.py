@@ -363,13 +363,20 @@ def test_rows_on_disk_train_as_good_a_model(
     assert test.labels is not None
     X = training.X[np.isin(training.labels, ["0", "1", "2"])]
     anomalous = ~np.isin(test.labels, ["0", "1", "2"])
-    in_memory = roc_auc_score(anomalous, -VAEDetector(epochs=12).fit(X).score_samples(test.X))
+    detectors = [VAEDetector(epochs=12, random_state=seed) for seed in range(2)]
+
+    def mean_roc_auc() -> float:
+        return float(np.mean([roc_auc_score(anomalous, -detector.score_samples(test.X)) for detector in detectors]))
+
+    for detector in detectors:
+        detector.fit(X)
+    in_memory = mean_roc_auc()
     monkeypatch.setattr(rows, "LOADED_BYTES", 0)
     monkeypatch.setattr(shuffling, "CHUNK_BYTES", 1 << 16)  # as many windows as a much larger file has
     monkeypatch.setattr(shuffling, "WINDOW_CHUNKS", 16)
-    from_disk = roc_auc_score(
-        anomalous, -VAEDetector(epochs=12).fit_batches(np.array_split(X, 9)).score_samples(test.X)
-    )
+    for detector in detectors:
+        detector.fit_batches(np.array_split(X, 9))
+    from_disk = mean_roc_auc()
     with capsys.disabled():
         print(f"\nROC-AUC {in_memory:.4f} in memory, {from_disk:.4f} from disk")
-    assert from_disk > in_memory - 0.001
+    assert from_disk > in_memory - 0.002  # single seeds are up to 0.0024 apart, either way
