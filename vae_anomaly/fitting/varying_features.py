@@ -87,10 +87,11 @@ def varying_part(vae: VAE, rows: Rows) -> VAE:
     """
     if not isinstance(vae.encoder, MLPEncoder) or type(vae.likelihood) not in (Gaussian, CorrelatedGaussian):
         return vae
-    if len(varying(rows.even_sample())) > MOST_VARYING * rows.shape[1]:
+    sample = rows.even_sample()
+    if np.mean(sample.min(axis=0) != sample.max(axis=0)) > MOST_VARYING:
         return vae  # without another pass over all rows
     low, high = rows.extremes()
-    places = varying(np.stack([low, high]))
+    places = np.flatnonzero(low != high)
     if not 0 < len(places) <= MOST_VARYING * rows.shape[1]:
         return vae
     at = torch.from_numpy(places).to(vae.scaling.loc.device)
@@ -101,11 +102,6 @@ def varying_part(vae: VAE, rows: Rows) -> VAE:
     first.in_features = last.out_features = len(at)
     likelihood = VaryingGaussian(rows.shape[1]).to(vae.scaling.loc.device, vae.scaling.loc.dtype)
     return VAE(encoder, decoder, likelihood, VaryingScaling(vae.scaling, at))
-
-
-def varying(rows: np.ndarray) -> np.ndarray:
-    """The features ``(d,)`` of rows ``(N, D)`` that are not the same in all."""
-    return np.flatnonzero((rows != rows[:1]).any(axis=0))
 
 
 @torch.no_grad()
